@@ -1,0 +1,34 @@
+"""gcheap: a concurrent compacting heap on Linux userfaultfd.
+
+A compactor thread slides live objects together with UFFDIO_MOVE while mutator threads run and
+build the pages they touch on demand.  Importing starts no thread and opens no descriptor.
+"""
+import struct as _struct
+import sys as _sys
+
+if not _sys.platform.startswith("linux") or _struct.calcsize("P") != 8:
+    raise ImportError(
+        f"gcheap needs 64-bit Linux; this is {_sys.platform}, {8 * _struct.calcsize('P')}-bit")
+
+from gcheap import failpoints
+from gcheap.errors import (
+    ForeignRef,
+    GcheapError,
+    HeapClosed,
+    HeapExhausted,
+    NotAttached,
+    OptionError,
+    ShapeError,
+)
+from gcheap.face.heap import Heap
+from gcheap.face.mutator import Mutator
+from gcheap.face.ref import RawArray, Ref, SlotArray, Tagged
+from gcheap.face.shape import Shape
+from gcheap.statistics import HeapStats, IoctlStats
+from gcheap.version import __version__
+
+__all__ = [
+    "ForeignRef", "GcheapError", "Heap", "HeapClosed", "HeapExhausted", "HeapStats", "IoctlStats",
+    "Mutator", "NotAttached", "OptionError", "RawArray", "Ref", "Shape", "ShapeError", "SlotArray",
+    "Tagged", "__version__", "failpoints",
+]

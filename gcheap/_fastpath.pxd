@@ -1,0 +1,112 @@
+"""The mutator's hot path, to be cimported: allocation, slots, safepoint poll, shadow stack.
+
+Rules for a native mutator (a `MutatorState*` of the calling thread):
+
+* It is *running* between `gc_enter` and `gc_leave`.  While running it must not block: no
+  lock, no GIL, no long system call (invariant I5).  `Mutator.native()` hands out the pointer.
+* `gc_alloc*`, `gc_poll` and `gc_enter` are safepoints: objects may have moved when they
+  return.  A reference that must survive one lives in a shadow-stack word (`gc_push`) or in
+  a slot; a `word` in a local variable does not survive.
+* Between safepoints addresses are stable, and reading any object is plain memory access: a
+  page that has not arrived is built by the fault path under the reader's feet.
+"""
+from gcheap.core.layout cimport HeapState, MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
+from gcheap.core.native cimport load32_relaxed, unlikely
+from gcheap.core.objects cimport array_bytes, header_of_shape
+from gcheap.core.barrier cimport store_slot
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+# 0 when the heap is exhausted (a finished cycle could not help).
+cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
+cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
+cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil
+cdef void poll_slow(MutatorState* m) noexcept nogil
+cdef void gc_enter(MutatorState* m) noexcept nogil      # outside -> running; may wait for a pause
+cdef void gc_leave(MutatorState* m) noexcept nogil      # running -> outside
+
+
+cdef inline word gc_alloc(MutatorState* m, uint32_t shape) noexcept nogil:
+    """A new object of a fixed shape, zeroed; 0 when the heap is exhausted.  A safepoint.
+
+    No safepoint lies between the bump and the header store, so that a black unit can be
+    walked from its start to the first zero header.
+    """
+    cdef uint64_t nbytes = m.heap.shapes[shape].bytes
+    cdef word at = m.tlab_top
+    if unlikely(nbytes > m.tlab_end - at):
+        return alloc_slow(m, nbytes, header_of_shape(shape), 0)
+    m.tlab_top = at + nbytes
+    (<word*>at)[0] = header_of_shape(shape)
+    return at
+
+
+cdef inline word gc_alloc_array(MutatorState* m, uint32_t shape, uint64_t length) noexcept nogil:
+    """A new array of `length` elements, zeroed; 0 when exhausted.  A safepoint.
+
+    `length` times the element size must not overflow: callers bound it by the capacity.
+    """
+    cdef ShapeInfo* info = &m.heap.shapes[shape]
+    cdef uint64_t nbytes = array_bytes(WORD if info.kind == SHAPE_SLOTS else info.item, length)
+    cdef word at = m.tlab_top
+    if unlikely(nbytes > m.tlab_end - at):
+        return alloc_slow(m, nbytes, header_of_shape(shape), length)
+    m.tlab_top = at + nbytes
+    (<word*>at)[0] = header_of_shape(shape)
+    (<word*>at)[1] = length
+    return at
+
+
+cdef inline word gc_load(word obj, uint64_t slot) noexcept nogil:
+    """Slot `slot` of an object of a fixed shape: 0, a reference, or a tagged value."""
+    return (<word*>obj)[1 + slot]
+
+
+cdef inline void gc_store(MutatorState* m, word obj, uint64_t slot, word value) noexcept nogil:
+    store_slot(m, <word*>obj + 1 + slot, value)
+
+
+cdef inline word gc_load_element(word array, uint64_t index) noexcept nogil:
+    """Element of a slot array."""
+    return (<word*>array)[2 + index]
+
+
+cdef inline void gc_store_element(MutatorState* m, word array, uint64_t index,
+                                  word value) noexcept nogil:
+    store_slot(m, <word*>array + 2 + index, value)
+
+
+cdef inline uint64_t gc_length(word array) noexcept nogil:
+    return (<word*>array)[1]
+
+
+cdef inline uint8_t* gc_raw(MutatorState* m, word obj, uint32_t shape) noexcept nogil:
+    """The raw bytes of an object of a fixed shape."""
+    return <uint8_t*>(obj + WORD * (1 + m.heap.shapes[shape].refs))
+
+
+cdef inline uint8_t* gc_elements(word array) noexcept nogil:
+    """The raw bytes of a raw array."""
+    return <uint8_t*>(array + 2 * WORD)
+
+
+cdef inline void gc_poll(MutatorState* m) noexcept nogil:
+    """A safepoint: waits here while a pause is on.  Loops that do not allocate need one."""
+    # Relaxed: a late look only lengthens the time to safepoint; the slow path synchronizes.
+    if unlikely(load32_relaxed(&m.heap.pause)):
+        poll_slow(m)
+
+
+cdef inline word* gc_push(MutatorState* m, uint64_t count) noexcept nogil:
+    """A frame of `count` zeroed roots on the shadow stack; NULL when the stack is full."""
+    cdef word* frame = m.shadow_top
+    cdef uint64_t i
+    if unlikely(count > <uint64_t>(m.shadow_end - frame)):
+        return NULL
+    for i in range(count):
+        frame[i] = 0
+    m.shadow_top = frame + count
+    return frame
+
+
+cdef inline void gc_pop(MutatorState* m, uint64_t count) noexcept nogil:
+    m.shadow_top -= count

@@ -1,0 +1,94 @@
+"""The mutator's hot path: what the inline functions of _fastpath.pxd fall back to.
+
+Slow allocation is where a mutator gets its next unit, stalls while a cycle makes room, and
+learns that the heap is exhausted.  Everything here runs without the GIL.
+"""
+from gcheap.core.layout cimport HeapState, MutatorState, word
+from gcheap.core.native cimport (
+    clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq)
+from gcheap.core.objects cimport shape_of_header
+from gcheap.core.requests cimport request_cycle
+from gcheap.core.safepoint cimport enter_running, leave_running, park
+from gcheap.core.space cimport TAKEN, has_room, take_large, take_tlab
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    MAX_CYCLES = 8              # cycles one allocation waits for while others take the room
+
+
+cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil:
+    """Allocates without waiting; 0 when a cycle must make room first.  RUNNING."""
+    cdef HeapState* h = m.heap
+    cdef word at
+    if nbytes > h.large_bytes:
+        if take_large(h, m, nbytes, shape_of_header(header), length, &at) != TAKEN:
+            return 0
+    else:
+        if nbytes > m.tlab_end - m.tlab_top and take_tlab(h, m) != TAKEN:
+            return 0
+        at = m.tlab_top
+        m.tlab_top = at + nbytes
+    (<word*>at)[0] = header
+    if length:
+        (<word*>at)[1] = length
+    return at
+
+
+cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
+    """An allocation stall: waits, OUTSIDE, until `nbytes` may fit.  False: no cycle helps.
+
+    Gives up when what a finished cycle found live leaves too little room, or when that many
+    cycles have made room that others took first.
+    """
+    cdef HeapState* h = m.heap
+    cdef uint64_t started = clock_ns(), ticket, waited
+    cdef uint32_t seen
+    cdef int cycles = 0
+    cdef bint found = nbytes <= h.capacity
+    while found:
+        ticket = request_cycle(h, True)     # full: now every byte counts
+        while True:
+            seen = load32_seq(&h.progress)
+            if has_room(h, nbytes) or not load32_acquire(&h.collector_alive):
+                break
+            if load64_seq(&h.finished) >= ticket:
+                cycles += 1
+                break
+            futex_wait(&h.progress, seen, 0)
+        if has_room(h, nbytes):
+            break
+        found = (load32_acquire(&h.collector_alive) and cycles < MAX_CYCLES
+                 and load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes) <= h.capacity)
+    waited = clock_ns() - started
+    m.stalls += 1
+    m.stall_ns += waited
+    m.stall_max_ns = max(m.stall_max_ns, waited)
+    return found
+
+
+cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil:
+    """The slow path of gc_alloc: a safepoint, and a stall when there is no room."""
+    cdef word at
+    cdef bint found
+    park(m)
+    while True:
+        at = alloc_try(m, nbytes, header, length)
+        if at:
+            return at
+        leave_running(m)
+        found = wait_for_room(m, nbytes)
+        enter_running(m)
+        if not found:
+            return 0
+
+
+cdef void poll_slow(MutatorState* m) noexcept nogil:
+    park(m)
+
+
+cdef void gc_enter(MutatorState* m) noexcept nogil:
+    enter_running(m)
+
+
+cdef void gc_leave(MutatorState* m) noexcept nogil:
+    leave_running(m)

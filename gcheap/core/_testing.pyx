@@ -1,0 +1,71 @@
+"""Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
+from gcheap.core.layout cimport (
+    Block, HeapState, NO_START, SHAPE_FIXED, ShapeInfo, Straddle, UnitPlan, WORD, word)
+from gcheap.core.mark cimport set_live
+from gcheap.core.objects cimport header_of_shape
+from gcheap.core.plan cimport forward, plan
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+
+def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):
+    """Lays out live objects in a synthetic from-space and plans its slide.
+
+    starts, sizes   word offset and words (at least 2) of each object, ascending, disjoint
+    unit_words      words of a unit, a power of two, at least 64
+    slots           slots of each object (default 0), less than its size
+
+    Returns {"forward": to-space word of each object, "units": [(first, straddle words, skip,
+    slots)], "readers": count per chunk, "slid_words": n}.
+    """
+    cdef HeapState* h = <HeapState*>calloc(1, sizeof(HeapState))
+    cdef uint64_t n = len(starts), i, words, units, blocks
+    cdef word* space
+    cdef ShapeInfo* s
+    slots = [0] * len(starts) if slots is None else slots
+    words = max([0] + [a + b for a, b in zip(starts, sizes)])
+    words = max(1, (words + unit_words - 1) // unit_words) * unit_words
+    units = words // unit_words
+    blocks = words // 64 + 1
+    space = <word*>calloc(words, WORD)
+    h.unit_words = unit_words
+    h.unit_bytes = unit_words * WORD
+    h.unit_shift = h.unit_bytes.bit_length() - 1
+    h.blocks = <Block*>calloc(blocks, sizeof(Block))
+    h.plan = <UnitPlan*>calloc(units + 1, sizeof(UnitPlan))
+    h.straddle = <Straddle*>calloc(units + 1, sizeof(Straddle))
+    h.states = <uint8_t*>calloc(units + 1, 1)
+    h.chunk_states = <uint8_t*>calloc(units + 1, 1)
+    h.readers = <uint32_t*>calloc(units + 1, sizeof(uint32_t))
+    h.shapes = <ShapeInfo*>calloc(n + 1, sizeof(ShapeInfo))
+    try:
+        for i in range(blocks):
+            h.blocks[i].first_start = NO_START
+        for i in range(n):
+            s = &h.shapes[i + 1]
+            s.kind = SHAPE_FIXED
+            s.bytes = <uint64_t>sizes[i] * WORD
+            s.refs = slots[i]
+            space[<uint64_t>starts[i]] = header_of_shape(i + 1)
+            set_live(h.blocks, starts[i], sizes[i])
+        h.r.from_base = <word>space
+        h.r.from_bytes = h.r.tams_bytes = h.alloc_limit = words * WORD
+        plan(h)
+        return {
+            "forward": [(forward(h, <word>(space + <uint64_t>start)) - h.r.to_base) // WORD
+                        for start in starts],
+            "units": [(h.plan[i].first, h.plan[i].straddle.words, h.plan[i].straddle.skip,
+                       h.plan[i].straddle.slots) for i in range(h.r.slid_units)],
+            "readers": [h.readers[i] for i in range(h.r.chunks)],
+            "slid_words": h.r.slid_words,
+        }
+    finally:
+        free(space)
+        free(h.blocks)
+        free(h.plan)
+        free(h.straddle)
+        free(h.states)
+        free(h.chunk_states)
+        free(h.readers)
+        free(h.shapes)
+        free(h)

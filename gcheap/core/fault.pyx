@@ -1,0 +1,200 @@
+"""The fault path: SIGBUS on a page that has not arrived.
+
+With UFFD_FEATURE_SIGBUS the kernel does not block a thread that touches a missing page of a
+registered range: it sends that thread SIGBUS, and the thread builds the page's whole unit
+itself, places it, and runs the instruction again.  What to do follows from the state of the
+unit alone:
+
+    UNCLAIMED              claim it; won: assemble and place it.  Lost: as the next line
+    ASSEMBLING .. PLACING  wait until its owner has placed it
+    PLACED                 the page is a hole of a whole-moved unit: zero it.  Without this the
+                           thread would fault on it forever
+    beyond the plan        a wild pointer: say so and abort
+
+Races with the end of a relocation: the collector leaves PHASE_RELOCATE before it unregisters,
+so a thread that finds another phase, or whose ioctl says that nothing is registered, just
+runs its instruction again.
+
+The handler is plain C-level code: it touches from-space, side tables and its own stack, takes
+no lock, allocates nothing, preserves errno (I4).  Its mask holds every signal, because a
+handler that left the thread while it owns a unit would hang all waiters.  A SIGBUS that is
+not ours goes to whoever had the handler before us.  `faulthandler.enable()` and `disable()`
+replace our handler without a word, so it is checked before each REGISTER (`ensure_handler`).
+
+Source: SigbusHandler of Android ART's mark-compact collector.
+"""
+from gcheap.core.events cimport hist_record
+from gcheap.core.failpoint cimport FP_MUTATOR_FAULT, FP_MUTATOR_WAIT, failpoint
+from gcheap.core.layout cimport (
+    HeapState, MutatorState, PHASE_RELOCATE, PLACED, word)
+from gcheap.core.native cimport (
+    add64_relaxed, cas64, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, set_errno,
+    store64_relaxed, store64_release)
+from gcheap.core.place cimport place_hole
+from gcheap.core.relocate cimport build_unit
+from gcheap.core.safepoint cimport thread_mutator
+from gcheap.core.units cimport claim, state_of, wait_placed
+from libc.errno cimport ENOSPC, errno
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    ctypedef struct siginfo_t:
+        int si_code
+        int si_pid
+        void* si_addr
+    ctypedef void (*info_handler)(int, siginfo_t*, void*) noexcept nogil
+    ctypedef void (*plain_handler)(int) noexcept nogil
+    struct sigaction_t "sigaction":
+        plain_handler sa_handler
+        info_handler sa_sigaction
+        sigset_t sa_mask
+        int sa_flags
+    int sigaction(int, const sigaction_t*, sigaction_t*)
+    int sigfillset(sigset_t*)
+    int sigemptyset(sigset_t*)
+    int sigaddset(sigset_t*, int)
+    int pthread_sigmask(int, const sigset_t*, sigset_t*)
+    int SIGBUS, SA_SIGINFO, SIG_UNBLOCK, BUS_ADRERR, SI_TKILL
+    plain_handler SIG_DFL, SIG_IGN
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+
+cdef enum:
+    MAX_HEAPS = 256             # heaps with a userfaultfd, alive at once in one process
+
+# Heap addresses; written by watch and unwatch, read by the handler.
+cdef uint64_t watched[MAX_HEAPS]
+cdef sigaction_t previous
+cdef uint64_t foreign_chained = 0
+
+
+cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
+    """Makes the page at `address` of a relocating heap appear."""
+    cdef uint64_t unit = (address - h.r.to_base) >> h.unit_shift
+    if unit >= h.r.units:
+        gcheap_fatal(b"an access beyond the objects: a wild pointer (address, end)", address,
+                     h.r.to_base + (h.r.units << h.unit_shift))
+    failpoint(FP_MUTATOR_FAULT)
+    if state_of(h, unit) == PLACED:
+        add64_relaxed(&h.hole_faults, 1)
+        return place_hole(h, address & ~(h.page - 1))
+    if m != NULL and claim(h, unit):
+        build_unit(h, m, unit)
+        store64_relaxed(&m.fault_pages, m.fault_pages + h.unit_pages)
+        return True
+    # Somebody else's, or a thread without a bounce buffer of its own: the compactor comes by.
+    if m != NULL:
+        store64_relaxed(&m.fault_waits, m.fault_waits + 1)
+    failpoint(FP_MUTATOR_WAIT)
+    wait_placed(h, unit)
+    return True
+
+
+cdef void pass_on(int number, siginfo_t* info, void* context) noexcept nogil:
+    """A SIGBUS that is none of ours: the earlier handler's, or the end of the process."""
+    global foreign_chained
+    cdef sigaction_t default
+    # faulthandler, called by us, restores *its* predecessor, which may be this handler, and
+    # raises the signal again: that second round ends the process instead of looping.
+    cdef bint again = (info.si_code == SI_TKILL and info.si_pid == getpid()
+                       and load64_acquire(&foreign_chained))
+    if info.si_code > 0:
+        store64_release(&foreign_chained, 1)
+    if not again and previous.sa_flags & SA_SIGINFO:
+        previous.sa_sigaction(number, info, context)
+        return
+    if not again and previous.sa_handler != SIG_DFL and previous.sa_handler != SIG_IGN:
+        previous.sa_handler(number)
+        return
+    if info.si_code <= 0 and not again and previous.sa_handler == SIG_IGN:
+        return
+    memset(&default, 0, sizeof(default))
+    default.sa_handler = SIG_DFL
+    sigaction(SIGBUS, &default, NULL)
+    if info.si_code <= 0:
+        raise_signal(SIGBUS)            # delivered when this handler returns
+
+
+cdef extern from "<signal.h>" nogil:
+    int raise_signal "raise"(int)
+
+
+cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
+    cdef int saved = errno
+    cdef word address = <word>info.si_addr
+    cdef HeapState* h
+    cdef MutatorState* m
+    cdef uint64_t started
+    cdef int i
+    if info.si_code == BUS_ADRERR:
+        for i in range(MAX_HEAPS):
+            h = <HeapState*>load64_acquire(&watched[i])
+            if h == NULL or address - h.reservation >= h.reservation_bytes:
+                continue
+            # Acquire: the flip's stores to `r` come before its store of the phase.
+            if (load32_acquire(&h.phase) == PHASE_RELOCATE
+                    and address - h.r.to_base < h.r.registered_bytes):
+                started = clock_ns()
+                m = thread_mutator(h)
+                serve(h, m, address)
+                if m != NULL:
+                    store64_relaxed(&m.faults, m.faults + 1)
+                    hist_record(m.fault_hist, clock_ns() - started)
+                else:
+                    add64_relaxed(&h.foreign_faults, 1)
+            # Another phase: the range has just been unregistered; the access runs again.
+            set_errno(saved)
+            return
+    pass_on(number, info, context)
+    set_errno(saved)
+
+
+cdef int install() noexcept nogil:
+    cdef sigaction_t ours
+    memset(&ours, 0, sizeof(ours))
+    ours.sa_sigaction = on_sigbus
+    ours.sa_flags = SA_SIGINFO
+    sigfillset(&ours.sa_mask)
+    return errno if sigaction(SIGBUS, &ours, &previous) != 0 else 0
+
+
+cdef bint installed() noexcept nogil:
+    cdef sigaction_t now
+    sigaction(SIGBUS, NULL, &now)
+    return now.sa_flags & SA_SIGINFO and now.sa_sigaction == on_sigbus
+
+
+cdef void ensure_handler(HeapState* h) noexcept nogil:
+    """Puts our handler back if somebody replaced it; theirs is called for what is not ours."""
+    if not installed():
+        h.handler_reinstalls += 1
+        install()
+
+
+cdef int watch_heap(HeapState* h) noexcept nogil:
+    cdef int i
+    if not installed():
+        install()
+    for i in range(MAX_HEAPS):
+        if cas64(&watched[i], 0, <uint64_t>h):
+            return 0
+    return ENOSPC
+
+
+cdef void unwatch_heap(HeapState* h) noexcept nogil:
+    cdef int i
+    for i in range(MAX_HEAPS):
+        if load64_acquire(&watched[i]) == <uint64_t>h:
+            store64_release(&watched[i], 0)
+
+
+cdef void unblock_sigbus() noexcept nogil:
+    """The kernel kills a thread that faults while it blocks SIGBUS."""
+    cdef sigset_t one
+    sigemptyset(&one)
+    sigaddset(&one, SIGBUS)
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL)

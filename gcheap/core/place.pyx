@@ -1,0 +1,154 @@
+"""Placing: making assembled pages appear in to-space, whatever the kernel answers.
+
+The caller owns every unit of [dst, dst + nbytes) (I2).  The ladder, per page run:
+
+    MOVE ok          -> next                        moved: page tables were edited
+    MOVE short/EAGAIN-> MOVE again at src+done, dst+done     (I7: nothing is lost)
+    MOVE EBUSY       -> COPY to the end of that unit         shared by fork or KSM, or pinned
+    EEXIST           -> drop the stray page once, again      a debugger's read, khugepaged
+    ENOMEM           -> back off, again                      never the heap's end
+    anything else    -> a broken invariant: say which, abort
+
+Runs on faulting threads: async-signal-safe, takes no lock, allocates nothing (I4).
+"""
+from gcheap.core.failpoint cimport (
+    FP_PLACE_COPY, FP_PLACE_MOVE, FP_PLACE_ZEROPAGE, failpoint)
+from gcheap.core.layout cimport (
+    BACKEND_COPY, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, IoctlCounts,
+    PHASE_RELOCATE, word)
+from gcheap.core.native cimport (
+    add64_relaxed, gcheap_fatal, load32_acquire, sched_yield, set_errno, sleep_ns)
+from gcheap.core.uffd cimport (
+    GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)
+from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, errno
+from libc.stdint cimport int64_t, uint64_t
+from posix.mman cimport MADV_DONTNEED, madvise
+
+cdef enum:
+    BACKOFF_NS = 200000
+
+
+cdef inline void count_ioctl(HeapState* h, int kind, Progress p) noexcept nogil:
+    # Relaxed: counters, read for reports.
+    cdef IoctlCounts* c = &h.ioctls[kind]
+    add64_relaxed(&c.calls, 1)
+    add64_relaxed(&c.pages, p.done // h.page)
+    if p.error:
+        add64_relaxed(&c.refused[p.error if p.error < ERRNO_SLOTS else 0], 1)
+
+
+cdef Progress try_move(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) noexcept nogil:
+    cdef int64_t injected = failpoint(FP_PLACE_MOVE)
+    cdef Progress p
+    if injected > 0:
+        p.done = 0
+        p.error = <int>injected
+    elif injected < 0 and <uint64_t>(-injected) * h.page < nbytes:
+        p = uffd_move(h.fd, dst, src, <uint64_t>(-injected) * h.page,
+                      GC_MOVE_MODE_ALLOW_SRC_HOLES if holes else 0)
+        p.error = p.error if p.error else EAGAIN
+    else:
+        p = uffd_move(h.fd, dst, src, nbytes, GC_MOVE_MODE_ALLOW_SRC_HOLES if holes else 0)
+    count_ioctl(h, IOCTL_MOVE, p)
+    add64_relaxed(&h.moved_bytes, p.done)
+    return p
+
+
+cdef Progress try_copy(HeapState* h, word dst, word src, uint64_t nbytes) noexcept nogil:
+    cdef int64_t injected = failpoint(FP_PLACE_COPY)
+    cdef Progress p
+    if injected > 0:
+        p.done = 0
+        p.error = <int>injected
+    elif injected < 0 and <uint64_t>(-injected) * h.page < nbytes:
+        p = uffd_copy(h.fd, dst, src, <uint64_t>(-injected) * h.page, 0)
+        p.error = p.error if p.error else EAGAIN
+    else:
+        p = uffd_copy(h.fd, dst, src, nbytes, 0)
+    count_ioctl(h, IOCTL_COPY, p)
+    add64_relaxed(&h.copied_bytes, p.done)
+    return p
+
+
+cdef bint drop_stray(HeapState* h, word page) noexcept nogil:
+    """A page stands where an unplaced unit belongs: nobody but a stray reader made it, so it
+    holds nothing (I6: only placed units have contents)."""
+    cdef int saved = errno
+    cdef int failed = madvise(<void*>page, h.page, MADV_DONTNEED)
+    set_errno(saved)
+    add64_relaxed(&h.stray_pages, 1)
+    return failed == 0
+
+
+cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) noexcept nogil:
+    """Places [src, src + nbytes) at dst.  `holes`: source pages may be missing (whole units).
+
+    Always returns with everything placed; True when every page was moved, so that the source
+    is empty, False when some were copied.
+    """
+    cdef uint64_t done = 0, stray = <uint64_t>-1, copy_until = 0
+    cdef bint moved = h.backend != BACKEND_COPY
+    cdef bint copying
+    cdef uint64_t calm = 0
+    cdef Progress p
+    if h.backend == BACKEND_COPY:
+        copy_until = nbytes
+    while done < nbytes:
+        copying = done < copy_until
+        if copying:
+            p = try_copy(h, dst + done, src + done, copy_until - done)
+        else:
+            p = try_move(h, dst + done, src + done, nbytes - done, holes)
+        done += p.done
+        if p.error == 0:
+            continue
+        if p.error == EAGAIN:
+            # Short, or mmap_changing: the rest is asked for again (I7).  No limit to the
+            # retries: giving up would lose the unit, and the kernel's reason passes.
+            calm = 0 if p.done else calm + 1
+            if calm > 16:
+                sched_yield()
+        elif p.error == EBUSY and not copying:
+            moved = False
+            copy_until = min(nbytes, (done // h.unit_bytes + 1) * h.unit_bytes)
+        elif p.error == EEXIST:
+            if done == stray or not drop_stray(h, dst + done):
+                gcheap_fatal(b"a page of an unplaced unit keeps appearing (address, done)",
+                             dst + done, done)
+            stray = done
+        elif p.error == ENOMEM:
+            sleep_ns(BACKOFF_NS)
+        else:
+            gcheap_fatal(b"the kernel refused to place a unit (address, errno)", dst + done,
+                         <uint64_t>p.error)
+    return moved
+
+
+cdef bint place_hole(HeapState* h, word page) noexcept nogil:
+    """Zeroes one missing page of a PLACED unit.  False: the range is no longer registered."""
+    cdef Progress p
+    cdef int64_t injected
+    while True:
+        injected = failpoint(FP_PLACE_ZEROPAGE)
+        if injected > 0:
+            p.done = 0
+            p.error = <int>injected
+        else:
+            p = uffd_zeropage(h.fd, page, h.page, 0)
+        count_ioctl(h, IOCTL_ZEROPAGE, p)
+        if p.error == 0:
+            add64_relaxed(&h.zeroed_bytes, h.page)
+            return True
+        if p.error == EEXIST:
+            return True         # somebody else was faster
+        if p.error == ENOENT or p.error == EINVAL:
+            # Acquire: pairs with the collector's store after it unregistered.
+            if load32_acquire(&h.phase) != PHASE_RELOCATE:
+                return False
+            gcheap_fatal(b"a registered page cannot be zeroed (address, errno)", page,
+                         <uint64_t>p.error)
+        if p.error == ENOMEM:
+            sleep_ns(BACKOFF_NS)
+        elif p.error != EAGAIN:
+            gcheap_fatal(b"the kernel refused a zero page (address, errno)", page,
+                         <uint64_t>p.error)

@@ -1,0 +1,29 @@
+"""Planning the slide: where every live word goes.  See plan.pyx."""
+from gcheap.core.layout cimport BLOCK_BYTES, BLOCK_WORDS, Block, HeapState, WORD, word
+from gcheap.core.native cimport popcount
+from libc.stdint cimport uint64_t
+
+cdef void plan(HeapState* h) noexcept nogil
+
+
+cdef inline word forward(HeapState* h, word address) noexcept nogil:
+    """The to-space address of a from-space object; any other address is its own.
+
+    Computed, never stored: live words below it, or, above TAMS, a constant shift.  Idempotent,
+    because only [from_base, from_base + from_bytes) is mapped.
+    """
+    cdef uint64_t offset = address - h.r.from_base
+    cdef Block* block
+    if offset >= h.r.from_bytes:
+        return address
+    if offset >= h.r.tams_bytes:
+        return h.r.to_base + offset + h.r.black_shift
+    block = &h.blocks[offset // BLOCK_BYTES]
+    return h.r.to_base + WORD * (
+        block.before
+        + popcount(block.live & ((<uint64_t>1 << (offset // WORD % BLOCK_WORDS)) - 1)))
+
+
+cdef inline uint64_t words_before_chunk(HeapState* h, uint64_t chunk) noexcept nogil:
+    """Live words below from-space chunk `chunk` (the sentinel block serves the end)."""
+    return h.blocks[chunk * (h.unit_bytes // BLOCK_BYTES)].before

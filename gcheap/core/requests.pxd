@@ -1,0 +1,49 @@
+"""Asking for cycles, and waiting for them, by tickets.
+
+`requested`, `started` and `finished` count cycles.  A ticket is the number of a cycle that
+starts after it was drawn, so that a caller who waits for `finished >= ticket` knows that
+everything it allocated before was seen.  Lock-free: running mutators draw tickets (I5).
+"""
+from gcheap.core.layout cimport HeapState
+from gcheap.core.native cimport (
+    add32_seq, cas64, futex_wake_all, load64_seq)
+from libc.stdint cimport uint64_t
+
+
+cdef inline void raise_to(uint64_t* counter, uint64_t value) noexcept nogil:
+    cdef uint64_t seen
+    while True:
+        seen = load64_seq(counter)
+        if seen >= value or cas64(counter, seen, value):
+            return
+
+
+cdef inline uint64_t request_cycle(HeapState* h, bint full) noexcept nogil:
+    """Asks for a cycle that starts from now on; returns its ticket.
+
+    A `full` one relocates whatever it wins.  The collector stores `started` before it reads
+    `full_ticket`; a request that finds its own cycle started meanwhile asks for the next.
+    """
+    cdef uint64_t ticket
+    while True:
+        ticket = load64_seq(&h.started) + 1
+        if not full:
+            break
+        raise_to(&h.full_ticket, ticket)
+        if load64_seq(&h.started) < ticket:
+            break
+    raise_to(&h.requested, ticket)
+    # The collector reads `kick` before it compares requested with finished, then sleeps on it.
+    add32_seq(&h.kick, 1)
+    futex_wake_all(&h.kick)
+    return ticket
+
+
+cdef inline bint cycle_running(HeapState* h) noexcept nogil:
+    return load64_seq(&h.started) > load64_seq(&h.finished)
+
+
+cdef inline void announce_progress(HeapState* h) noexcept nogil:
+    """Wakes whoever waits for a flip or a finished cycle."""
+    add32_seq(&h.progress, 1)
+    futex_wake_all(&h.progress)

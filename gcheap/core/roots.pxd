@@ -1,0 +1,22 @@
+"""Handles: the root table behind every Python `Ref`.  See roots.pyx."""
+from gcheap.core.layout cimport (
+    HANDLE_CHUNK, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
+from gcheap.core.native cimport load32_relaxed, store32_relaxed
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef uint32_t take_handle(HeapState* h, MutatorState* m, word value) noexcept nogil  # 0: no memory
+cdef void drop_handle(HeapState* h, uint32_t index) noexcept nogil
+cdef void return_handles(HeapState* h, MutatorState* m) noexcept nogil
+cdef uint64_t live_handles(HeapState* h) noexcept nogil
+
+ctypedef word (*RootVisitor)(void* context, HeapState* h, word value) noexcept nogil
+cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil
+
+
+cdef inline word* handle_value(HeapState* h, uint32_t index) noexcept nogil:
+    """Where the address of handle `index` stands.  Its owner reads it while RUNNING."""
+    return &h.handles[index // HANDLE_CHUNK].value[index % HANDLE_CHUNK]
+
+
+cdef inline uint32_t* handle_link(HeapState* h, uint32_t index) noexcept nogil:
+    return &h.handles[index // HANDLE_CHUNK].link[index % HANDLE_CHUNK]

@@ -1,0 +1,124 @@
+"""Roots: handles and shadow stacks.
+
+A handle is an index into a chunked table of addresses; index 0 is never used.  Taking one is
+done by a RUNNING mutator; dropping one may happen on any thread, at any moment, attached or
+not, during a pause, at shutdown (I5).  So a drop only marks the entry and pushes its index:
+
+    live --drop_handle, any thread--> dropped, linked from handle_dropped --take_handle--> live
+
+A dropped entry keeps its stale address, which nobody reads: scanning skips entries whose
+link has HANDLE_DROPPED.  A mutator that needs a handle pops its private chain; when that is
+empty it takes the whole shared chain with one exchange (so there is no ABA), and only then
+grows the table.
+"""
+from gcheap.core.layout cimport (
+    HANDLE_CHUNK, HANDLE_CHUNKS, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
+from gcheap.core.native cimport (
+    cas32, exchange32_acq_rel, load32_acquire, load32_relaxed, load64_relaxed, mutex_lock,
+    mutex_unlock, store32_relaxed, store32_release)
+from gcheap.core.objects cimport is_reference
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc
+
+
+cdef uint32_t grow(HeapState* h, MutatorState* m) noexcept nogil:
+    """A fresh chunk, all but one of its handles to the mutator's private chain."""
+    cdef HandleChunk* chunk
+    cdef uint32_t first, i
+    mutex_lock(&h.handle_lock)      # short, and never held across anything that blocks
+    first = h.handle_high
+    if first // HANDLE_CHUNK >= HANDLE_CHUNKS:
+        mutex_unlock(&h.handle_lock)
+        return 0
+    chunk = <HandleChunk*>calloc(1, sizeof(HandleChunk))
+    if chunk == NULL:
+        mutex_unlock(&h.handle_lock)
+        return 0
+    for i in range(HANDLE_CHUNK):
+        chunk.link[i] = HANDLE_DROPPED | (first + i + 1 if i + 1 < HANDLE_CHUNK else 0)
+    h.handles[first // HANDLE_CHUNK] = chunk
+    # Release: a scan that sees the new bound sees the chunk.
+    store32_release(&h.handle_high, first + HANDLE_CHUNK)
+    mutex_unlock(&h.handle_lock)
+    m.handle_free = first if first else 1
+    return m.handle_free
+
+
+cdef uint32_t take_handle(HeapState* h, MutatorState* m, word value) noexcept nogil:
+    """A handle for `value`; 0 when memory is out.  The caller is RUNNING on m's thread."""
+    cdef uint32_t index = m.handle_free
+    if index == 0:
+        # Acquire: the links of the whole chain, whoever pushed them.
+        index = exchange32_acq_rel(&h.handle_dropped, 0)
+        if index == 0:
+            index = grow(h, m)
+            if index == 0:
+                return 0
+    m.handle_free = load32_relaxed(handle_link(h, index)) & ~<uint32_t>HANDLE_DROPPED
+    handle_value(h, index)[0] = value
+    # After the value: a pause scans only when this thread is not RUNNING, so order is free.
+    store32_relaxed(handle_link(h, index), 0)
+    return index
+
+
+cdef void push_chain(HeapState* h, uint32_t first, uint32_t last) noexcept nogil:
+    cdef uint32_t head
+    while True:
+        head = load32_relaxed(&h.handle_dropped)
+        store32_relaxed(handle_link(h, last), HANDLE_DROPPED | head)
+        if cas32(&h.handle_dropped, head, first):       # release: the links before the head
+            return
+
+
+cdef void drop_handle(HeapState* h, uint32_t index) noexcept nogil:
+    """Frees a handle.  Any thread, any moment; lock-free."""
+    push_chain(h, index, index)
+
+
+cdef void return_handles(HeapState* h, MutatorState* m) noexcept nogil:
+    """Gives a mutator's private chain back to all, at detach."""
+    cdef uint32_t last = m.handle_free, following
+    if last == 0:
+        return
+    while True:
+        following = load32_relaxed(handle_link(h, last)) & ~<uint32_t>HANDLE_DROPPED
+        if following == 0:
+            break
+        last = following
+    push_chain(h, m.handle_free, last)
+    m.handle_free = 0
+
+
+cdef uint64_t live_handles(HeapState* h) noexcept nogil:
+    """Handles in use, approximately while others take and drop."""
+    cdef uint32_t high = load32_acquire(&h.handle_high)
+    cdef uint64_t i, n = 0
+    for i in range(1, high):
+        if load32_relaxed(handle_link(h, <uint32_t>i)) == 0:
+            n += 1
+    return n
+
+
+cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil:
+    """Calls visit(context, h, address) for every root of a stopped world and stores what it
+    returns.  Cost: the handles ever in use at once, and the shadow-stack words."""
+    cdef uint64_t c, i, chunks = load32_acquire(&h.handle_high) // HANDLE_CHUNK
+    cdef HandleChunk* chunk
+    cdef MutatorState* m
+    cdef word* at
+    cdef word value
+    for c in range(chunks):
+        chunk = h.handles[c]
+        for i in range(HANDLE_CHUNK):
+            # Relaxed: a concurrent drop may be missed, which keeps its object one cycle longer.
+            if load32_relaxed(&chunk.link[i]) == 0 and (c or i):
+                chunk.value[i] = visit(context, h, chunk.value[i])
+    m = h.mutators
+    while m != NULL:
+        at = m.shadow
+        while at < m.shadow_top:
+            value = at[0]
+            if is_reference(h.tag_mask, h.tag_bits, value):
+                at[0] = visit(context, h, value & ~h.tag_mask) | h.tag_bits
+            at += 1
+        m = m.next

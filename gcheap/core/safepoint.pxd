@@ -1,0 +1,14 @@
+"""Mutators and pauses.  See safepoint.pyx for the protocol."""
+from gcheap.core.layout cimport HeapState, MutatorState, PauseRecord
+from libc.stdint cimport uint64_t
+
+cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noexcept nogil  # errno
+cdef void detach_mutator(MutatorState* m) noexcept nogil
+cdef void drop_owner(MutatorState* m) noexcept nogil
+cdef MutatorState* thread_mutator(HeapState* h) noexcept nogil  # NULL: not attached
+cdef void enter_running(MutatorState* m) noexcept nogil
+cdef void leave_running(MutatorState* m) noexcept nogil
+cdef void park(MutatorState* m) noexcept nogil
+cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil
+cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil
+cdef bint everyone_outside(HeapState* h) noexcept nogil

@@ -1,0 +1,243 @@
+"""Mutators and pauses: who may touch objects when.
+
+A mutator's `run` word says where its thread is:
+
+              enter_running                    safepoint poll during a pause
+    OUTSIDE ----------------> RUNNING ----------------------------------> PARKED
+       ^                        |  ^                                        |
+       |      leave_running     |  |              the pause ends            |
+       +------------------------+  +----------------------------------------+
+
+Only the thread itself writes the word.  The collector asks for a stop by `pause` = 1 and then
+waits until no word is RUNNING; whoever leaves RUNNING while `pause` is set bumps the futex
+word `arrivals`.  Both sides write their own word before they read the other's, with
+sequentially consistent order, so one of them always sees the other (Dekker):
+
+    mutator:   run := RUNNING;  if pause: run := OUTSIDE, wait for pause = 0, again
+    collector: pause := 1;      wait until every run is not RUNNING
+
+What may block: a RUNNING thread never does (I5), so a pause needs no lock, GIL or allocation
+of anybody.  Waiting for the end of a pause is legal with the GIL held, because no RUNNING
+thread needs the GIL.  `list_lock` is held by the collector for a whole pause: attaching and
+detaching threads, which are OUTSIDE, wait for it, without the GIL.
+"""
+from gcheap.core.events cimport hist_add, hist_record, new_histogram
+from gcheap.core.layout cimport (
+    HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
+    SHADOW_WORDS, word)
+from gcheap.core.native cimport (
+    add32_seq, clock_ns, cpu_relax, futex_wait, futex_wake_all, load32_seq, mutex_lock,
+    mutex_unlock, store32_seq, sub32_acq_rel, thread_cpu_ns, thread_id)
+from gcheap.core.roots cimport return_handles
+from gcheap.core.space cimport free_bounce, new_bounce, release_heap, retire_tlab
+from libc.errno cimport ENOMEM, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport strncpy
+from posix.mman cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int MAP_NORESERVE
+
+cdef extern from "gcheap/native/thread_local.h" nogil:
+    void* thread_head_get()
+    void thread_head_set(void*)
+    int thread_end_hook(void (*)(void*) noexcept nogil)
+
+cdef enum:
+    SPINS = 400                 # a few microseconds: most mutators poll within that
+
+
+# ---- attach and detach -------------------------------------------------------------------
+
+cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noexcept nogil:
+    """Makes the calling thread a mutator, OUTSIDE.  Returns an errno.  Waits for a pause."""
+    cdef MutatorState* m = <MutatorState*>calloc(1, sizeof(MutatorState))
+    cdef int error = 0
+    cdef void* shadow
+    if m == NULL:
+        return ENOMEM
+    shadow = mmap(NULL, SHADOW_WORDS * sizeof(word), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    m.fault_hist = new_histogram()
+    if shadow == MAP_FAILED:
+        error = errno
+    elif m.fault_hist == NULL:
+        error = ENOMEM
+    else:
+        error = new_bounce(h, &m.bounce)
+    if error:
+        if shadow != MAP_FAILED:
+            munmap(shadow, SHADOW_WORDS * sizeof(word))
+        free(m.fault_hist)
+        free(m)
+        return error
+    m.shadow = m.shadow_top = <word*>shadow
+    m.shadow_end = m.shadow + SHADOW_WORDS
+    m.heap = h
+    m.owners = 2
+    m.hash_state = (<uint64_t>m ^ (clock_ns() << 20)) | 1
+    m.thread_id = thread_id()
+    strncpy(m.name, name, sizeof(m.name) - 1)
+    mutex_lock(&h.list_lock)
+    m.next = h.mutators
+    h.mutators = m
+    add32_seq(&h.refs, 1)
+    mutex_unlock(&h.list_lock)
+    m.thread_next = <MutatorState*>thread_head_get()
+    thread_head_set(m)
+    out[0] = m
+    return 0
+
+
+cdef void detach_mutator(MutatorState* m) noexcept nogil:
+    """Ends a mutator; the calling thread is its own and OUTSIDE.  Waits for a pause."""
+    cdef HeapState* h = m.heap
+    cdef MutatorState** link = &h.mutators
+    cdef MutatorState* head = <MutatorState*>thread_head_get()
+    cdef MutatorState* r = &h.retired
+    mutex_lock(&h.list_lock)
+    while link[0] != m:
+        link = &link[0].next
+    link[0] = m.next
+    retire_tlab(m)
+    return_handles(h, m)
+    r.allocated += m.allocated
+    r.faults += m.faults
+    r.fault_pages += m.fault_pages
+    r.fault_waits += m.fault_waits
+    r.stalls += m.stalls
+    r.stall_ns += m.stall_ns
+    r.stall_max_ns = max(r.stall_max_ns, m.stall_max_ns)
+    hist_add(r.fault_hist, m.fault_hist)
+    mutex_unlock(&h.list_lock)
+    if head == m:
+        thread_head_set(m.thread_next)
+    else:
+        while head.thread_next != m:
+            head = head.thread_next
+        head.thread_next = m.thread_next
+    munmap(m.shadow, SHADOW_WORDS * sizeof(word))
+    free_bounce(h, m.bounce)
+    free(m.fault_hist)
+    m.fault_hist = NULL
+    m.detached = 1
+    drop_owner(m)
+    release_heap(h)
+
+
+cdef void drop_owner(MutatorState* m) noexcept nogil:
+    """The thread (at detach) or the Python object (at its end) lets go of the structure."""
+    if sub32_acq_rel(&m.owners, 1) == 1:
+        free(m)
+
+
+cdef void thread_ended(void* ignored) noexcept nogil:
+    """A thread ends while attached: detach it from every heap."""
+    cdef MutatorState* m = <MutatorState*>thread_head_get()
+    while m != NULL:
+        store32_seq(&m.run, OUTSIDE)
+        detach_mutator(m)
+        m = <MutatorState*>thread_head_get()
+
+
+cdef MutatorState* thread_mutator(HeapState* h) noexcept nogil:
+    cdef MutatorState* m = <MutatorState*>thread_head_get()
+    while m != NULL and m.heap != h:
+        m = m.thread_next
+    return m
+
+
+# ---- the mutator's side ------------------------------------------------------------------
+
+cdef void wait_for_resume(HeapState* h) noexcept nogil:
+    """Tells the collector that this thread has stopped, and waits for the pause to end."""
+    add32_seq(&h.arrivals, 1)
+    futex_wake_all(&h.arrivals)
+    while load32_seq(&h.pause):
+        futex_wait(&h.pause, 1, 0)
+
+
+cdef void enter_running(MutatorState* m) noexcept nogil:
+    """OUTSIDE -> RUNNING.  Waits while a pause is on."""
+    while True:
+        store32_seq(&m.run, RUNNING)
+        if not load32_seq(&m.heap.pause):
+            return
+        store32_seq(&m.run, OUTSIDE)
+        wait_for_resume(m.heap)
+
+
+cdef void leave_running(MutatorState* m) noexcept nogil:
+    """RUNNING -> OUTSIDE.  Does not block."""
+    store32_seq(&m.run, OUTSIDE)
+    if load32_seq(&m.heap.pause):
+        add32_seq(&m.heap.arrivals, 1)
+        futex_wake_all(&m.heap.arrivals)
+
+
+cdef void park(MutatorState* m) noexcept nogil:
+    """A safepoint of a RUNNING mutator: waits here while a pause is on."""
+    while load32_seq(&m.heap.pause):
+        store32_seq(&m.run, PARKED)
+        wait_for_resume(m.heap)
+        store32_seq(&m.run, RUNNING)
+
+
+# ---- the collector's side ----------------------------------------------------------------
+
+cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
+    """Returns when no mutator runs; the caller then owns every object until resume_world."""
+    cdef MutatorState* m
+    cdef uint32_t seen
+    cdef int spins
+    mutex_lock(&h.list_lock)
+    pause.start_ns = clock_ns()
+    pause.mutators = 0
+    store32_seq(&h.pause, 1)
+    m = h.mutators
+    while m != NULL:
+        pause.mutators += 1
+        spins = 0
+        while load32_seq(&m.run) == RUNNING:
+            seen = load32_seq(&h.arrivals)
+            if load32_seq(&m.run) != RUNNING:
+                break
+            spins += 1
+            if spins < SPINS:
+                cpu_relax()
+            else:
+                futex_wait(&h.arrivals, seen, 0)
+        m = m.next
+    pause.work_ns = clock_ns()
+    pause.cpu_ns = thread_cpu_ns()
+    pause.reach_ns = pause.work_ns - pause.start_ns
+    hist_record(h.reach_hist, pause.reach_ns)
+
+
+cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil:
+    """Lets the mutators go on, and completes the pause's record."""
+    pause.work_ns = clock_ns() - pause.work_ns
+    pause.cpu_ns = thread_cpu_ns() - pause.cpu_ns
+    store32_seq(&h.pause, 0)
+    futex_wake_all(&h.pause)
+    mutex_unlock(&h.list_lock)
+
+
+cdef bint everyone_outside(HeapState* h) noexcept nogil:
+    """Whether no mutator is inside the heap, not even parked there."""
+    cdef MutatorState* m
+    cdef bint outside = True
+    mutex_lock(&h.list_lock)
+    m = h.mutators
+    while m != NULL:
+        if load32_seq(&m.run) != OUTSIDE:
+            outside = False
+        m = m.next
+    mutex_unlock(&h.list_lock)
+    return outside
+
+
+if thread_end_hook(thread_ended) != 0:
+    raise ImportError("gcheap: this process has no thread-specific key left (PTHREAD_KEYS_MAX)")

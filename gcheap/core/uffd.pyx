@@ -1,0 +1,156 @@
+"""userfaultfd, raw.  Sources: Documentation/admin-guide/mm/userfaultfd.rst, ioctl_userfaultfd(2),
+and the uABI message of UFFDIO_MOVE (linux-mm, 2023-10)."""
+from gcheap.core.layout cimport word
+from gcheap.core.native cimport set_errno
+from libc.errno cimport EAGAIN, errno
+from libc.stdint cimport int64_t, uint64_t
+from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDWR, open as posix_open
+from posix.unistd cimport close as posix_close
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, void* argument)
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, int flags)
+
+cdef extern from "gcheap/native/uffd_abi.h" nogil:
+    long SYS_userfaultfd
+    uint64_t GC_UFFD_API
+    int GC_UFFD_USER_MODE_ONLY
+    unsigned long GC_USERFAULTFD_IOC_NEW
+    unsigned long GC_UFFDIO_API, GC_UFFDIO_REGISTER, GC_UFFDIO_UNREGISTER, GC_UFFDIO_WAKE
+    unsigned long GC_UFFDIO_COPY, GC_UFFDIO_ZEROPAGE, GC_UFFDIO_MOVE
+    struct gc_uffd_api:
+        uint64_t api, features, ioctls
+    struct gc_uffd_range:
+        uint64_t start, len
+    struct gc_uffd_register:
+        gc_uffd_range range
+        uint64_t mode, ioctls
+    struct gc_uffd_copy:
+        uint64_t dst, src, len, mode
+        int64_t done
+    struct gc_uffd_zeropage:
+        gc_uffd_range range
+        uint64_t mode
+        int64_t done
+    struct gc_uffd_move:
+        uint64_t dst, src, len, mode
+        int64_t done
+
+
+cdef int uffd_open(bint user_mode_only, bint device) noexcept nogil:
+    """A new descriptor, close-on-exec and non-blocking, by the system call or /dev/userfaultfd."""
+    cdef int flags = O_CLOEXEC | O_NONBLOCK
+    cdef long fd
+    cdef int node, error
+    if user_mode_only:
+        flags |= GC_UFFD_USER_MODE_ONLY
+    if not device:
+        fd = syscall(SYS_userfaultfd, flags)
+        return <int>fd if fd >= 0 else -errno
+    node = posix_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)
+    if node < 0:
+        return -errno
+    fd = ioctl(node, GC_USERFAULTFD_IOC_NEW, <void*><long>flags)
+    error = errno
+    posix_close(node)
+    return <int>fd if fd >= 0 else -error
+
+
+cdef int uffd_handshake(int fd, uint64_t want, uint64_t* features, uint64_t* ioctls) noexcept nogil:
+    """UFFDIO_API, once a descriptor; reports what the kernel has."""
+    cdef gc_uffd_api api
+    api.api = GC_UFFD_API
+    api.features = want
+    api.ioctls = 0
+    if ioctl(fd, GC_UFFDIO_API, &api) != 0:
+        return errno
+    features[0] = api.features
+    ioctls[0] = api.ioctls
+    return 0
+
+
+cdef int uffd_register(int fd, word start, uint64_t length) noexcept nogil:
+    """Registers a range for missing faults."""
+    cdef gc_uffd_register r
+    r.range.start = start
+    r.range.len = length
+    r.mode = 1
+    r.ioctls = 0
+    return 0 if ioctl(fd, GC_UFFDIO_REGISTER, &r) == 0 else errno
+
+
+cdef int range_ioctl(int fd, unsigned long request, word start, uint64_t length) noexcept nogil:
+    cdef gc_uffd_range r
+    r.start = start
+    r.len = length
+    return 0 if ioctl(fd, request, &r) == 0 else errno
+
+
+cdef int uffd_unregister(int fd, word start, uint64_t length) noexcept nogil:
+    return range_ioctl(fd, GC_UFFDIO_UNREGISTER, start, length)
+
+
+cdef int uffd_wake(int fd, word start, uint64_t length) noexcept nogil:
+    return range_ioctl(fd, GC_UFFDIO_WAKE, start, length)
+
+
+cdef inline Progress outcome(int rc, int error, int64_t done, uint64_t length) noexcept nogil:
+    """Reads one answer.  The kernel may return 0 only for a whole range; a short one is
+    -1/EAGAIN with the bytes in the field; other refusals put -errno there."""
+    cdef Progress p
+    p.done = <uint64_t>done if done > 0 else 0
+    if p.done > length:
+        p.done = length
+    if rc == 0 and p.done == length:
+        p.error = 0
+    elif rc == 0:
+        p.error = EAGAIN
+    else:
+        p.error = error
+    return p
+
+
+cdef Progress uffd_copy(int fd, word dst, word src, uint64_t length, uint64_t mode) noexcept nogil:
+    cdef gc_uffd_copy c
+    cdef int saved = errno, rc
+    cdef Progress p
+    c.dst = dst
+    c.src = src
+    c.len = length
+    c.mode = mode
+    c.done = 0
+    rc = ioctl(fd, GC_UFFDIO_COPY, &c)
+    p = outcome(rc, errno, c.done, length)
+    set_errno(saved)
+    return p
+
+
+cdef Progress uffd_move(int fd, word dst, word src, uint64_t length, uint64_t mode) noexcept nogil:
+    cdef gc_uffd_move c
+    cdef int saved = errno, rc
+    cdef Progress p
+    c.dst = dst
+    c.src = src
+    c.len = length
+    c.mode = mode
+    c.done = 0
+    rc = ioctl(fd, GC_UFFDIO_MOVE, &c)
+    p = outcome(rc, errno, c.done, length)
+    set_errno(saved)
+    return p
+
+
+cdef Progress uffd_zeropage(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
+    cdef gc_uffd_zeropage z
+    cdef int saved = errno, rc
+    cdef Progress p
+    z.range.start = start
+    z.range.len = length
+    z.mode = mode
+    z.done = 0
+    rc = ioctl(fd, GC_UFFDIO_ZEROPAGE, &z)
+    p = outcome(rc, errno, z.done, length)
+    set_errno(saved)
+    return p

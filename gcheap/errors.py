@@ -1,0 +1,30 @@
+"""Every exception that gcheap raises by itself."""
+from __future__ import annotations
+
+
+class GcheapError(Exception):
+    """Base of all of them."""
+
+
+class HeapExhausted(GcheapError, MemoryError):
+    """An allocation failed although a finished cycle had freed what could be freed."""
+
+
+class HeapClosed(GcheapError, ValueError):
+    """The heap was closed, or belongs to the parent of this forked process."""
+
+
+class NotAttached(GcheapError, RuntimeError):
+    """The calling thread is not a mutator of this heap, or the `Mutator` is another thread's."""
+
+
+class ForeignRef(GcheapError, ValueError):
+    """A `Ref` or `Shape` of another heap was given."""
+
+
+class ShapeError(GcheapError, ValueError):
+    """A shape was declared in a way that cannot be, or differently than before."""
+
+
+class OptionError(GcheapError, ValueError):
+    """An option, size or environment variable has a value that is not accepted."""

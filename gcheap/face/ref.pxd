@@ -1,0 +1,23 @@
+"""Refs: what Python holds instead of an address."""
+from gcheap.core.layout cimport MutatorState, word
+from gcheap.face.shape cimport Field, Shape
+from gcheap.face.state cimport HeapCore
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef class Ref:
+    cdef HeapCore core
+    cdef uint32_t handle
+    cdef bint hashed
+    cdef uint32_t cached_hash
+    cdef Shape layout
+
+cdef class SlotArray(Ref):
+    cdef uint64_t length
+
+cdef class RawArray(Ref):
+    cdef uint64_t length
+    cdef tuple span(self, index)
+
+cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape, uint64_t length)
+cdef int set_field(Ref ref, str name, value) except -1
+cdef int fill(RawArray array, const char* data, uint64_t first, uint64_t nbytes) except -1

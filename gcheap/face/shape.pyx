@@ -1,0 +1,215 @@
+"""Shapes: declared once, shared by all objects of one layout.
+
+    header | refs[0] .. refs[n-1] | raw part, laid out by numpy.dtype
+"""
+import keyword
+
+import numpy as np
+
+from gcheap.core.layout cimport (
+    MAX_SHAPES, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS, ShapeInfo)
+from gcheap.core.native cimport store32_release
+from gcheap.errors import ShapeError
+from gcheap.face.state cimport HeapCore
+from gcheap.face.values cimport value_code
+from gcheap.options import format_size
+from libc.stdint cimport uint32_t, uint64_t
+
+DEFAULT_TAG = (7, 0)
+
+
+cdef class Field:
+    """One attribute of a shape: a slot, or a piece of the raw part."""
+
+    def __repr__(self):
+        return f"<field {self.name}: {'reference' if self.is_ref else self.dtype}>"
+
+
+cdef class Shape:
+    """The layout of objects; made by `Heap.shape`.
+
+    `refs` are the names of the slots, `raw` the dtype of the raw part (None: none), `tag` the
+    rule (mask, bits): a word w of a slot is a reference when ``w & mask == bits`` and
+    ``w & ~mask != 0``; every other word is a tagged value, which the collector leaves alone.
+    """
+
+    def __init__(self):
+        raise TypeError("shapes are made by Heap.shape(name, refs, raw)")
+
+    @property
+    def nbytes(self):
+        """Bytes of one object, header included; of an array of length 0."""
+        return self.size if self.kind == SHAPE_FIXED else 16
+
+    cdef Field find(self, str name):
+        return <Field>self.fields.get(name)
+
+    def __repr__(self):
+        return f"<gcheap.Shape {self.name}: refs={self.refs}, raw={self.raw}, {self.nbytes} bytes>"
+
+
+cdef Field make_field(str name, bint is_ref, uint64_t offset, dtype):
+    cdef Field f = Field.__new__(Field)
+    f.name = name
+    f.is_ref = is_ref
+    f.offset = offset
+    f.dtype = dtype
+    f.size = 8 if is_ref else dtype.itemsize
+    f.code = 0 if is_ref else value_code(dtype)
+    return f
+
+
+cdef Shape new_shape(HeapCore core, str name, uint32_t kind, tag):
+    cdef Shape shape = Shape.__new__(Shape)
+    shape.core = core
+    shape.name = name
+    shape.kind = kind
+    shape.fields = {}
+    shape.refs = ()
+    shape.tag = tag
+    return shape
+
+
+cdef int publish(HeapCore core, Shape shape) except -1:
+    """Gives a shape its number and its native description.  Under core.guard."""
+    cdef ShapeInfo* info
+    if core.h.shape_count >= MAX_SHAPES:
+        raise ShapeError(f"shape {shape.name!r}: a heap has at most {MAX_SHAPES} shapes")
+    shape.id = core.h.shape_count
+    info = &core.h.shapes[shape.id]
+    info.kind = shape.kind
+    info.refs = <uint32_t>len(shape.refs)
+    info.bytes = shape.size
+    info.item = shape.item
+    info.tag_mask, info.tag_bits = shape.tag
+    core.shapes.append(shape)
+    store32_release(&core.h.shape_count, shape.id + 1)
+    return 0
+
+
+def _names(name, refs):
+    if not isinstance(name, str) or not name:
+        raise ShapeError(f"shape name {name!r}: expected a non-empty string")
+    if isinstance(refs, str):
+        raise ShapeError(f"shape {name!r}: refs={refs!r} is one string; expected a sequence of "
+                         f"names, such as ({refs!r},)")
+    refs = tuple(refs)
+    for ref in refs:
+        _check_name(name, ref)
+    if len(set(refs)) != len(refs):
+        raise ShapeError(f"shape {name!r}: a name occurs twice in refs={refs}")
+    return refs
+
+
+def _check_name(shape, name):
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or (
+            name.startswith("__")):
+        raise ShapeError(f"shape {shape!r}: {name!r} cannot be an attribute name")
+
+
+def _raw_dtype(name, raw):
+    if raw is None or (isinstance(raw, (list, tuple)) and not raw):
+        return None
+    try:
+        dtype = np.dtype(raw)
+    except (TypeError, ValueError) as e:
+        raise ShapeError(f"shape {name!r}: raw={raw!r} is nothing that numpy.dtype() takes: {e}"
+                         ) from None
+    if dtype.hasobject:
+        raise ShapeError(f"shape {name!r}: raw={raw!r} holds Python objects; only plain data can "
+                         f"live in the heap")
+    return dtype
+
+
+def check_tag(name, tag):
+    """(mask, bits) of a tag rule, or ShapeError."""
+    if tag is None:
+        return DEFAULT_TAG
+    try:
+        mask, bits = (int(word.__index__()) for word in tag)
+    except (AttributeError, TypeError, ValueError):
+        raise ShapeError(f"shape {name!r}: tag={tag!r}: expected (mask, bits), two integers"
+                         ) from None
+    if not 0 <= mask < 2**64 or bits & ~mask or bits < 0:
+        raise ShapeError(f"shape {name!r}: tag=({mask:#x}, {bits:#x}): bits must lie within mask, "
+                         f"and mask within 64 bits")
+    if mask & 0x00007FFFFFFFFFF8:
+        raise ShapeError(f"shape {name!r}: tag mask {mask:#x} covers address bits; only bits 0-2 "
+                         f"and 47-63 can carry a tag")
+    return mask, bits
+
+
+cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
+    cdef Shape shape
+    cdef uint64_t offset
+    cdef Field f
+    refs = _names(name, refs)
+    dtype = _raw_dtype(name, raw)
+    tag = check_tag(name, tag)
+    shape = new_shape(core, name, SHAPE_FIXED, tag)
+    shape.refs = refs
+    shape.raw = dtype
+    offset = 8
+    for ref in refs:
+        shape.fields[ref] = make_field(ref, True, offset, None)
+        offset += 8
+    if dtype is not None:
+        pieces = ({"value": (dtype, 0)} if dtype.names is None else
+                  {field: dtype.fields[field] for field in dtype.names})
+        for field, where in pieces.items():
+            _check_name(name, field)
+            if field in shape.fields:
+                raise ShapeError(f"shape {name!r}: {field!r} is both a reference and a raw field")
+            shape.fields[field] = make_field(field, False, offset + where[1], where[0])
+        offset += dtype.itemsize
+    shape.size = max(16, (offset + 7) // 8 * 8)
+    if shape.size > core.h.capacity:
+        raise ShapeError(f"shape {name!r}: one object takes {format_size(shape.size)}, more than "
+                         f"the heap's capacity of {format_size(core.h.capacity)}")
+    with core.guard:
+        core.check_open()
+        known = core.shapes_by_name.get(name)
+        if known is not None:
+            if (known.refs, known.raw, known.tag) == (refs, dtype, tag):
+                return known
+            raise ShapeError(f"shape {name!r} is defined already, as {known!r}; choose another "
+                             f"name for refs={refs}, raw={dtype}, tag={tag}")
+        publish(core, shape)
+        core.shapes_by_name[name] = shape
+    return shape
+
+
+cdef Shape array_shape(HeapCore core, dtype):
+    """The shape of raw arrays of `dtype`, one a heap."""
+    cdef Shape shape
+    dtype = _raw_dtype("array", dtype)
+    if dtype is None or dtype.itemsize == 0:
+        raise ShapeError(f"an array of {dtype} has elements without bytes")
+    with core.guard:
+        core.check_open()
+        shape = core.array_shapes.get(dtype)
+        if shape is None:
+            shape = new_shape(core, f"array[{dtype}]", SHAPE_RAW, DEFAULT_TAG)
+            shape.raw = dtype
+            shape.item = dtype.itemsize
+            shape.element = make_field("element", False, 16, dtype)
+            publish(core, shape)
+            core.array_shapes[dtype] = shape
+    return shape
+
+
+cdef Shape builtin_shape(HeapCore core, uint32_t id):
+    """The slot array or the byte array shape."""
+    cdef Shape shape = core.shapes[id]
+    if shape is None:
+        if id == SHAPE_SLOT_ARRAY:
+            shape = new_shape(core, "slots", SHAPE_SLOTS, DEFAULT_TAG)
+            shape.item = 8
+        else:
+            shape = new_shape(core, "bytes", SHAPE_RAW, DEFAULT_TAG)
+            shape.raw = np.dtype("u1")
+            shape.item = 1
+            shape.element = make_field("element", False, 16, shape.raw)
+        shape.id = id
+        core.shapes[id] = shape
+    return shape

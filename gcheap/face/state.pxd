@@ -1,0 +1,20 @@
+"""The owner of a heap's native state, and the entry and exit of every Python call."""
+from gcheap.core.layout cimport HeapState, MutatorState
+from libc.stdint cimport uint64_t
+
+cdef class HeapCore:
+    cdef HeapState* h
+    cdef object __weakref__
+    cdef readonly object options        # name -> value, as resolved
+    cdef readonly str why
+    cdef list shapes                    # by shape id; None where there is none
+    cdef dict shapes_by_name
+    cdef dict array_shapes              # dtype -> Shape
+    cdef object guard                   # serializes shape definitions and close
+    cdef choose_backend(self, str wanted)
+    cdef set_geometry(self, options)
+    cdef define_arrays(self)
+    cdef tear_down(self)
+    cdef int check_open(self) except -1
+    cdef MutatorState* enter(self) except NULL
+    cdef str describe_full(self, uint64_t nbytes)

@@ -1,0 +1,248 @@
+"""The owner of a heap's native state: creation, close, fork, and the entry of every Python call.
+
+Every Python operation on objects is a short stretch of RUNNING with the GIL held: `enter`,
+raw memory accesses, `leave_running`.  Inside such a stretch no Python object is created or
+dropped, because that could run arbitrary code, and nothing blocks (I5).
+"""
+import atexit
+import os
+import threading
+import weakref
+
+from gcheap.core import probe as probing
+from gcheap.core.collector cimport start_collector, stop_collector
+from gcheap.core.events cimport new_histogram
+from gcheap.core.fault cimport unwatch_heap, watch_heap
+from gcheap.core.layout cimport (
+    BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNK, HANDLE_CHUNKS, HandleChunk,
+    HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
+    ShapeInfo)
+from gcheap.core.native cimport load32_acquire, load64_relaxed, sleep_ns, store32_seq
+from gcheap.core.pacing cimport set_goal
+from gcheap.core.safepoint cimport (
+    enter_running, everyone_outside, leave_running, thread_mutator)
+from gcheap.core.space cimport release_heap, release_space, reserve_space
+from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
+from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
+from gcheap.options import format_size, resolve
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc
+from posix.unistd cimport close as posix_close
+
+cdef extern from "<Python.h>":
+    int PyErr_CheckSignals() except -1
+
+_BACKENDS = {"move": BACKEND_MOVE, "copy": BACKEND_COPY, "stw": BACKEND_STW}
+_live = weakref.WeakSet()       # of HeapCore, for fork and interpreter exit
+MAX_CAPACITY = 24 << 30         # prefix sums count words of a half in 32 bits
+
+
+cdef class HeapCore:
+    """Native state of one heap.  `Heap`, `Mutator`, `Shape` and `Ref` each keep it alive."""
+
+    def __cinit__(self):
+        self.h = <HeapState*>calloc(1, sizeof(HeapState))
+        if self.h == NULL:
+            raise MemoryError
+        self.h.fd = -1
+        self.h.refs = 1
+
+    def __init__(self, given):
+        cdef HeapState* h = self.h
+        cdef int error
+        self.options = options = resolve(given)
+        self.guard = threading.Lock()
+        self.shapes = [None] * 3
+        self.shapes_by_name = {}
+        self.array_shapes = {}
+        self.choose_backend(options["backend"])
+        self.set_geometry(options)
+        h.owner = os.getpid()
+        h.verify = options["verify"]
+        h.tag_mask = 7
+        h.shapes = <ShapeInfo*>calloc(MAX_SHAPES, sizeof(ShapeInfo))
+        h.handles = <HandleChunk**>calloc(HANDLE_CHUNKS, sizeof(HandleChunk*))
+        h.events = <Events*>calloc(1, sizeof(Events))
+        h.reach_hist = new_histogram()
+        h.retired.fault_hist = new_histogram()
+        if (h.shapes == NULL or h.handles == NULL or h.events == NULL or h.reach_hist == NULL
+                or h.retired.fault_hist == NULL):
+            raise MemoryError
+        self.define_arrays()
+        error = reserve_space(h)
+        if error:
+            raise OptionError(
+                f"capacity={options['capacity']}: a heap of {format_size(h.capacity)} needs "
+                f"{format_size(h.reservation_bytes + h.side_bytes)} of address space, and mmap "
+                f"answers {os.strerror(error)}; lower capacity or raise RLIMIT_AS "
+                f"(ulimit -v) and vm.max_map_count")
+        h.alloc_limit = h.half_bytes
+        set_goal(h, 0)
+        if h.backend != BACKEND_STW:
+            error = watch_heap(h)
+            if error:
+                raise GcheapError("256 heaps with a userfaultfd are open in this process already; "
+                                  "close one")
+        error = start_collector(h)
+        if error:
+            raise GcheapError(f"the collector thread cannot be started: {os.strerror(error)}")
+        _live.add(self)
+
+    cdef choose_backend(self, str wanted):
+        cdef uint64_t features = 0, ioctls = 0
+        found = probing.probe()
+        if wanted == "auto":
+            backend, self.why = found.backend, f"auto: {found.why}"
+        else:
+            usable = {"move": found.move_works, "copy": found.copy_works, "stw": True}
+            if not usable[wanted]:
+                raise OptionError(f"backend={wanted!r} is not available: {found.why}; "
+                                  f'use backend="auto" (here: {found.backend!r})')
+            backend, self.why = wanted, f"backend={wanted!r} was asked for"
+        self.h.backend = _BACKENDS[backend]
+        if backend == "stw":
+            return
+        self.h.fd, _, error = probing.open_descriptor()
+        if self.h.fd < 0:
+            raise GcheapError(f"userfaultfd answers {os.strerror(error)} now, although it has just "
+                              f"worked; is the process out of descriptors (RLIMIT_NOFILE)?")
+        if uffd_handshake(self.h.fd, GC_FEATURE_SIGBUS | (
+                GC_FEATURE_MOVE if backend == "move" else 0), &features, &ioctls) != 0:
+            raise GcheapError("the userfaultfd handshake failed although it has just worked")
+
+    cdef set_geometry(self, options):
+        cdef HeapState* h = self.h
+        cdef uint64_t units
+        h.page = os.sysconf("SC_PAGE_SIZE")
+        h.unit_pages = options["unit_pages"]
+        h.unit_bytes = h.page * h.unit_pages
+        h.unit_words = h.unit_bytes // 8
+        h.unit_shift = h.unit_bytes.bit_length() - 1
+        h.tlab_bytes = max(h.unit_bytes, <uint64_t>65536)
+        h.large_bytes = h.unit_bytes // 2
+        h.batch_units = options["batch_units"] or (
+            1 if h.unit_pages == 1 else max(1, 256 // h.unit_pages))
+        h.capacity = options["capacity"]
+        least = 4 * h.tlab_bytes
+        if not least <= h.capacity <= MAX_CAPACITY:
+            raise OptionError(
+                f"capacity={options['capacity']}: expected {format_size(least)} (with units of "
+                f"{h.unit_pages} pages) to {format_size(MAX_CAPACITY)}")
+        # Slack: black allocation before a flip, rounding to units, large runs.
+        units = (h.capacity + h.capacity // 8) // h.unit_bytes + 64 * (h.tlab_bytes // h.unit_bytes)
+        h.half_bytes = (units * h.unit_bytes + (2 << 20) - 1) // (2 << 20) * (2 << 20)
+        h.half_units = h.half_bytes // h.unit_bytes
+
+    cdef define_arrays(self):
+        """The two shapes every heap has."""
+        cdef ShapeInfo* s = &self.h.shapes[SHAPE_SLOT_ARRAY]
+        s.kind = SHAPE_SLOTS
+        s.tag_mask = 7
+        s = &self.h.shapes[SHAPE_BYTES]
+        s.kind = SHAPE_RAW
+        s.item = 1
+        self.h.shape_count = 3
+
+    # ---- every call ----------------------------------------------------------------------
+
+    cdef int check_open(self) except -1:
+        if load32_acquire(&self.h.closed):
+            if self.h.forked:
+                raise HeapClosed("this heap belongs to the parent of this forked process; "
+                                 "create a heap of its own in the child")
+            raise HeapClosed("the heap is closed")
+        return 0
+
+    cdef MutatorState* enter(self) except NULL:
+        """The calling thread's mutator, RUNNING.  The caller must leave_running it."""
+        cdef MutatorState* m
+        self.check_open()
+        m = thread_mutator(self.h)
+        if m == NULL:
+            raise NotAttached(
+                f"thread {threading.current_thread().name!r} is not attached to this heap; use "
+                f"`with heap.attach() as m:` in the thread that touches objects")
+        enter_running(m)
+        # close() stores `closed` before it looks at `run`: one of the two sees the other.
+        if load32_acquire(&self.h.closed):
+            leave_running(m)
+            self.check_open()
+        return m
+
+    cdef str describe_full(self, uint64_t nbytes):
+        cdef uint64_t live = load64_relaxed(&self.h.live_bytes)
+        cdef uint64_t used = load64_relaxed(&self.h.used)
+        return (f"{format_size(self.h.capacity)} heap is full: {format_size(live)} live after "
+                f"{self.h.finished} cycles, {format_size(used)} used, {format_size(nbytes)} asked "
+                f"for; raise capacity or drop roots")
+
+    # ---- the end -------------------------------------------------------------------------
+
+    def close(self):
+        """Ends the heap; see Heap.close."""
+        cdef HeapState* h = self.h
+        with self.guard:
+            if load32_acquire(&h.closed):
+                return
+            store32_seq(&h.closed, 1)
+            while not everyone_outside(h):
+                with nogil:
+                    sleep_ns(1000000)
+                PyErr_CheckSignals()
+            self.tear_down()
+
+    def close_at_exit(self):
+        """Like close, but leaves a heap alone that a daemon thread is still running in."""
+        store32_seq(&self.h.closed, 1)
+        if everyone_outside(self.h) and not self.guard.locked():
+            self.tear_down()
+
+    cdef tear_down(self):
+        cdef HeapState* h = self.h
+        with nogil:
+            stop_collector(h)
+        unwatch_heap(h)
+        if h.fd >= 0:
+            posix_close(h.fd)
+            h.fd = -1
+        release_space(h)
+
+    def abandon_in_child(self):
+        """In a forked child: the descriptor acts on the parent's memory, so it goes first."""
+        cdef HeapState* h = self.h
+        if h.fd >= 0:
+            posix_close(h.fd)
+            h.fd = -1
+        unwatch_heap(h)
+        h.forked = 1
+        h.closed = 1
+        h.collector_thread = 0
+
+    def __dealloc__(self):
+        cdef HeapState* h = self.h
+        cdef uint64_t i
+        if h == NULL or h.forked:
+            return              # a child's copy goes with the process
+        if h.reservation or h.collector_thread or h.fd >= 0:
+            h.closed = 1
+            with nogil:
+                stop_collector(h)
+            unwatch_heap(h)
+            if h.fd >= 0:
+                posix_close(h.fd)
+            release_space(h)
+        release_heap(h)
+
+
+def _close_all():
+    for core in list(_live):
+        core.close_at_exit()
+
+
+def _abandon_all():
+    for core in list(_live):
+        core.abandon_in_child()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,165 @@
+"""Options as data: one table, from which come validation, GCHEAP_* and the command line.
+
+Imports nothing of gcheap but the errors, so that every layer may read it.
+"""
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gcheap.errors import OptionError
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+          "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", re.ASCII)
+_HOW = 'expected a positive number of bytes such as 67108864 or "64MiB"'
+
+
+def parse_size(value: int | str, name: str = "size") -> int:
+    """Bytes of `value`: an int, or a string such as "64MiB" (k, m, g, KiB … TiB, KB … GB).
+
+    Raises OptionError for anything that is not a positive, whole number of bytes.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        try:
+            value = value.__index__()
+        except (AttributeError, TypeError):
+            raise OptionError(f"{name}={value!r}: {_HOW}") from None
+        if isinstance(value, bool):
+            raise OptionError(f"{name}={value!r}: {_HOW}")
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is None or match[2].lower() not in _UNITS:
+            raise OptionError(f"{name}={value!r}: {_HOW}")
+        digits, unit = match[1], _UNITS[match[2].lower()]
+        nbytes = int(digits) * unit if "." not in digits else float(digits) * unit
+        if nbytes != int(nbytes):
+            raise OptionError(f"{name}={value!r}: not a whole number of bytes; {_HOW}")
+        nbytes = int(nbytes)
+    else:
+        nbytes = int(value)
+    if nbytes <= 0:
+        raise OptionError(f"{name}={value!r}: {_HOW}")
+    if nbytes >= 2**63:
+        raise OptionError(f"{name}={value!r}: larger than any address space; {_HOW}")
+    return nbytes
+
+
+def format_size(nbytes: int) -> str:
+    """`nbytes` in the largest binary unit that keeps it at least 1: "64 MiB", "1.5 GiB"."""
+    size = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.1f}".rstrip("0").rstrip(".") + f" {unit}"
+
+
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            raise OptionError(f"{name}={value!r}: expected an integer") from None
+    if isinstance(value, bool):
+        raise OptionError(f"{name}={value!r}: expected an integer")
+    try:
+        return int(value.__index__())
+    except (AttributeError, TypeError):
+        raise OptionError(f"{name}={value!r}: expected an integer") from None
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise OptionError(f"{name}={value!r}: expected a string")
+    return value
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a heap.
+
+    `type` turns a given value (or the text of the environment variable `env`) into the
+    option's own; then it must be one of `choices`, where there are any.
+    """
+
+    name: str
+    type: Callable[[Any, str], Any]
+    default: Any
+    env: str
+    help: str
+    choices: tuple[Any, ...] = ()
+
+    def validate(self, value: Any, label: str | None = None) -> Any:
+        """The accepted form of `value`; OptionError naming `label` otherwise."""
+        label = label or self.name
+        value = self.type(value, label)
+        if self.choices and value not in self.choices:
+            accepted = ", ".join(map(str, self.choices))
+            raise OptionError(f"{label}={value!r}: expected one of {accepted}")
+        return value
+
+
+def _option(name: str, kind: Callable[[Any, str], Any], default: Any, text: str,
+            choices: tuple[Any, ...] = ()) -> Option:
+    return Option(name, kind, default, f"GCHEAP_{name.upper()}", text, choices)
+
+
+OPTIONS: tuple[Option, ...] = (
+    _option("capacity", parse_size, "64MiB",
+            "most bytes of objects the heap may hold, headers included"),
+    _option("backend", _text, "auto",
+            "how units reach to-space: UFFDIO_MOVE, UFFDIO_COPY, or inside one pause",
+            ("auto", "move", "copy", "stw")),
+    _option("faults", _text, "sigbus", "who serves a fault on a page that has not arrived",
+            ("sigbus",)),
+    _option("unit_pages", _integer, 16, "pages claimed, assembled and placed as one; 1: page by page",
+            (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
+    _option("batch_units", _integer, 0,
+            "most units the compactor places by one ioctl; 0: 256 pages' worth (1 if unit_pages is 1)"),
+    _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
+            (0, 3)),
+)
+BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+_BUILD_TIME = {"GCHEAP_BUILD"}
+
+
+def check_environment(environ: Mapping[str, str] = os.environ) -> None:
+    """Raises OptionError for a GCHEAP_* variable that no option has."""
+    known = {option.env for option in OPTIONS} | _BUILD_TIME
+    for name in environ:
+        if name.startswith("GCHEAP_") and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise OptionError(
+                f"unknown environment variable {name}: gcheap knows {', '.join(sorted(known))}{hint}")
+
+
+def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Every option's value: as given, else from the environment, else its default.
+
+    Raises OptionError for an unknown name or a value that is not accepted.
+    """
+    for name in given:
+        if name not in BY_NAME:
+            close = difflib.get_close_matches(name, BY_NAME, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise OptionError(f"unknown option {name!r}: a heap takes {', '.join(BY_NAME)}{hint}")
+    check_environment(environ)
+    values = {}
+    for option in OPTIONS:
+        if given.get(option.name) is not None:
+            values[option.name] = option.validate(given[option.name])
+        elif option.env in environ:
+            values[option.name] = option.validate(environ[option.env], option.env)
+        else:
+            values[option.name] = option.validate(option.default)
+    if values["batch_units"] < 0 or values["batch_units"] * values["unit_pages"] > 4096:
+        raise OptionError(f"batch_units={values['batch_units']}: expected 0 to "
+                          f"{4096 // values['unit_pages']} for units of "
+                          f"{values['unit_pages']} pages")
+    return values

@@ -1,0 +1,48 @@
+"""What `Heap.stats()` returns."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class IoctlStats:
+    """Calls of one ioctl, pages it placed, and refusals by errno name (short calls: EAGAIN)."""
+
+    calls: int
+    pages: int
+    refused: dict[str, int]
+
+
+@dataclass(frozen=True)
+class HeapStats:
+    """Counters of a heap since it was made.  Sizes in bytes, times in nanoseconds."""
+
+    capacity_bytes: int
+    used_bytes: int             # as capacity counts them: live at the last cycle, and since then
+    live_bytes: int             # found live by the last cycle
+    allocated_bytes: int        # ever allocated
+    cycles: int
+    relocations: int            # cycles that slid objects
+    moved_bytes: int            # placed by UFFDIO_MOVE
+    copied_bytes: int           # placed by UFFDIO_COPY
+    zeroed_bytes: int           # holes zeroed on demand
+    recycled_bytes: int         # evacuated pages used again as buffers
+    released_bytes: int         # evacuated pages given back during relocation
+    faults: int                 # faults of mutators on pages that had not arrived
+    fault_pages: int            # pages those faults placed
+    fault_waits: int            # faults on a unit that somebody else was building
+    hole_faults: int
+    foreign_faults: int         # faults of threads that are not mutators of the heap
+    stalls: int
+    stall_ns: int
+    stall_max_ns: int
+    ioctls: dict[str, IoctlStats]
+    stray_pages: int            # pages found in an unplaced unit and dropped
+    handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
+    batch_flushes: int          # batches cut short for a waiting mutator
+    handles: int                # live Refs
+    mutators: int
+    shapes: int
+    backend: str
+    fault_mode: str
+    why: str

@@ -1,0 +1,60 @@
+"""Builds the Cython modules; everything else about the package is in pyproject.toml.
+
+GCHEAP_BUILD selects a variant: release (default), debug, tsan, asan.  Each has a build
+directory of its own, so that variants never share objects.
+"""
+import os
+import platform
+from pathlib import Path
+
+from Cython.Build import cythonize
+from Cython.Compiler import Errors
+from setuptools import Extension, setup
+
+VARIANTS = {
+    "release": ["-O2", "-g1", "-fno-plt"],
+    "debug": ["-O1", "-g3", "-fno-omit-frame-pointer"],
+    "tsan": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread"],
+    "asan": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"],
+}
+variant = os.environ.get("GCHEAP_BUILD", "release")
+if variant not in VARIANTS:
+    raise SystemExit(f"GCHEAP_BUILD={variant!r}: expected one of {', '.join(VARIANTS)}")
+sanitizer = [flag for flag in VARIANTS[variant] if flag.startswith("-fsanitize")]
+# popcnt is in every x86-64 CPU since 2008 (x86-64-v2); AArch64 has its own always.
+machine = ["-mpopcnt"] if platform.machine() == "x86_64" else []
+
+
+def refuse_performance_hint(position, message, env):
+    """A nogil function without noexcept takes the GIL at every call: never let one pass."""
+    raise SystemExit(f"{position}: Cython performance hint treated as an error: {message}")
+
+
+Errors.performance_hint = refuse_performance_hint
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                ".".join(path.with_suffix("").parts),
+                [str(path)],
+                include_dirs=["."],
+                extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
+                                    "-Wno-sign-compare", "-pthread"]
+                + VARIANTS[variant] + machine,
+                extra_link_args=["-pthread"] + sanitizer,
+            )
+            for path in sorted(Path("gcheap").rglob("*.pyx"))
+        ],
+        build_dir=f"build/cython-{variant}",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "embedsignature": True,
+            "freethreading_compatible": False,
+        },
+    )
+)
