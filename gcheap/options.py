@@ -24,13 +24,13 @@ def parse_size(value: int | str, name: str = "size") -> int:
 
     Raises OptionError for anything that is not a positive, whole number of bytes.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+    if isinstance(value, bool):
+        raise OptionError(f"{name}={value!r}: {_HOW}")
+    if not isinstance(value, (int, str)):
         try:
             value = value.__index__()
         except (AttributeError, TypeError):
             raise OptionError(f"{name}={value!r}: {_HOW}") from None
-        if isinstance(value, bool):
-            raise OptionError(f"{name}={value!r}: {_HOW}")
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
         if match is None or match[2].lower() not in _UNITS:

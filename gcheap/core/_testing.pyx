@@ -1,11 +1,39 @@
 """Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
 from gcheap.core.layout cimport (
-    Block, HeapState, NO_START, SHAPE_FIXED, ShapeInfo, Straddle, UnitPlan, WORD, word)
+    Block, HeapState, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo, Straddle, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.plan cimport forward, plan
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from gcheap.core.roots cimport handle_value
+from gcheap.core.safepoint cimport enter_running, leave_running
+from gcheap.face.ref cimport Ref
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
+
+
+def read_words(uintptr_t mutator, index, uint64_t count):
+    """The first `count` words of an object (header first), read without the GIL.
+
+    mutator   Mutator.native() of the calling thread
+    index     `Ref` of the object
+
+    A failpoint may stop the thread inside the fault that this read takes, and the interpreter
+    goes on meanwhile.
+    """
+    cdef MutatorState* m = <MutatorState*>mutator
+    cdef uint32_t handle = (<Ref>index).handle
+    cdef word* copy = <word*>calloc(count, WORD)
+    cdef word* source
+    cdef uint64_t i
+    with nogil:
+        enter_running(m)
+        source = <word*>handle_value(m.heap, handle)[0]
+        for i in range(count):
+            copy[i] = source[i]
+        leave_running(m)
+    words = [copy[i] for i in range(count)]
+    free(copy)
+    return words
 
 
 def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):

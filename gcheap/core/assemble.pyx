@@ -3,29 +3,72 @@
 The caller owns the unit (I2).  Reads: from-space words in the unit's own source range, the
 side tables, the shape table.  Writes: the buffer.  Nothing else, no call that could block:
 this runs on faulting threads (I4).
+
+What assembly waits for is memory: each reference is looked up in a block somewhere.  So a
+reference is first only noted and its block prefetched; it is fixed when RING more have been
+noted.
 """
 from gcheap.core.layout cimport (
-    BLOCK_WORDS, Block, HeapState, ShapeInfo, Straddle, WORD, word)
-from gcheap.core.native cimport count_trailing_zeros, likely
+    BLOCK_BYTES, HeapState, ShapeInfo, Straddle, WORD, word)
+from gcheap.core.native cimport prefetch_read
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
-from gcheap.core.plan cimport forward
+from gcheap.core.plan cimport forward, next_live
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
+cdef enum:
+    RING = 16                   # references between prefetch and lookup
 
-cdef inline word fixed(HeapState* h, const ShapeInfo* shape, word value) noexcept nogil:
-    """A slot's word with its reference, if it is one, forwarded."""
-    if is_reference(shape.tag_mask, shape.tag_bits, value):
-        return forward(h, value & ~shape.tag_mask) | shape.tag_bits
-    return value
+cdef struct Pending:
+    word* slot
+    word target
+    word bits
+
+cdef struct Fixer:
+    HeapState* heap
+    uint64_t noted
+    Pending ring[RING]
 
 
-cdef inline void fix_slots(HeapState* h, const ShapeInfo* shape, word* to, const word* source,
-                           uint64_t count) noexcept nogil:
-    cdef uint64_t i
+cdef inline void fix_one(HeapState* h, const Pending* p) noexcept nogil:
+    p.slot[0] = forward(h, p.target) | p.bits
+
+
+cdef inline void note_slots(Fixer* f, const ShapeInfo* shape, word* to, const word* source,
+                            uint64_t count) noexcept nogil:
+    """Copies `count` slots; their references will be forwarded."""
+    cdef uint64_t i, offset
+    cdef Pending* p
     for i in range(count):
-        to[i] = fixed(h, shape, source[i])
+        to[i] = source[i]
+        if is_reference(shape.tag_mask, shape.tag_bits, source[i]):
+            p = &f.ring[f.noted % RING]
+            if f.noted >= RING:
+                fix_one(f.heap, p)
+            f.noted += 1
+            p.slot = to + i
+            p.target = source[i] & ~shape.tag_mask
+            p.bits = shape.tag_bits
+            offset = p.target - f.heap.r.from_base
+            if offset < f.heap.r.tams_bytes:
+                prefetch_read(&f.heap.blocks[offset // BLOCK_BYTES])
+
+
+cdef inline void finish_slots(Fixer* f) noexcept nogil:
+    cdef uint64_t i
+    for i in range(f.noted - min(f.noted, <uint64_t>RING), f.noted):
+        fix_one(f.heap, &f.ring[i % RING])
+
+
+cdef inline void copy_words(word* to, const word* source, uint64_t count) noexcept nogil:
+    """memcpy, without the call for the few words that most objects have."""
+    cdef uint64_t i
+    if count > 16:
+        memcpy(to, source, count * WORD)
+        return
+    for i in range(count):
+        to[i] = source[i]
 
 
 cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil:
@@ -37,29 +80,20 @@ cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil
     cdef word* end = to + min(h.unit_words, h.r.slid_words - unit * h.unit_words)
     cdef word* source
     cdef ShapeInfo* shape
-    cdef Block* block
-    cdef uint64_t bits, n, slots, head
+    cdef uint64_t n, slots, head
+    cdef Fixer f
+    f.heap = h
+    f.noted = 0
     if s.words:
         source = <word*>(h.r.from_base + index * WORD)
         memcpy(to, source, s.words * WORD)
         if s.slots:
-            fix_slots(h, &h.shapes[s.shape], to + s.skip, source + s.skip, s.slots)
+            note_slots(&f, &h.shapes[s.shape], to + s.skip, source + s.skip, s.slots)
         to += s.words
         index += s.words
     while to < end:
         # The next live word starts an object.
-        block = &h.blocks[index // BLOCK_WORDS]
-        bits = block.live >> (index % BLOCK_WORDS)
-        if likely(bits != 0):
-            index += count_trailing_zeros(bits)
-        else:
-            index = index // BLOCK_WORDS * BLOCK_WORDS
-            while True:
-                block += 1
-                index += BLOCK_WORDS
-                if block.live:
-                    break
-            index += count_trailing_zeros(block.live)
+        index = next_live(h, index)
         source = <word*>(h.r.from_base + index * WORD)
         to[0] = source[0]
         if to + 1 == end:
@@ -75,10 +109,10 @@ cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil
         to[1] = source[1]       # an array's length; a slot is overwritten below
         if slots > n - head:
             slots = n - head
-        fix_slots(h, shape, to + head, source + head, slots)
-        if n > head + slots:
-            memcpy(to + head + slots, source + head + slots, (n - head - slots) * WORD)
+        note_slots(&f, shape, to + head, source + head, slots)
+        copy_words(to + head + slots, source + head + slots, n - head - slots)
         to += n
+    finish_slots(&f)
     end = <word*>(buffer + h.unit_bytes)
     if to < end:
         memset(to, 0, <word>end - <word>to)
@@ -91,12 +125,16 @@ cdef void fix_black_unit(HeapState* h, uint64_t from_unit) noexcept nogil:
     cdef word* end = at + h.unit_words
     cdef ShapeInfo* shape
     cdef uint64_t slots, head
+    cdef Fixer f
+    f.heap = h
+    f.noted = 0
     if s.words:
-        fix_slots(h, &h.shapes[s.shape], at, at, s.slots)
-        return                  # the rest of a large run's last unit is empty
+        note_slots(&f, &h.shapes[s.shape], at, at, s.slots)
+        end = at                # the rest of a large run's last unit is empty
     while at < end and at[0]:
         shape = &h.shapes[shape_of_header(at[0])]
         head = header_words(shape)
         slots = min(object_slots(shape, <word>at), <uint64_t>(end - at) - head)
-        fix_slots(h, shape, at + head, at + head, slots)
+        note_slots(&f, shape, at + head, at + head, slots)
         at += object_bytes(shape, <word>at) // WORD
+    finish_slots(&f)

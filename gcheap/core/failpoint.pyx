@@ -34,13 +34,11 @@ cdef bint take(Failpoint* point) noexcept nogil:
 
 cdef int64_t fail_slow(uint32_t name) noexcept nogil:
     cdef Failpoint* point = &table[name]
-    cdef uint32_t action = load32_acquire(&point.action)   # pairs with arm()'s release
-    cdef uint32_t seen
-    if action == FP_OFF:
-        return 0
-    # Taken before `times`, so that a release between the two is seen as a change.
-    seen = load32_acquire(&point.release)
-    if not take(point):
+    # Before the action: disarm() turns that off first and then bumps `release`, so who still
+    # sees the action sees the bump as a change.
+    cdef uint32_t seen = load32_acquire(&point.release)
+    cdef uint32_t action = load32_acquire(&point.action)    # pairs with arm()'s release
+    if action == FP_OFF or not take(point):
         return 0
     add64_relaxed(&point.hits, 1)
     if action == FP_PAUSE:

@@ -1,6 +1,6 @@
 """Planning the slide: where every live word goes.  See plan.pyx."""
 from gcheap.core.layout cimport BLOCK_BYTES, BLOCK_WORDS, Block, HeapState, WORD, word
-from gcheap.core.native cimport popcount
+from gcheap.core.native cimport count_trailing_zeros, likely, popcount
 from libc.stdint cimport uint64_t
 
 cdef void plan(HeapState* h) noexcept nogil
@@ -22,6 +22,20 @@ cdef inline word forward(HeapState* h, word address) noexcept nogil:
     return h.r.to_base + WORD * (
         block.before
         + popcount(block.live & ((<uint64_t>1 << (offset // WORD % BLOCK_WORDS)) - 1)))
+
+
+cdef inline uint64_t next_live(HeapState* h, uint64_t index) noexcept nogil:
+    """The first live word at or above from-space word `index`; there is one."""
+    cdef Block* block = &h.blocks[index // BLOCK_WORDS]
+    cdef uint64_t bits = block.live >> (index % BLOCK_WORDS)
+    if likely(bits != 0):
+        return index + count_trailing_zeros(bits)
+    index = index // BLOCK_WORDS * BLOCK_WORDS
+    while True:
+        block += 1
+        index += BLOCK_WORDS
+        if block.live:
+            return index + count_trailing_zeros(block.live)
 
 
 cdef inline uint64_t words_before_chunk(HeapState* h, uint64_t chunk) noexcept nogil:

@@ -18,7 +18,7 @@ Source: the offset vector and first-object arrays of Android ART's mark-compact 
 from gcheap.core.layout cimport (
     BLOCK_BYTES, BLOCK_WORDS, Block, CHUNK_FREE, CHUNK_IN_USE, HeapState, NO_START, ShapeInfo,
     UNCLAIMED, UnitPlan, WORD, word)
-from gcheap.core.native cimport check_that, count_trailing_zeros, popcount, select_bit
+from gcheap.core.native cimport check_that, popcount, select_bit
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -43,20 +43,6 @@ cdef uint64_t sum_blocks(HeapState* h) noexcept nogil:
     block.live = 0
     block.first_start = NO_START
     return total
-
-
-cdef uint64_t next_live(HeapState* h, uint64_t index) noexcept nogil:
-    """The first live word at or above word `index`; there is one."""
-    cdef Block* block = &h.blocks[index // BLOCK_WORDS]
-    cdef uint64_t bits = block.live >> (index % BLOCK_WORDS)
-    if bits:
-        return index + count_trailing_zeros(bits)
-    index = index // BLOCK_WORDS * BLOCK_WORDS
-    while True:
-        block += 1
-        index += BLOCK_WORDS
-        if block.live:
-            return index + count_trailing_zeros(block.live)
 
 
 cdef uint64_t object_at(HeapState* h, uint64_t index, uint64_t* end) noexcept nogil:

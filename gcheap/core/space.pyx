@@ -32,6 +32,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int mincore(void* at, size_t length, unsigned char* vec)
 
 cdef enum:
+    MADV_POPULATE_WRITE = 23    # libc headers older than 2.35 lack it
     HUGE = 2 << 20
     GUARD = 2 << 20
 
@@ -221,6 +222,9 @@ cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
     for i in range(h.tlab_bytes >> h.unit_shift):
         h.straddle[unit + i].words = 0
         h.straddle[unit + i].slots = 0
+    # One call instead of a page fault per page; where it is unknown (before Linux 5.14) the
+    # faults do the same work.
+    madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
     m.tlab_top = m.tlab_start = at
     m.tlab_end = at + h.unit_bytes
     m.tlab_limit = at + h.tlab_bytes

@@ -89,7 +89,7 @@ cdef class Mutator:
                 self.core.check_open()
                 raise HeapExhausted(self.core.describe_full(nbytes))
 
-    def new(self, Shape shape not None, **fields):
+    def new(self, Shape shape not None, /, **fields):
         """A new object of `shape`; fields not given are zero or None.
 
         Raises HeapExhausted when a finished cycle could not make room, AttributeError for a

@@ -181,13 +181,18 @@ cdef class HeapCore:
     def close(self):
         """Ends the heap; see Heap.close."""
         cdef HeapState* h = self.h
+        cdef bint outside
         with self.guard:
             if load32_acquire(&h.closed):
                 return
             store32_seq(&h.closed, 1)
-            while not everyone_outside(h):
+            while True:
                 with nogil:
-                    sleep_ns(1000000)
+                    outside = everyone_outside(h)
+                    if not outside:
+                        sleep_ns(1000000)
+                if outside:
+                    break
                 PyErr_CheckSignals()
             self.tear_down()
 

@@ -142,7 +142,10 @@ cdef int write_generic(char* at, uint64_t size, dtype, value, str where) except 
     except (TypeError, ValueError, OverflowError) as e:
         raise type(e)(f"{where}: {value!r} does not fit dtype {dtype}: {e}") from None
     base = dtype.base if dtype.subdtype is not None else dtype
-    if base.kind in "iuSUVb" and base.names is None:
+    if base.kind == "V" and base.names is None and isinstance(value, (bytes, bytearray)):
+        if len(value) > size:
+            raise OverflowError(f"{where}: {len(value)} bytes do not fit dtype {dtype}")
+    elif base.kind in "iuSUb":
         # numpy wraps and cuts without a word; comparing tells.
         try:
             same = bool(np.all(np.asarray(value) == box[0]))
