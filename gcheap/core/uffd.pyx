@@ -5,7 +5,7 @@ from gcheap.core.native cimport set_errno
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport int64_t, uint64_t
 from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDWR, open as posix_open
-from posix.unistd cimport close as posix_close
+from posix.unistd cimport close as posix_close, read as posix_read
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, void* argument)
@@ -20,6 +20,7 @@ cdef extern from "gcheap/native/uffd_abi.h" nogil:
     unsigned long GC_USERFAULTFD_IOC_NEW
     unsigned long GC_UFFDIO_API, GC_UFFDIO_REGISTER, GC_UFFDIO_UNREGISTER, GC_UFFDIO_WAKE
     unsigned long GC_UFFDIO_COPY, GC_UFFDIO_ZEROPAGE, GC_UFFDIO_MOVE
+    unsigned long GC_UFFDIO_WRITEPROTECT, GC_UFFDIO_CONTINUE, GC_UFFDIO_POISON
     struct gc_uffd_api:
         uint64_t api, features, ioctls
     struct gc_uffd_range:
@@ -37,25 +38,42 @@ cdef extern from "gcheap/native/uffd_abi.h" nogil:
     struct gc_uffd_move:
         uint64_t dst, src, len, mode
         int64_t done
+    struct gc_uffd_writeprotect:
+        gc_uffd_range range
+        uint64_t mode
+    struct gc_uffd_continue:
+        gc_uffd_range range
+        uint64_t mode
+        int64_t done
+    struct gc_uffd_poison:
+        gc_uffd_range range
+        uint64_t mode
+        int64_t done
+
+
+cdef int descriptor_flags(bint user_mode_only) noexcept nogil:
+    return O_CLOEXEC | O_NONBLOCK | (GC_UFFD_USER_MODE_ONLY if user_mode_only else 0)
+
+
+cdef int uffd_new(int node, bint user_mode_only) noexcept nogil:
+    cdef long fd = ioctl(node, GC_USERFAULTFD_IOC_NEW,
+                         <void*><long>descriptor_flags(user_mode_only))
+    return <int>fd if fd >= 0 else -errno
 
 
 cdef int uffd_open(bint user_mode_only, bint device) noexcept nogil:
     """A new descriptor, close-on-exec and non-blocking, by the system call or /dev/userfaultfd."""
-    cdef int flags = O_CLOEXEC | O_NONBLOCK
     cdef long fd
-    cdef int node, error
-    if user_mode_only:
-        flags |= GC_UFFD_USER_MODE_ONLY
+    cdef int node
     if not device:
-        fd = syscall(SYS_userfaultfd, flags)
+        fd = syscall(SYS_userfaultfd, descriptor_flags(user_mode_only))
         return <int>fd if fd >= 0 else -errno
     node = posix_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)
     if node < 0:
         return -errno
-    fd = ioctl(node, GC_USERFAULTFD_IOC_NEW, <void*><long>flags)
-    error = errno
+    fd = uffd_new(node, user_mode_only)
     posix_close(node)
-    return <int>fd if fd >= 0 else -error
+    return <int>fd
 
 
 cdef int uffd_handshake(int fd, uint64_t want, uint64_t* features, uint64_t* ioctls) noexcept nogil:
@@ -71,14 +89,24 @@ cdef int uffd_handshake(int fd, uint64_t want, uint64_t* features, uint64_t* ioc
     return 0
 
 
-cdef int uffd_register(int fd, word start, uint64_t length) noexcept nogil:
-    """Registers a range for missing faults."""
+cdef int uffd_register_modes(int fd, word start, uint64_t length, uint64_t modes,
+                             uint64_t* ioctls) noexcept nogil:
+    """Registers a range; reports which ioctls the kernel has for it."""
     cdef gc_uffd_register r
     r.range.start = start
     r.range.len = length
-    r.mode = 1
+    r.mode = modes
     r.ioctls = 0
-    return 0 if ioctl(fd, GC_UFFDIO_REGISTER, &r) == 0 else errno
+    if ioctl(fd, GC_UFFDIO_REGISTER, &r) != 0:
+        return errno
+    ioctls[0] = r.ioctls
+    return 0
+
+
+cdef int uffd_register(int fd, word start, uint64_t length) noexcept nogil:
+    """Registers a range for missing faults."""
+    cdef uint64_t ioctls
+    return uffd_register_modes(fd, start, length, GC_REGISTER_MODE_MISSING, &ioctls)
 
 
 cdef int range_ioctl(int fd, unsigned long request, word start, uint64_t length) noexcept nogil:
@@ -94,6 +122,15 @@ cdef int uffd_unregister(int fd, word start, uint64_t length) noexcept nogil:
 
 cdef int uffd_wake(int fd, word start, uint64_t length) noexcept nogil:
     return range_ioctl(fd, GC_UFFDIO_WAKE, start, length)
+
+
+cdef int uffd_writeprotect(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
+    """Protects (or unprotects) all of the range or says why not; has no result field."""
+    cdef gc_uffd_writeprotect w
+    w.range.start = start
+    w.range.len = length
+    w.mode = mode
+    return 0 if ioctl(fd, GC_UFFDIO_WRITEPROTECT, &w) == 0 else errno
 
 
 cdef inline Progress outcome(int rc, int error, int64_t done, uint64_t length) noexcept nogil:
@@ -154,3 +191,36 @@ cdef Progress uffd_zeropage(int fd, word start, uint64_t length, uint64_t mode) 
     p = outcome(rc, errno, z.done, length)
     set_errno(saved)
     return p
+
+
+cdef Progress uffd_continue(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
+    cdef gc_uffd_continue c
+    cdef int saved = errno, rc
+    cdef Progress p
+    c.range.start = start
+    c.range.len = length
+    c.mode = mode
+    c.done = 0
+    rc = ioctl(fd, GC_UFFDIO_CONTINUE, &c)
+    p = outcome(rc, errno, c.done, length)
+    set_errno(saved)
+    return p
+
+
+cdef Progress uffd_poison(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
+    cdef gc_uffd_poison c
+    cdef int saved = errno, rc
+    cdef Progress p
+    c.range.start = start
+    c.range.len = length
+    c.mode = mode
+    c.done = 0
+    rc = ioctl(fd, GC_UFFDIO_POISON, &c)
+    p = outcome(rc, errno, c.done, length)
+    set_errno(saved)
+    return p
+
+
+cdef int uffd_read(int fd, gc_uffd_msg* messages, int room) noexcept nogil:
+    cdef ssize_t nbytes = posix_read(fd, messages, room * sizeof(gc_uffd_msg))
+    return <int>(nbytes // <ssize_t>sizeof(gc_uffd_msg)) if nbytes >= 0 else -errno

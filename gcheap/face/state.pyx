@@ -4,7 +4,6 @@ Every Python operation on objects is a short stretch of RUNNING with the GIL hel
 raw memory accesses, `leave_running`.  Inside such a stretch no Python object is created or
 dropped, because that could run arbitrary code, and nothing blocks (I5).
 """
-import atexit
 import os
 import threading
 import weakref
@@ -33,7 +32,7 @@ cdef extern from "<Python.h>":
     int PyErr_CheckSignals() except -1
 
 _BACKENDS = {"move": BACKEND_MOVE, "copy": BACKEND_COPY, "stw": BACKEND_STW}
-_live = weakref.WeakSet()       # of HeapCore, for fork and interpreter exit
+_live = weakref.WeakSet()       # of HeapCore, for fork
 MAX_CAPACITY = 24 << 30         # prefix sums count words of a half in 32 bits
 
 
@@ -196,12 +195,6 @@ cdef class HeapCore:
                 PyErr_CheckSignals()
             self.tear_down()
 
-    def close_at_exit(self):
-        """Like close, but leaves a heap alone that a daemon thread is still running in."""
-        store32_seq(&self.h.closed, 1)
-        if everyone_outside(self.h) and not self.guard.locked():
-            self.tear_down()
-
     cdef tear_down(self):
         cdef HeapState* h = self.h
         with nogil:
@@ -225,23 +218,12 @@ cdef class HeapCore:
 
     def __dealloc__(self):
         cdef HeapState* h = self.h
-        cdef uint64_t i
         if h == NULL or h.forked:
             return              # a child's copy goes with the process
         if h.reservation or h.collector_thread or h.fd >= 0:
             h.closed = 1
-            with nogil:
-                stop_collector(h)
-            unwatch_heap(h)
-            if h.fd >= 0:
-                posix_close(h.fd)
-            release_space(h)
+            self.tear_down()
         release_heap(h)
-
-
-def _close_all():
-    for core in list(_live):
-        core.close_at_exit()
 
 
 def _abandon_all():
@@ -249,5 +231,6 @@ def _abandon_all():
         core.abandon_in_child()
 
 
-atexit.register(_close_all)
+# Nothing is registered for the interpreter's exit: the collector thread needs no interpreter,
+# and a daemon thread may be inside the heap until the process ends.
 os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,238 @@
+"""`gcheap stress` as a function: a workload on a heap, measured and checked.
+
+    document = run_stress(StressConfig(workload="churn", seconds=5, live="256MiB"))
+
+The document is plain data (`json.dumps` takes it); `gcheap.workloads.document` says how each
+figure is formed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import gcheap
+from gcheap.errors import OptionError
+from gcheap.options import format_size, parse_size, resolve
+from gcheap.workloads import DEFAULT, find
+from gcheap.workloads._noise import measure_noise
+from gcheap.workloads._record import RunControl
+from gcheap.workloads.document import Look, Outcome, build
+from gcheap.workloads.interrupt import Interrupt
+from gcheap.workloads.memory import ResidentPeak, peak_rss_bytes, reset_peak_rss
+from gcheap.workloads.runner import Run
+
+PROGRESS_SECONDS = 0.1
+MOST_MUTATORS = 256
+HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressConfig:
+    """What to run.  Sizes are bytes or strings such as "64MiB"; OptionError for bad values.
+
+    seconds         measured, from the end of population and warm-up
+    live            bytes of live data, headers included
+    capacity        of the heap; None is twice `live`
+    warm_up         seconds, not counted; None is a tenth of `seconds`, 0.1 to 2
+    noise_seconds   of the control loop before the run, 0 for none; None is a twentieth of
+                    `seconds`, at most 1
+    depth           of `trees`; None is the greatest that `live` allows
+
+    `backend`, `faults`, `unit_pages`, `verify` and `batch_units` are options of `gcheap.Heap`,
+    and None has the meaning it has there: the environment's GCHEAP_* value, or the default.
+    All are resolved when the configuration is made.
+    """
+
+    workload: str = DEFAULT
+    seconds: float = 20.0
+    mutators: int = 1
+    live: int | str = 64 << 20
+    capacity: int | str | None = None
+    backend: str | None = None
+    faults: str | None = None
+    unit_pages: int | None = None
+    verify: int | None = None
+    batch_units: int | None = None
+    seed: int = 1
+    warm_up: float | None = None
+    noise_seconds: float | None = None
+    depth: int | None = None
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        put("seconds", _seconds("seconds", self.seconds, least=0.001))
+        for name, default in (("warm_up", min(2.0, max(0.1, self.seconds / 10))),
+                              ("noise_seconds", min(1.0, self.seconds / 20))):
+            value = getattr(self, name)
+            put(name, default if value is None else _seconds(name, value, least=0.0))
+        _whole("mutators", self.mutators, 1, MOST_MUTATORS)
+        _whole("seed", self.seed, 0, (1 << 56) - 1)
+        if self.depth is not None:
+            _whole("depth", self.depth, 1, 64)
+        put("live", parse_size(self.live, "live"))
+        put("capacity", 2 * self.live if self.capacity is None
+            else parse_size(self.capacity, "capacity"))
+        if self.capacity <= self.live:
+            raise OptionError(
+                f"capacity {format_size(self.capacity)} does not exceed the "
+                f"{format_size(self.live)} of live data; leave it out for twice the live data"
+            )
+        options = resolve({name: getattr(self, name) for name in HEAP_OPTIONS})
+        for name in HEAP_OPTIONS:
+            put(name, options[name])
+        find(self.workload).check(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A glance at a run under way, for a live display.  Counts include the warm-up."""
+
+    phase: str  # "population 42 %", "warm-up", "run", "audit"
+    elapsed: float  # seconds of the phase "run"
+    seconds: float  # what it will last
+    ops: int
+    cycles: int
+    faults: int
+    last_pause_ns: int | None  # work of the latest pause
+
+
+def run_stress(config: StressConfig,
+               progress: Callable[[Progress], None] | None = None) -> dict:
+    """Runs a workload and returns the result document.
+
+    `progress` is called about ten times a second from this thread.  Ctrl-C ends the run and
+    returns what there is, with "interrupted" true.  HeapExhausted when the live data does
+    not fit; OptionError when the heap refuses an option.  Run it from the main thread when
+    Ctrl-C shall work; nothing else may use the mutators it creates.
+    """
+    return _Stress(config, progress).document()
+
+
+class _Stress:
+    """One call of run_stress; all methods run in the supervising thread."""
+
+    def __init__(self, config, progress):
+        self._config = config
+        self._progress = progress
+        self._control = RunControl()
+        self._begin = self._end = None      # Looks at the heap: of the measurement
+        self._interrupted = False
+
+    def document(self):
+        config = self._config
+        reset_peak_rss()
+        # Everything under one Interrupt: a second Ctrl-C must not break the orderly end that
+        # the first one asked for.
+        with Interrupt(self._control.stop) as interrupt:
+            noise = (measure_noise(config.noise_seconds, self._control)
+                     if config.noise_seconds else None)
+            options = {name: getattr(config, name) for name in HEAP_OPTIONS}
+            with gcheap.Heap(config.capacity, **options) as heap:
+                outcome = self._outcome(heap)
+            outcome.noise = noise
+            outcome.interrupted = self._interrupted or interrupt.seen
+            return build(outcome)
+
+    def _outcome(self, heap):
+        config = self._config
+        session = find(config.workload).session(heap, config)
+        peak = ResidentPeak(heap)
+        view = _View(heap, session, config, self._progress)
+        run = Run(heap, session, config.workload, config.mutators, self._control)
+        try:
+            self._supervise(heap, run, peak, view)
+        except KeyboardInterrupt:       # of a handler of SIGINT that is not Python's own
+            self._interrupted = True
+        finally:
+            if self._begin is not None:
+                self._end = Look.at(heap, time.monotonic_ns())
+            run.finish()
+        if run.error is not None:
+            raise run.error
+        if heap.stats().cycles == 0:
+            heap.collect()              # so that there is a figure of live bytes
+        return Outcome(
+            config=asdict(config), version=gcheap.__version__, begin=self._begin,
+            end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
+            cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
+            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=peak.bytes,
+            live_bytes=heap.stats().live_bytes, facts=session.facts(),
+        )
+
+    def _supervise(self, heap, run, peak, view):
+        config = self._config
+        run.start()
+        run.wait_populated(
+            lambda: view.look(run, f"population {100 * view.session.populated:.0f} %"))
+        run.wait(config.warm_up, lambda: view.look(run, "warm-up"))
+        if run.stopped:                 # nothing was measured
+            return
+        self._begin = Look.at(heap, time.monotonic_ns())
+        run.measure()
+        view.started()
+
+        def watch():
+            peak.look()
+            view.look(run, "run")
+
+        watch()
+        run.wait(config.seconds, watch)
+        peak.look()
+        view.look(run, "audit", due=True)
+
+
+class _View:
+    """Feeds the live display, at most ten times a second."""
+
+    def __init__(self, heap, session, config, progress):
+        self.session = session
+        self._heap = heap
+        self._seconds = config.seconds
+        self._progress = progress
+        self._begin = None
+        self._next = 0.0
+        self._last_pause = None
+        self._pauses_of = -1            # the cycle count they were read at
+
+    def started(self):
+        """The measurement begins."""
+        self._begin = time.monotonic()
+
+    def look(self, run, phase, due=False):
+        now = time.monotonic()
+        if self._progress is None or (now < self._next and not due):
+            return
+        self._next = now + PROGRESS_SECONDS
+        stats = self._heap.stats()
+        if stats.cycles != self._pauses_of:
+            self._pauses_of = stats.cycles
+            pauses = self._heap.pauses()
+            if len(pauses):
+                self._last_pause = int(pauses["work_ns"][-1])
+        self._progress(Progress(
+            phase=phase,
+            elapsed=0.0 if self._begin is None else min(now - self._begin, self._seconds),
+            seconds=self._seconds,
+            ops=sum(recording.total_ops for recording in run.recordings),
+            cycles=stats.cycles,
+            faults=stats.faults,
+            last_pause_ns=self._last_pause,
+        ))
+
+
+def _seconds(name, value, least):
+    if (isinstance(value, bool) or not isinstance(value, (int, float))
+            or not math.isfinite(value) or not least <= value <= 1e7):
+        raise OptionError(
+            f"{name} {value!r}: accepted is a number of seconds from {least} to 10,000,000")
+    return float(value)
+
+
+def _whole(name, value, least, most):
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise OptionError(f"{name} {value!r}: accepted is a whole number from {least} to {most}")

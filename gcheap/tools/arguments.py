@@ -1,0 +1,89 @@
+"""Arguments of more than one command: their types, and the heap's options as data."""
+import argparse
+import math
+import os
+
+from gcheap.errors import GcheapError
+from gcheap.options import BY_NAME, parse_size, resolve
+
+EXIT_USAGE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, and that takes no abbreviations.
+
+    Without abbreviations `--live` can never come to mean a later `--live-view`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message):
+        line = " ".join(message.split())
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
+
+
+def accepted(check):
+    """An argparse type from a function that raises GcheapError for what it does not accept."""
+    def convert(text):
+        try:
+            return check(text)
+        except GcheapError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return convert
+
+
+size_argument = accepted(parse_size)
+
+
+def positive_int(text):
+    return _number(text, int, "a whole number above 0")
+
+
+def positive_seconds(text):
+    return _number(text, float, "a number of seconds above 0")
+
+
+def add_json(parser):
+    parser.add_argument(
+        "--json", metavar="FILE|-",
+        help="write the results as JSON to FILE, whole or not at all; - is standard output, "
+             "and everything else then goes to standard error")
+
+
+def add_heap_options(parser, names):
+    """`--backend` and so on for options of `gcheap.Heap`; None where not given."""
+    for name in names:
+        option = BY_NAME[name]
+        choices = "{" + ",".join(map(str, option.choices)) + "}" if option.choices else None
+        parser.add_argument(
+            flag(name), type=accepted(option.validate), metavar=choices or name.upper(),
+            help=f"{option.help} (default {option.default}; environment {option.env})")
+
+
+def heap_options(args, names):
+    """The values of `names`: as given, else from the environment, else the default."""
+    given = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in resolve(given).items() if name in names}
+
+
+def default_capacity(args):
+    """`--capacity`, else GCHEAP_CAPACITY, else None (the command's own default)."""
+    if args.capacity is None and BY_NAME["capacity"].env in os.environ:
+        return resolve({})["capacity"]
+    return args.capacity
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def _number(text, kind, wanted):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = 0
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return value

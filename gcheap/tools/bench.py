@@ -1,0 +1,13 @@
+"""`gcheap bench SUITE`: measurements that compare configurations, one module a suite."""
+from gcheap.tools import bench_backends
+
+SUITES = (bench_backends,)
+
+
+def add(commands):
+    parser = commands.add_parser(
+        "bench", help="compare configurations with interleaved, repeated runs",
+        description="Compare configurations with interleaved, repeated runs.")
+    suites = parser.add_subparsers(title="suites", metavar="SUITE", required=True)
+    for suite in SUITES:
+        suite.add(suites)

@@ -1,0 +1,233 @@
+"""`gcheap bench backends`: MOVE against COPY on the same work, in turns.
+
+Every round runs `churn` afresh with the same seed under each configuration, A B C A B C ...,
+so that drift of the machine meets all of them alike.  Ratios are formed inside a round and
+then summarized over the rounds.
+"""
+import os
+import platform
+
+from rich.text import Text
+
+import gcheap
+from gcheap.options import format_size
+from gcheap.stress import StressConfig, run_stress
+from gcheap.tools.arguments import (
+    add_heap_options,
+    add_json,
+    heap_options,
+    positive_int,
+    positive_seconds,
+    size_argument,
+)
+from gcheap.tools.consoles import progress_console, result_console
+from gcheap.tools.intervals import METHOD, order_interval, summary
+from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.tables import NOTHING, duration, new_table
+
+WORKLOAD = "churn"
+MIN_CYCLES = 3                  # cycles a run needs before its median counts
+MOST_SECONDS = 600              # of one run, however few cycles it makes
+LABELS = {"move": "move", "copy": "copy", "copy_single": "copy by page"}
+
+
+def configurations(unit_pages):
+    """Name -> the options in which it differs: backend, pages of a unit, units of a batch."""
+    return {
+        "move": {"backend": "move", "unit_pages": unit_pages},
+        "copy": {"backend": "copy", "unit_pages": unit_pages},
+        "copy_single": {"backend": "copy", "unit_pages": 1, "batch_units": 1},
+    }
+
+
+def add(suites):
+    parser = suites.add_parser(
+        "backends", help="move, copy, and copy page by page on churn",
+        description="Run churn in turns under move, copy with the same units, and copy page "
+                    "by page, and report the ratios of their relocation times.")
+    parser.add_argument("--live", type=size_argument, default=256 << 20, metavar="SIZE",
+                        help="live bytes (default 256MiB); the capacity is twice that")
+    parser.add_argument("--rounds", type=positive_int, default=5, metavar="N",
+                        help="rounds of three runs each (default 5)")
+    parser.add_argument("--seconds", type=positive_seconds, metavar="S",
+                        help="measured seconds of a run (default 2, or 1 for every 32 MiB "
+                             "live); doubled for all later runs while one makes fewer than "
+                             f"{MIN_CYCLES} cycles")
+    parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
+                        help="mutator threads (default 1)")
+    add_heap_options(parser, ("unit_pages",))
+    parser.add_argument("--seed", type=int, default=1, help="of every run (default 1)")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    """Run the rounds; after Ctrl-C report the whole rounds there are."""
+    if args.json:
+        check_target(args.json)
+    args.unit_pages = heap_options(args, ("unit_pages",))["unit_pages"]
+    if args.seconds is None:
+        args.seconds = max(2.0, args.live / (32 << 20))
+    runs, interrupted = [], False
+    try:
+        measure(args, runs, progress_console())
+    except KeyboardInterrupt:
+        interrupted = True
+    document = summarize(runs, config_of(args), interrupted)
+    if document["rounds"]:
+        show(document, result_console(args.json))
+    else:
+        progress_console().print(Text("interrupted before a whole round was done"))
+    if args.json:
+        emit_json(document, args.json)
+    if interrupted:
+        return 130
+    return 0 if all(row["verified"] for row in runs) else 1
+
+
+def measure(args, runs, console):
+    """Append one row a run to `runs`, round by round."""
+    seconds = args.seconds
+    for turn in range(1, args.rounds + 1):
+        for name, options in configurations(args.unit_pages).items():
+            row, seconds = measure_one(args, options, seconds)
+            runs.append({"round": turn, "configuration": name, **row})
+            console.print(Text(
+                f"round {turn}/{args.rounds}  {name:<12} relocate "
+                f"{_ms(row['relocate_ms'])}, {row['cycles']} cycles in {row['seconds']:.1f} s"))
+
+
+def measure_one(args, options, seconds):
+    """(row, seconds): one run, repeated twice as long while it makes too few cycles."""
+    while True:
+        document = run_stress(StressConfig(
+            workload=WORKLOAD, seconds=seconds, mutators=args.mutators, live=args.live,
+            seed=args.seed, **options))
+        if document.get("interrupted"):
+            raise KeyboardInterrupt
+        if document["cycles"] >= MIN_CYCLES or seconds >= MOST_SECONDS:
+            return row_of(document), seconds
+        seconds = min(2 * seconds, MOST_SECONDS)
+
+
+def row_of(document):
+    """What is kept of one run's document."""
+    flip = document["pauses"]["by_phase"].get("relocate_start") or {}
+    noise = document.get("noise_floor_us") or {}
+    used = document["used_before_max_bytes"]
+    return {
+        "relocate_ms": document["relocate_ms"]["p50"],
+        "cycles": document["cycles"],
+        "seconds": document["seconds"],
+        "relocate_start_p99_us": flip.get("p99_us"),
+        "noise_p99_us": noise.get("p99"),
+        "resident_over_used": document["peak_heap_resident_bytes"] / used if used else None,
+        "ops_per_s": document["ops_per_s"],
+        "verified": document["verified"],
+    }
+
+
+def config_of(args):
+    return {"workload": WORKLOAD, "live": args.live, "capacity": 2 * args.live,
+            "rounds": args.rounds, "seconds": args.seconds, "mutators": args.mutators,
+            "unit_pages": args.unit_pages, "seed": args.seed, "min_cycles": MIN_CYCLES}
+
+
+def summarize(runs, config, interrupted=False):
+    """The document: a pure function of the rows of `measure` (only whole rounds count)."""
+    names = list(configurations(config["unit_pages"]))
+    rounds = _whole_rounds(runs, names)
+
+    def each(key):
+        return {name: summary([row[name][key] for row in rounds
+                               if row[name][key] is not None]) for name in names}
+
+    def ratio(over):
+        return summary([row["move"]["relocate_ms"] / row[over]["relocate_ms"]
+                        for row in rounds
+                        if row["move"]["relocate_ms"] and row[over]["relocate_ms"]])
+
+    return {
+        "version": gcheap.__version__,
+        "benchmark": "backends",
+        **machine(),
+        "config": config,
+        "rounds": len(rounds),
+        "interrupted": interrupted,
+        "interval": {"method": METHOD,
+                     "coverage": order_interval(len(rounds))[1] if rounds else None},
+        "move_over_copy_single": ratio("copy_single"),
+        "move_over_copy_batched": ratio("copy"),
+        "heap_resident_over_used": each("resident_over_used"),
+        "relocate_ms": each("relocate_ms"),
+        "relocate_start_p99_us": each("relocate_start_p99_us"),
+        "noise_p99_us": each("noise_p99_us"),
+        "ops_per_s": each("ops_per_s"),
+        "runs": runs,
+    }
+
+
+def machine():
+    return {"machine": platform.machine(), "kernel": platform.release(),
+            "cpus": len(os.sched_getaffinity(0)),
+            "page_size": os.sysconf("SC_PAGE_SIZE")}
+
+
+def show(document, console):
+    """Print the document as two tables."""
+    config = document["config"]
+    rounds = f"{document['rounds']} round" + ("s" if document["rounds"] != 1 else "")
+    console.print(Text(
+        f"churn, {format_size(config['live'])} live in {format_size(config['capacity'])}, "
+        f"{rounds}, {document['machine']}, Linux {document['kernel']}, "
+        f"{document['cpus']} CPUs"))
+    console.print()
+    columns = (("relocation", "relocate_ms", _ms), ("flip p99", "relocate_start_p99_us", _us),
+               ("noise p99", "noise_p99_us", _us),
+               ("resident/used", "heap_resident_over_used", _ratio))
+    table = new_table()
+    for header in ("", *(column[0] for column in columns)):
+        table.add_column(header, justify="right" if header else "left", no_wrap=True)
+    for name, label in LABELS.items():
+        table.add_row(label, *(spread(document[key][name], form) for _, key, form in columns))
+    console.print(table)
+    console.print()
+    ratios = new_table()
+    for header in ("relocation time", "median", "low", "high"):
+        ratios.add_column(header, justify="right" if ratios.columns else "left", no_wrap=True)
+    for label, key in (("move / copy by page", "move_over_copy_single"),
+                       ("move / copy", "move_over_copy_batched")):
+        row = document[key]
+        ratios.add_row(label, *(_ratio(row[part]) for part in ("median", "low", "high")))
+    console.print(ratios)
+    console.print()
+    coverage = document["interval"]["coverage"]
+    console.print(Text(f"low–high: order-statistic interval of the median, "
+                       f"{100 * coverage:.0f} % coverage at {rounds}"))
+
+
+def spread(row, form):
+    """The median of a summary and, on a second line, its interval."""
+    if row["median"] is None:
+        return NOTHING
+    return f"{form(row['median'])}\n{form(row['low'])}–{form(row['high'])}"
+
+
+def _whole_rounds(runs, names):
+    """[{configuration: row}] of the rounds in which every configuration ran."""
+    turns = {}
+    for row in runs:
+        turns.setdefault(row["round"], {})[row["configuration"]] = row
+    return [turn for turn in turns.values() if len(turn) == len(names)]
+
+
+def _ms(value):
+    return duration(None if value is None else value * 1e6)
+
+
+def _us(value):
+    return duration(None if value is None else value * 1e3)
+
+
+def _ratio(value):
+    return NOTHING if value is None else f"{value:.2f}"

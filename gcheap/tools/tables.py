@@ -1,0 +1,196 @@
+"""Tables of a stress run: a pure function of its JSON document.
+
+`show(document, console)` prints what `gcheap stress` ends with.  Nothing is measured or
+looked up here, so a saved document shows the same tables on any machine, later.
+"""
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gcheap.options import format_size
+
+NOTHING = "–"                   # a percentile without samples is null in the document
+WINDOWS = ("1ms", "5ms", "10ms", "50ms")
+PERCENTILES = ("p50", "p99", "p99_9", "p99_99", "max")
+
+
+def show(document, console):
+    """Print every table of one run's document."""
+    console.print(heading(document))
+    for table in (times(document), mmu(document), faults(document), traffic(document),
+                  ioctls(document), rates(document)):
+        console.print()
+        console.print(table)
+    console.print()
+    console.print(backend_line(document))
+    console.print(verdict(document))
+
+
+def heading(document):
+    config = document["config"]
+    mutators = config["mutators"]
+    parts = [f"{size(config['live'])} live", f"capacity {size(config['capacity'])}",
+             f"{mutators} mutator" + ("s" if mutators != 1 else ""),
+             f"{document['seconds']:.1f} s", f"seed {config['seed']}"]
+    if document.get("interrupted"):
+        parts.append("interrupted")
+    return Text.assemble((document["workload"], "bold"), ": ", ", ".join(parts))
+
+
+def times(document):
+    """Cycles, pauses by phase, time to safepoint, operations beside the noise floor."""
+    table = _table("times", "count", "p50", "p99", "p99.9", "p99.99", "max")
+    cycles = document["cycles"]
+    _times_row(table, "cycle", document["cycle_ms"], cycles, 1e6)
+    _times_row(table, "relocate", document["relocate_ms"], None, 1e6)
+    table.add_section()
+    pauses = document["pauses"]
+    for phase, row in pauses["by_phase"].items():
+        _times_row(table, f"pause: {phase.replace('_', ' ')}", row, row["count"], 1e3)
+    _times_row(table, "all pauses", pauses, pauses["count"], 1e3)
+    table.add_section()
+    reach = document["time_to_safepoint_us"]
+    _times_row(table, "time to safepoint", reach, reach.get("count"), 1e3)
+    table.add_section()
+    _times_row(table, "operation", document["op_latency_us"], document["ops"], 1e3)
+    noise = document.get("noise_floor_us")
+    if noise:
+        _times_row(table, "noise floor", noise, noise.get("count"), 1e3)
+    return table
+
+
+def mmu(document):
+    """Minimum mutator utilization: the least share of any window left to the mutator."""
+    table = _table("MMU", *(window.replace("ms", " ms") for window in WINDOWS))
+    rows = {"worst mutator": document["mmu"],
+            "noise floor": (document.get("noise_floor_us") or {}).get("mmu")}
+    for name, values in rows.items():
+        if values:
+            table.add_row(name, *(percent(values.get(window)) for window in WINDOWS))
+    return table
+
+
+def faults(document):
+    """Faults that mutators served themselves, and allocation stalls."""
+    table = _table("waits", "count", "p50", "p99", "max", "total", "pages/fault")
+    row = document["faults"]
+    per_fault = f"{row['pages'] / row['count']:.1f}" if row["count"] else NOTHING
+    table.add_row("faults", number(row["count"]), *(
+        duration(_scaled(row, key, 1e3)) for key in ("p50", "p99", "max")), NOTHING, per_fault)
+    stalls = document["stalls"]
+    table.add_row("allocation stalls", number(stalls["count"]), NOTHING, NOTHING,
+                  duration(_scaled(stalls, "max", 1e6)),
+                  duration(_scaled(stalls, "total", 1e6)), NOTHING)
+    return table
+
+
+def traffic(document):
+    """Bytes by what happened to them while objects were relocated."""
+    row = document["bytes"]
+    keys = ("moved", "copied", "zeroed", "recycled")
+    table = _table("bytes", *keys)
+    table.add_row("", *(size(row[key]) for key in keys))
+    return table
+
+
+def ioctls(document):
+    """ioctls of the userfaultfd, and which were refused, by errno."""
+    table = _table("ioctls", "calls", "pages", "pages/call")
+    table.add_column("refused", justify="left")
+    for name, row in document["ioctls"].items():
+        per_call = f"{row['pages'] / row['calls']:.1f}" if row["calls"] else NOTHING
+        refused = ", ".join(f"{errno} {number(count)}"
+                            for errno, count in sorted(row["refused"].items()))
+        table.add_row(f"UFFDIO_{name.upper()}", number(row["calls"]), number(row["pages"]),
+                      per_call, refused or "none")
+    return table
+
+
+def rates(document):
+    """Work done, allocation rate, and memory at its peak."""
+    table = _table("totals", "")
+    rate = document["alloc_bytes_per_s"]
+    for name, value in (
+        ("operations/s", number(document["ops_per_s"])),
+        ("operations while relocating", number(document["relocate_ops"])),
+        ("allocation rate", NOTHING if rate is None else f"{size(rate)}/s"),
+        ("peak RSS", size(document["peak_rss_bytes"])),
+        ("peak resident heap", size(document["peak_heap_resident_bytes"])),
+        ("live after the last cycle", size(document["live_bytes"])),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def backend_line(document):
+    why = document.get("why")
+    mode = document["fault_mode"]
+    line = f"backend {document['backend']}, fault mode {mode or 'none'}"
+    return Text(f"{line}: {why}" if why else line)
+
+
+def verdict(document):
+    if document["verified"]:
+        return Text("verified: every check passed", style="green")
+    if document.get("failures") == 0:
+        return Text("not verified: the run ended before its last check", style="yellow")
+    failure = document.get("failure")
+    return Text("NOT verified" + (f": {failure}" if failure else ": a check failed"),
+                style="bold red")
+
+
+def new_table(**options):
+    """An empty table in the manner of all of gcheap's: two spaces between columns, no frame."""
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), pad_edge=False,
+                 **options)
+
+
+def duration(nanoseconds):
+    """A time in the unit that fits, three significant digits; a dash for None."""
+    if nanoseconds is None:
+        return NOTHING
+    # Rounded first, so that 999.7 ns becomes 1 µs and not 1,000 ns.
+    nanoseconds = float(f"{nanoseconds:.3g}")
+    for limit, divisor, unit in ((1e3, 1, "ns"), (1e6, 1e3, "µs"), (1e9, 1e6, "ms")):
+        if nanoseconds < limit:
+            return f"{three_digits(nanoseconds / divisor)} {unit}"
+    return f"{three_digits(nanoseconds / 1e9)} s"
+
+
+def three_digits(value):
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def number(value):
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def percent(fraction):
+    return NOTHING if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def size(count):
+    return NOTHING if count is None else format_size(int(count))
+
+
+def _table(first, *columns):
+    table = new_table()
+    table.add_column(first, justify="left", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _scaled(row, key, factor):
+    """`row[key]`, with or without its unit in the key's name, times `factor`."""
+    for name in (key, f"{key}_us", f"{key}_ms"):
+        if name in row:
+            return None if row[name] is None else row[name] * factor
+    return None
+
+
+def _times_row(table, name, row, count, factor):
+    table.add_row(name, number(count), *(
+        duration(_scaled(row, key, factor)) for key in PERCENTILES))

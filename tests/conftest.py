@@ -1,0 +1,124 @@
+"""Heaps for every backend and fault mode of this machine, and a seed that can be replayed."""
+from __future__ import annotations
+
+import random
+import secrets
+from contextlib import ExitStack
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck
+from support import kernel_offers, node_shape
+
+import gcheap
+
+COMBINATIONS = [("move", "sigbus"), ("copy", "sigbus"), ("stw", "sigbus")]
+CONCURRENT = [pair for pair in COMBINATIONS if pair[0] != "stw"]
+_SEED = pytest.StashKey[int]()
+
+hypothesis.settings.register_profile(
+    "gcheap", deadline=None, database=None, print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+hypothesis.settings.load_profile("gcheap")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=None,
+                     help="seed of everything random in these tests (default: a fresh one)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seed = config.getoption("--seed")
+    config.stash[_SEED] = secrets.randbits(32) if seed is None else seed
+    if config.getoption("--hypothesis-seed", None) is None:
+        hypothesis.core.global_force_seed = config.stash[_SEED]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"gcheap {gcheap.__version__}, seed {config.stash[_SEED]} (replay with --seed)"
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus:
+        terminalreporter.write_line(f"replay with --seed {config.stash[_SEED]}")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run; the same number gives the same test again."""
+    return request.config.stash[_SEED]
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    return random.Random(seed)
+
+
+def _options(pair: tuple[str, str]) -> dict[str, str]:
+    """Heap options for a combination; skips the test when this machine lacks it.
+
+    Whether it does is asked of the kernel, not of gcheap: a heap that refuses a backend that
+    the kernel offers is a failure, not a skip.
+    """
+    backend, faults = pair
+    reason = kernel_offers(backend)
+    if reason is not None:
+        pytest.skip(f"no backend {backend} here: {reason}")
+    return {"backend": backend, "faults": faults}
+
+
+@pytest.fixture(params=COMBINATIONS, ids="-".join)
+def combination(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Options of one backend and fault mode, each in turn."""
+    return _options(request.param)
+
+
+@pytest.fixture(params=CONCURRENT, ids="-".join)
+def concurrent(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The same for backends that relocate while mutators run (not stw)."""
+    return _options(request.param)
+
+
+@pytest.fixture
+def make_heap(combination):
+    """Makes heaps of each combination; closes them at the end."""
+    with ExitStack() as stack:
+        yield lambda capacity="16MiB", **options: stack.enter_context(
+            gcheap.Heap(capacity, **(combination | options)))
+
+
+@pytest.fixture
+def make_concurrent_heap(concurrent):
+    with ExitStack() as stack:
+        yield lambda capacity="16MiB", **options: stack.enter_context(
+            gcheap.Heap(capacity, **(concurrent | options)))
+
+
+@pytest.fixture
+def heap(make_heap):
+    return make_heap()
+
+
+@pytest.fixture
+def mutator(heap):
+    with heap.attach() as m:
+        yield m
+
+
+@pytest.fixture
+def node(heap):
+    """Shape Node: refs next, other; raw key, filler."""
+    return node_shape(heap)
+
+
+@pytest.fixture
+def any_heap():
+    """One heap of the best backend, for tests to which the backend makes no difference."""
+    with gcheap.Heap("4MiB") as heap:
+        yield heap
+
+
+@pytest.fixture
+def any_mutator(any_heap):
+    with any_heap.attach() as m:
+        yield m

@@ -1,0 +1,149 @@
+"""Helpers that several test files share: threads that are mutators, graphs, subprocesses."""
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+PAGE = os.sysconf("SC_PAGESIZE")
+PATIENCE = 60.0                 # seconds until a test gives up on an event (never a measurement)
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the uABI (linux/userfaultfd.h), so that the tests know what the kernel has without
+# asking the code under test.
+_SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
+_UFFDIO_API_IOCTL = 0xC018AA3F
+_USER_MODE_ONLY = 1
+_FEATURE_SIGBUS = 1 << 7
+_FEATURE_MOVE = 1 << 16
+
+
+def kernel_offers(backend: str) -> str | None:
+    """None when this kernel and these permissions allow `backend`; else the reason."""
+    if backend == "stw":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SYS_USERFAULTFD[os.uname().machine]
+    fd = libc.syscall(number, os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY)
+    if fd < 0:
+        return f"userfaultfd: {errno.errorcode[ctypes.get_errno()]}"
+    try:
+        wanted = _FEATURE_SIGBUS | (_FEATURE_MOVE if backend == "move" else 0)
+        fcntl.ioctl(fd, _UFFDIO_API_IOCTL, bytearray(struct.pack("QQQ", 0xAA, wanted, 0)))
+    except OSError as e:
+        return f"UFFDIO_API with features {wanted:#x}: {e.strerror}"
+    finally:
+        os.close(fd)
+    return None
+
+
+def wait_until(fact, what: str) -> None:
+    """Returns once `fact()` is true; fails the test when it never becomes true."""
+    deadline = time.monotonic() + PATIENCE
+    pause = threading.Event()
+    while not fact():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        pause.wait(0.001)
+
+
+class MutatorThread:
+    """A thread attached to `heap` that runs what it is given, one after the other.
+
+    `start(f, *args)` returns a Future of `f(mutator, *args)`; `call` waits for it.
+    """
+
+    def __init__(self, heap, name: str | None = None) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._mutator = self._pool.submit(heap.attach, name).result(PATIENCE)
+
+    def start(self, function, *args) -> Future:
+        return self._pool.submit(function, self._mutator, *args)
+
+    def call(self, function, *args):
+        return self.start(function, *args).result(PATIENCE)
+
+    def detach(self) -> None:
+        self.call(lambda m: m.detach())
+
+    def __enter__(self) -> MutatorThread:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.detach()
+        self._pool.shutdown()
+
+
+def interleaved(m, shape, count: int, slot: str = "next"):
+    """A slot array of `count` nodes, key i at index i, with as much garbage between them.
+
+    Node i links to node i - 1 through `slot`.  A collection has to slide all but the first.
+    """
+    nodes = m.new_slots(count)
+    before = None
+    for i in range(count):
+        m.new(shape, key=0xDEAD)            # garbage
+        before = m.new(shape, key=i, **{slot: before})
+        nodes[i] = before
+    return nodes
+
+
+def check_interleaved(nodes, order=None, slot: str = "next") -> int:
+    """Reads every node (in `order`) and its link; returns how many were read."""
+    read = 0
+    for i in range(len(nodes)) if order is None else order:
+        node = nodes[i]
+        assert node.key == i
+        link = getattr(node, slot)
+        assert link is None if i == 0 else link.key == i - 1
+        read += 1
+    return read
+
+
+def node_shape(heap):
+    return heap.shape("Node", refs=("next", "other"), raw=[("key", "u8"), ("filler", "u8", 2)])
+
+
+def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float = PATIENCE,
+               arguments: tuple[str, ...] = (), **popen) -> subprocess.CompletedProcess:
+    """Runs `script` in a fresh interpreter, with this tree importable and no GCHEAP_* set."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
+    clean["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), clean.get("PYTHONPATH", "")]))
+    clean["PYTHONDONTWRITEBYTECODE"] = "1"
+    clean.pop("PYTHONFAULTHANDLER", None)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        env=clean | (env or {}), capture_output=True, text=True, timeout=timeout, **popen)
+
+
+def run_cleanly(script: str, **kwargs) -> str:
+    """Runs `script`; it must end with status 0 and write no error.  Returns its output."""
+    done = run_python(script, **kwargs)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def fork() -> int:
+    """os.fork without the warning that this process has threads: the child only waits or asks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def mappings() -> int:
+    """How many mappings this process has that a heap could have made (anonymous ones)."""
+    with open("/proc/self/maps") as maps:
+        return sum(1 for line in maps if len(line.split()) == 5)
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))

@@ -1,0 +1,390 @@
+"""Relocation really runs beside the mutators, and collect() means what it says.
+
+Faults that the kernel or another handler cause are in test_refusals.py and test_sigbus.py.
+"""
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import threading
+import time
+
+import pytest
+from support import PATIENCE, MutatorThread, check_interleaved, interleaved, node_shape, wait_until
+
+from gcheap import failpoints
+from gcheap.core import _testing
+
+COUNT = 20_000                  # nodes of 48 bytes: about fifteen units of 16 pages
+UNITS = [1, 2, 16]
+
+
+@pytest.fixture(params=UNITS, ids=lambda n: f"unit{n}")
+def moving_heap(request, make_concurrent_heap):
+    """A heap whose compactor runs beside the mutators."""
+    return make_concurrent_heap("16MiB", unit_pages=request.param)
+
+
+@pytest.fixture
+def held(moving_heap):
+    """(heap, mutator, nodes, failpoint): the compactor stands right after the flip."""
+    with moving_heap.attach() as m:
+        nodes = interleaved(m, node_shape(moving_heap), COUNT)
+        with failpoints.pause("flip.after", times=1) as point:
+            moving_heap.collect(wait=False)
+            point.wait()
+            yield moving_heap, m, nodes, point
+        moving_heap.collect()
+        assert check_interleaved(nodes) == COUNT
+
+
+# ---- mutators while the compactor stands still -------------------------------------------
+
+def test_a_full_walk_while_the_compactor_is_held(held):
+    heap, _, nodes, point = held
+    before = heap.stats()
+    assert check_interleaved(nodes) == COUNT
+    after = heap.stats()
+    assert after.faults > before.faults
+    assert after.fault_pages >= after.faults - before.faults
+    assert after.cycles == before.cycles                    # the cycle is still under way
+    assert point.hits == 1
+
+
+def test_pages_touched_in_reverse_order_while_the_compactor_is_held(held):
+    heap, _, nodes, _ = held
+    before = heap.stats().faults
+    assert check_interleaved(nodes, range(COUNT - 1, -1, -1)) == COUNT
+    assert heap.stats().faults > before
+
+
+def test_pages_touched_in_random_order_while_the_compactor_is_held(held, rng):
+    heap, _, nodes, _ = held
+    order = list(range(COUNT))
+    rng.shuffle(order)
+    assert check_interleaved(nodes, order) == COUNT
+
+
+def test_writes_while_the_compactor_is_held_are_not_lost(held):
+    heap, m, nodes, point = held
+    shape = heap.shape("Other", refs=("back",), raw=[("key", "u8")])
+    for i in range(0, COUNT, 7):
+        node = nodes[i]
+        node.other = m.new(shape, key=i, back=node)         # new objects, beyond the to-space
+        node.filler = (i, 2 * i)
+    point.release()
+    for _ in range(2):
+        for i in range(0, COUNT, 7):
+            node = nodes[i]
+            assert node.other.key == i and node.other.back == node
+            assert list(node.filler) == [i, 2 * i]
+        heap.collect()
+
+
+def test_hashes_taken_while_the_compactor_is_held_stay(held):
+    heap, _, nodes, point = held
+    hashes = [hash(nodes[i]) for i in range(0, COUNT, 50)]
+    point.release()
+    heap.collect()
+    assert [hash(nodes[i]) for i in range(0, COUNT, 50)] == hashes
+
+
+def test_two_threads_walk_while_the_compactor_is_held(held):
+    heap, _, nodes, _ = held
+    with MutatorThread(heap) as second:
+        walk = second.start(lambda m: check_interleaved(nodes, range(COUNT - 1, -1, -1)))
+        assert check_interleaved(nodes) == COUNT
+        assert walk.result(PATIENCE) == COUNT
+
+
+def test_a_thread_attaches_and_detaches_while_the_compactor_is_held(held):
+    heap, _, nodes, _ = held
+    with MutatorThread(heap) as second:
+        assert second.call(lambda m: check_interleaved(nodes, range(0, COUNT, 3))) > 0
+        mine = second.call(lambda m: m.new(node_shape(heap), key=5, next=nodes[0]))
+        assert heap.stats().mutators == 2
+    assert heap.stats().mutators == 1
+    assert mine.key == 5 and mine.next.key == 0
+
+
+def test_the_compactor_is_held_between_units_and_the_rest_is_faulted_in(moving_heap):
+    """The compactor owns what it claimed; the mutator gets everything else by itself."""
+    with moving_heap.attach() as m:
+        nodes = interleaved(m, node_shape(moving_heap), COUNT)
+        with failpoints.delay("compactor.claimed", ns=3_000_000), \
+                failpoints.delay("compactor.assembled", ns=3_000_000):
+            for _ in range(3):
+                moving_heap.collect(wait=False)
+                assert check_interleaved(nodes, range(COUNT - 1, -1, -1)) == COUNT
+        moving_heap.collect()
+        assert check_interleaved(nodes) == COUNT
+
+
+# ---- two mutators, one unit --------------------------------------------------------------
+
+KEY = 3                         # among the words of a Node: the header and two slots come first
+
+
+def words_of(m, ref) -> list[int]:
+    """Reads without the GIL: a reader stopped in its fault must not stop the interpreter."""
+    return _testing.read_words(m.native(), ref, KEY + 1)
+
+
+def test_two_mutators_fault_on_the_same_unit(make_concurrent_heap):
+    heap = make_concurrent_heap("4MiB")
+    node = node_shape(heap)
+    with heap.attach() as m, MutatorThread(heap) as first, MutatorThread(heap) as second:
+        m.new(node)
+        ref = m.new(node, key=123)
+        with failpoints.pause("flip.after") as flip, \
+                failpoints.pause("mutator.claimed") as claimed, \
+                failpoints.pause("mutator.wait") as waiting:
+            heap.collect(wait=False)
+            flip.wait()
+            owner = first.start(words_of, ref)
+            claimed.wait()
+            loser = second.start(words_of, ref)
+            waiting.wait()
+            assert not owner.done() and not loser.done()
+            waiting.release()
+            claimed.release()
+            assert owner.result(PATIENCE)[KEY] == 123
+            assert loser.result(PATIENCE)[KEY] == 123
+            assert (claimed.hits, waiting.hits) == (1, 1)
+            stats = heap.stats()
+            assert stats.fault_waits == 1
+            placed = sum(stats.ioctls[k].pages for k in ("move", "copy", "zeropage"))
+            assert 0 < placed <= heap.unit_pages            # the one unit, once
+            assert all("EEXIST" not in s.refused for s in stats.ioctls.values())
+        heap.collect()
+        assert ref.key == 123
+
+
+def test_a_mutator_waits_for_the_unit_that_the_compactor_owns(make_concurrent_heap):
+    heap = make_concurrent_heap("4MiB")
+    node = node_shape(heap)
+    with heap.attach() as m, MutatorThread(heap) as reader:
+        m.new(node)
+        ref = m.new(node, key=9)
+        with failpoints.pause("compactor.assembled") as owned, \
+                failpoints.pause("mutator.wait") as waiting:
+            heap.collect(wait=False)
+            owned.wait()
+            read = reader.start(words_of, ref)
+            waiting.wait()
+            assert not read.done()
+            waiting.release()
+            owned.release()
+            assert read.result(PATIENCE)[KEY] == 9
+        assert heap.stats().fault_waits >= 1
+
+
+@pytest.mark.parametrize("point", ["mutator.claimed", "mutator.assembled"])
+def test_the_compactor_waits_for_the_unit_that_a_mutator_owns(make_concurrent_heap, point):
+    heap = make_concurrent_heap("4MiB")
+    node = node_shape(heap)
+    with heap.attach() as m, MutatorThread(heap) as reader:
+        nodes = interleaved(m, node, 5000)
+        ref = nodes[2500]
+        with failpoints.pause("flip.after") as flip, failpoints.pause(point) as owned, \
+                failpoints.pause("relocate.done") as done:
+            heap.collect(wait=False)
+            flip.wait()
+            read = reader.start(words_of, ref)
+            owned.wait()
+            flip.release()
+            with pytest.raises(TimeoutError):
+                done.wait(0.3)                              # it may not finish without this unit
+            owned.release()
+            assert read.result(PATIENCE)[KEY] == 2500
+            done.wait()
+        heap.collect()
+        assert check_interleaved(nodes) == 5000
+
+
+# ---- the GIL -----------------------------------------------------------------------------
+
+def test_a_whole_cycle_while_the_main_thread_holds_the_gil(make_heap):
+    """The flip and the end of a cycle fall into one C call that never lets go of the GIL."""
+    heap = make_heap("16MiB")
+    usleep = ctypes.PyDLL(None).usleep                      # PyDLL keeps the GIL
+    ticks = 0
+    stop = threading.Event()
+
+    def count_when_the_gil_is_free():
+        nonlocal ticks
+        while not stop.is_set():
+            ticks += 1
+            time.sleep(0)
+
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), COUNT)
+        witness = threading.Thread(target=count_when_the_gil_is_free)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)                         # nobody takes the GIL from us
+        try:
+            witness.start()
+            hold_us = 200_000
+            while True:
+                before = heap.stats().cycles
+                with failpoints.delay("mark.before", ns=20_000_000):
+                    heap.collect(wait=False)
+                    ticks_before, start = ticks, time.monotonic_ns()
+                    usleep(hold_us)
+                    end, ticks_after = time.monotonic_ns(), ticks
+                if heap.stats().cycles > before or hold_us > 20_000_000:
+                    break
+                hold_us *= 2                                # a slow machine: hold it longer
+                heap.collect()
+        finally:
+            sys.setswitchinterval(interval)
+            stop.set()
+            witness.join()
+        assert ticks_before == ticks_after                  # no Python code ran meanwhile
+        assert heap.stats().cycles == before + 1
+        cycle, flip = heap.cycles()[-1], heap.pauses()[-1]  # under stw the only pause
+        assert start < flip["start_ns"] + flip["reach_ns"] + flip["work_ns"] < end
+        assert cycle["start_ns"] + cycle["cycle_ns"] < end
+        assert cycle["relocated"]
+        assert check_interleaved(nodes) == COUNT
+
+
+# ---- what collect() promises -------------------------------------------------------------
+
+def test_collect_without_waiting_joins_the_running_cycle(make_heap):
+    heap = make_heap()
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), 3000)
+        with failpoints.pause("mark.before") as point:
+            heap.collect(wait=False)
+            point.wait()
+            for _ in range(5):
+                heap.collect(wait=False)
+        wait_until(lambda: heap.stats().cycles >= 1, "the end of the cycle")
+        heap.collect()
+        # One for all six, one for this. A second started by mistake would make it three.
+        assert heap.stats().cycles == 2
+        assert check_interleaved(nodes) == 3000
+
+
+def test_collect_after_the_start_of_a_cycle_runs_another(make_heap):
+    heap = make_heap()
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), 3000)
+        with failpoints.pause("plan.done", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            waiter = threading.Thread(target=heap.collect)
+            waiter.start()
+            waiter.join(0.2)
+            assert waiter.is_alive()                        # it waits for a cycle of its own
+            point.release()
+            waiter.join(PATIENCE)
+            assert not waiter.is_alive()
+        assert heap.stats().cycles == 2
+        assert check_interleaved(nodes) == 3000
+
+
+def test_collect_compacts_what_was_allocated_before_the_call(make_heap):
+    """Even objects made while another cycle was running."""
+    heap = make_heap()
+    node = node_shape(heap)
+    with heap.attach() as m:
+        nodes = interleaved(m, node, 3000)
+        with failpoints.delay("plan.done", ns=10_000_000):
+            heap.collect(wait=False)
+            more = interleaved(m, node, 3000)
+            heap.collect()
+        stats = heap.stats()
+        live = sum(48 * len(part) + 16 + 8 * len(part) for part in (nodes, more))
+        assert stats.live_bytes == live
+        assert check_interleaved(nodes) == check_interleaved(more) == 3000
+
+
+def test_many_threads_collect_at_once(make_heap):
+    heap = make_heap()
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), 3000)
+        threads = [threading.Thread(target=heap.collect) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        assert 1 <= heap.stats().cycles <= 8
+        assert check_interleaved(nodes) == 3000
+
+
+# ---- threads come and go -----------------------------------------------------------------
+
+def test_a_thread_that_ends_while_attached_stops_no_cycle(make_heap):
+    heap = make_heap()
+    node = node_shape(heap)
+    left: list = []
+
+    def leave():
+        m = heap.attach("left behind")
+        left.append(interleaved(m, node, 500))
+
+    for _ in range(3):
+        thread = threading.Thread(target=leave)
+        thread.start()
+        thread.join()
+    gc.collect()
+    heap.collect()
+    with heap.attach():
+        assert [check_interleaved(nodes) for nodes in left] == [500] * 3
+        assert heap.stats().mutators == 1
+
+
+@pytest.mark.parametrize("point", ["mark.before", "plan.done", "flip.before", "flip.after",
+                                   "relocate.done", "unregister.done", "cycle.end"])
+def test_attach_work_and_detach_with_a_cycle_at_every_point(make_heap, point):
+    heap = make_heap()
+    node = node_shape(heap)
+    with heap.attach() as m:
+        nodes = interleaved(m, node, 3000)
+        with failpoints.delay(point, ns=30_000_000):
+            for _ in range(3):
+                heap.collect(wait=False)
+                with MutatorThread(heap) as second:
+                    mine = second.call(lambda m: interleaved(m, node, 300))
+                    assert second.call(lambda m: check_interleaved(nodes)) == 3000
+                assert check_interleaved(mine) == 300
+        heap.collect()
+        assert check_interleaved(nodes) == 3000 and check_interleaved(mine) == 300
+
+
+def test_threads_churn_while_cycles_run(make_heap, seed):
+    """Python threads hand objects to each other through the heap while cycles run."""
+    heap = make_heap("8MiB", unit_pages=2)
+    node = node_shape(heap)
+    stop = threading.Event()
+
+    def churn(m, board, mine):
+        rounds = 0
+        while not stop.is_set():
+            for i in range(mine, len(board), 3):
+                board[i] = m.new(node, key=i, next=board[(i + 1) % len(board)])
+            for i in range(len(board)):
+                found = board[i]
+                assert found is None or found.key == i
+                if found is not None:
+                    found.next = None                       # or the chains never die
+            rounds += 1
+        return rounds
+
+    with heap.attach() as m:
+        board = m.new_slots(300)
+        threads = [MutatorThread(heap) for _ in range(3)]
+        work = [t.start(churn, board, k) for k, t in enumerate(threads)]
+        target = heap.stats().cycles + 15
+        while heap.stats().cycles < target and not any(w.done() for w in work):
+            heap.collect()
+        stop.set()
+        assert all(w.result(PATIENCE) >= 1 for w in work)
+        for t in threads:
+            t.__exit__()
+        heap.collect()
+        assert [board[i].key for i in range(300)] == list(range(300))
