@@ -62,7 +62,7 @@ cdef inline word gc_load(word obj, uint64_t slot) noexcept nogil:
 
 
 cdef inline void gc_store(MutatorState* m, word obj, uint64_t slot, word value) noexcept nogil:
-    store_slot(m, <word*>obj + 1 + slot, value)
+    store_slot(m, obj, <word*>obj + 1 + slot, value)
 
 
 cdef inline word gc_load_element(word array, uint64_t index) noexcept nogil:
@@ -72,7 +72,7 @@ cdef inline word gc_load_element(word array, uint64_t index) noexcept nogil:
 
 cdef inline void gc_store_element(MutatorState* m, word array, uint64_t index,
                                   word value) noexcept nogil:
-    store_slot(m, <word*>array + 2 + index, value)
+    store_slot(m, array, <word*>array + 2 + index, value)
 
 
 cdef inline uint64_t gc_length(word array) noexcept nogil:

@@ -7,13 +7,10 @@ from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
     clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq)
 from gcheap.core.objects cimport shape_of_header
-from gcheap.core.requests cimport request_cycle
-from gcheap.core.safepoint cimport enter_running, leave_running, park
+from gcheap.core.requests cimport cycle_running, request_cycle
+from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
 from gcheap.core.space cimport TAKEN, has_room, take_large, take_tlab
 from libc.stdint cimport uint32_t, uint64_t
-
-cdef enum:
-    MAX_CYCLES = 8              # cycles one allocation waits for while others take the room
 
 
 cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil:
@@ -35,30 +32,36 @@ cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t leng
 
 
 cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
-    """An allocation stall: waits, OUTSIDE, until `nbytes` may fit.  False: no cycle helps.
+    """An allocation stall: waits, not RUNNING, until `nbytes` may fit.  False: no cycle helps.
 
-    Gives up when what a finished cycle found live leaves too little room, or when that many
-    cycles have made room that others took first.
+    The cycle in flight is waited for first; what it leaves decides whether another is asked for.
+    Gives up only when what a full cycle found live leaves too little room.  While it does leave
+    room that others take first, they make progress, and this thread asks again.
     """
     cdef HeapState* h = m.heap
     cdef uint64_t started = clock_ns(), ticket, waited
     cdef uint32_t seen
-    cdef int cycles = 0
-    cdef bint found = nbytes <= h.capacity
+    cdef bint first = True
+    cdef bint joined, found = nbytes <= h.capacity
     while found:
-        ticket = request_cycle(h, True)     # full: now every byte counts
+        joined = first and cycle_running(h)
+        first = False
+        if joined:
+            ticket = load64_seq(&h.started)
+        else:
+            ticket = request_cycle(h, True)     # full: now every byte counts
         while True:
             seen = load32_seq(&h.progress)
             if has_room(h, nbytes) or not load32_acquire(&h.collector_alive):
                 break
             if load64_seq(&h.finished) >= ticket:
-                cycles += 1
                 break
             futex_wait(&h.progress, seen, 0)
         if has_room(h, nbytes):
             break
-        found = (load32_acquire(&h.collector_alive) and cycles < MAX_CYCLES
-                 and load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes) <= h.capacity)
+        found = (load32_acquire(&h.collector_alive)
+                 and (joined or load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes)
+                      <= h.capacity))
     waited = clock_ns() - started
     m.stalls += 1
     m.stall_ns += waited
@@ -75,7 +78,7 @@ cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t len
         at = alloc_try(m, nbytes, header, length)
         if at:
             return at
-        leave_running(m)
+        begin_stall(m)
         found = wait_for_room(m, nbytes)
         enter_running(m)
         if not found:

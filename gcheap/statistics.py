@@ -37,6 +37,7 @@ class HeapStats:
     stall_ns: int
     stall_max_ns: int
     ioctls: dict[str, IoctlStats]
+    register_refusals: int      # cycles that relocated in a pause: to-space was not registrable
     stray_pages: int            # pages found in an unplaced unit and dropped
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
     batch_flushes: int          # batches cut short for a waiting mutator

@@ -19,7 +19,7 @@ DOCUMENT = {
     "cycle_ms": {"p50": 52.5, "p99": 81.0, "max": 90.25},
     "relocate_ms": {"p50": 31.0, "p99": 44.0, "max": 47.0},
     "pauses": {"count": 82, "p50_us": 812.0, "p99_us": 20100.0, "max_us": 22000.0, "by_phase": {
-        "mark": {"count": 41, "p50_us": 18000.0, "p99_us": 20100.0, "max_us": 22000.0},
+        "mark_end": {"count": 41, "p50_us": 18000.0, "p99_us": 20100.0, "max_us": 22000.0},
         "relocate_start": {"count": 41, "p50_us": 66.6, "p99_us": 91.5, "max_us": 97.0}}},
     "time_to_safepoint_us": {"p50": 3.25, "p99": 40.0, "max": 55.5},
     "op_latency_us": {"p50": 2.125, "p99": 9.5, "p99_9": 33.0, "p99_99": 880.0, "max": 23456.0},
@@ -60,7 +60,7 @@ def cells(text, name):
 def test_every_figure_appears_in_its_row():
     text = rendered(DOCUMENT)
     assert cells(text, "cycle") == ["41", "52.5 ms", "81 ms", "–", "–", "90.2 ms"]
-    assert cells(text, "pause: mark")[:3] == ["41", "18 ms", "20.1 ms"]
+    assert cells(text, "pause: mark end")[:3] == ["41", "18 ms", "20.1 ms"]
     assert cells(text, "pause: relocate start") == ["41", "66.6 µs", "91.5 µs", "–", "–", "97 µs"]
     assert cells(text, "time to safepoint") == ["–", "3.25 µs", "40 µs", "–", "–", "55.5 µs"]
     assert cells(text, "operation") == [

@@ -1,6 +1,6 @@
 """Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
 from gcheap.core.layout cimport (
-    Block, HeapState, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo, Straddle, UnitPlan, WORD, word)
+    Block, HeapState, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.plan cimport forward, plan
@@ -61,7 +61,6 @@ def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):
     h.unit_shift = h.unit_bytes.bit_length() - 1
     h.blocks = <Block*>calloc(blocks, sizeof(Block))
     h.plan = <UnitPlan*>calloc(units + 1, sizeof(UnitPlan))
-    h.straddle = <Straddle*>calloc(units + 1, sizeof(Straddle))
     h.states = <uint8_t*>calloc(units + 1, 1)
     h.chunk_states = <uint8_t*>calloc(units + 1, 1)
     h.readers = <uint32_t*>calloc(units + 1, sizeof(uint32_t))
@@ -91,7 +90,6 @@ def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):
         free(space)
         free(h.blocks)
         free(h.plan)
-        free(h.straddle)
         free(h.states)
         free(h.chunk_states)
         free(h.readers)

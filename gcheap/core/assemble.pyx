@@ -120,7 +120,7 @@ cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil
 
 cdef void fix_black_unit(HeapState* h, uint64_t from_unit) noexcept nogil:
     """Forwards the slots of a whole from-space unit in place: it will move as it is (I1)."""
-    cdef Straddle* s = &h.straddle[from_unit]
+    cdef Straddle* s = &h.straddle[1 - h.current][from_unit]     # after the flip
     cdef word* at = <word*>(h.r.from_base + (from_unit << h.unit_shift))
     cdef word* end = at + h.unit_words
     cdef ShapeInfo* shape

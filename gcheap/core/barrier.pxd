@@ -1,15 +1,19 @@
 """The write barrier: every store of a slot goes through `store_slot`.
 
-Marking happens inside a pause for now, so a store needs no log of the old value; it still is
-one atomic word, because the verifier of another thread's pause, and later a concurrent
-marker, may read the slot at any time.  Concurrent marking puts its deletion barrier here
-and nowhere else.
+While marking is on, the *old* value of the slot is logged before it is overwritten: whatever was
+reachable when marking began is then marked, however mutators rearrange the graph meanwhile
+(snapshot at the beginning: Yuasa 1990).  Off, the barrier is one load and one branch.
 """
 from gcheap.core.layout cimport MutatorState, word
-from gcheap.core.native cimport store64_relaxed
+from gcheap.core.native cimport load32_relaxed, load64_relaxed, store64_relaxed, unlikely
+from gcheap.core.satb cimport log_old
 
 
-cdef inline void store_slot(MutatorState* m, word* slot, word value) noexcept nogil:
-    # Relaxed: a slot publishes nothing by itself; objects become visible to the collector
-    # at a safepoint, and to other mutators by whatever they synchronize with.
+cdef inline void store_slot(MutatorState* m, word obj, word* slot, word value) noexcept nogil:
+    """Stores `value` into `slot` of the object at `obj`.  The mutator is RUNNING."""
+    # Relaxed: `marking` changes only inside a pause, whose end this thread has synchronized with.
+    if unlikely(load32_relaxed(&m.heap.marking)):
+        log_old(m, obj, load64_relaxed(slot))
+    # Relaxed: a slot publishes nothing by itself; objects become visible to the collector at a
+    # safepoint, and to other mutators by whatever they synchronize with.
     store64_relaxed(slot, value)

@@ -1,18 +1,18 @@
 """One collection cycle, phase by phase, on the collector thread.
 
-    concurrent            pause                        concurrent
-    ----------  +---------------------+  -----------------------------------------------
-    clear marks | Mark: TLABs retired,|  Plan: prefix sums, units, chunks; REGISTER
-                | TAMS, mark          |  to-space, then drop stray pages from it
-                +---------------------+
-                +---------------------+  -----------------------------------------------
-                | Relocate Start, the |  Relocate: compactor and faulting mutators build
-                | flip: roots         |  every unit; then unregister, release from-space
-                +---------------------+
+    concurrent    pause             concurrent   pause         concurrent  pause       concurrent
+    ----------  +----------------+  ----------  +-----------+  ---------  +----------+ -----------
+    clear marks | Mark Start:    |  Mark:       | Mark End: |  Plan: sums,| Relocate | Relocate:
+                | TLABs retired, |  trace, and  | the last  |  units,     | Start,   | build every
+                | TAMS, barrier  |  what the    | of the    |  chunks;    | the flip:| unit; un-
+                | on, roots      |  barrier logs| log       |  REGISTER   | roots    | register
+                +----------------+  ----------  +-----------+  ---------  +----------+ -----------
 
-Between the pauses mutators allocate black above TAMS, up to alloc_limit, which the mark pause
-fixed: the range to register is known before the flip, and no mutator can name an address in
-it before it is registered (I6).  Under stw all of it happens inside one pause.
+Mark End never traces for long: when more is left than a fixed budget, mutators go on and so does
+concurrent marking.  From Mark Start to the flip mutators allocate black, above TAMS, up to
+alloc_limit, which changes only inside pauses: the range to register is known before the flip, and
+no mutator can name an address in it before it is registered (I6).  Under stw all of it happens
+inside one pause.
 """
 from gcheap.core.events cimport record_cycle, record_pause
 from gcheap.core.failpoint cimport (
@@ -20,25 +20,33 @@ from gcheap.core.failpoint cimport (
     FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.layout cimport (
-    BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, MutatorState, PAUSE_FULL, PAUSE_MARK,
-    PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH, PHASE_IDLE, PHASE_MARK, PHASE_PLAN,
+    BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, MutatorState, PAUSE_FULL,
+    PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH, PHASE_IDLE, PHASE_MARK, PHASE_PLAN,
     PHASE_RELOCATE, PauseRecord, WORD, word)
-from gcheap.core.mark cimport clear_marks, mark
+from gcheap.core.mark cimport (
+    Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, trace)
 from gcheap.core.native cimport (
-    check_that, clock_ns, load64_relaxed, store32_release, store64_relaxed)
+    check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
+    store64_relaxed)
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
+from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport empty_half, retire_tlab
 from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport verify_graph
 from libc.stdint cimport uint64_t
 
+cdef enum:
+    PAUSE_BUDGET = 4096         # slots that Mark End traces at most
+    NO_LIMIT = -1
+
 cdef struct Cycle:
     CycleRecord record
+    Marker marker
     PauseRecord pause
     uint64_t cleared            # bytes whose marks were cleared before the pause
     uint64_t used_at_tams
@@ -56,7 +64,6 @@ cdef void begin_pause(HeapState* h, Cycle* c, int kind) noexcept nogil:
     stop_world(h, &c.pause)
     c.pause.kind = kind
     c.pause.cycle = c.record.cycle
-    retire_all(h)
 
 
 cdef void end_pause(HeapState* h, Cycle* c) noexcept nogil:
@@ -66,28 +73,69 @@ cdef void end_pause(HeapState* h, Cycle* c) noexcept nogil:
 
 # ---- the phases --------------------------------------------------------------------------
 
-cdef uint64_t black_budget(HeapState* h) noexcept nogil:
-    """Bytes that may be allocated between the mark pause and the flip.  Planning takes
-    milliseconds; who runs into the limit waits for the flip."""
-    cdef uint64_t budget = h.capacity // 16 + 16 * h.tlab_bytes
-    return min(budget // h.unit_bytes * h.unit_bytes, h.half_bytes - h.r.tams_bytes)
+cdef uint64_t room_for_black(HeapState* h, Cycle* c) noexcept nogil:
+    """Bytes that may be allocated black so that to-space still holds the slide beside them."""
+    cdef uint64_t slid = min(c.used_at_tams, h.r.tams_bytes) + h.unit_bytes
+    cdef uint64_t reserve = 16 * h.tlab_bytes       # to allocate from after the flip
+    cdef uint64_t room = h.half_bytes - min(h.half_bytes, slid + reserve)
+    return min(room // h.unit_bytes * h.unit_bytes, h.half_bytes - h.r.tams_bytes)
 
 
-cdef void mark_phase(HeapState* h, Cycle* c) noexcept nogil:
-    """Inside a pause: decides what is live, and where mutators may allocate until the flip."""
-    cdef uint64_t started = clock_ns()
+cdef void mark_start(HeapState* h, Cycle* c) noexcept nogil:
+    """Inside a pause: the snapshot.  What is reachable now, and what is allocated from now on,
+    will be live."""
     failpoint(FP_MARK_BEFORE)
+    retire_all(h)
     if h.verify >= 3:
-        verify_graph(h)
+        verify_graph(h, False)
     h.r.from_base = h.base[h.current]
     h.r.to_base = h.base[1 - h.current]
+    h.r.backend = h.backend
     h.r.tams_bytes = load64_relaxed(&h.top)
     if h.r.tams_bytes > c.cleared:
         clear_marks(h, c.cleared, h.r.tams_bytes)       # allocated while we cleared
     c.used_at_tams = load64_relaxed(&h.used)
-    c.live_bytes = mark(h) * WORD
-    store64_relaxed(&h.alloc_limit, h.r.tams_bytes + black_budget(h))
-    c.record.mark_ns = clock_ns() - started
+    store64_relaxed(&h.alloc_limit, h.r.tams_bytes + room_for_black(h, c))
+    begin_marking(&c.marker, h)
+    mark_roots(&c.marker)
+    store32_relaxed(&h.marking, 1)
+
+
+cdef void trace_concurrently(HeapState* h, Cycle* c) noexcept nogil:
+    trace(&c.marker, <uint64_t>NO_LIMIT)
+    while mark_logged(&c.marker):
+        trace(&c.marker, <uint64_t>NO_LIMIT)
+
+
+cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
+    """Inside a pause: takes the rest of the log.  False: too much is left for a pause."""
+    cdef MutatorState* m = h.mutators
+    cdef uint64_t budget = h.capacity // 16 + 16 * h.tlab_bytes
+    while m != NULL:
+        hand_over(m)
+        m = m.next
+    mark_logged(&c.marker)
+    if not trace(&c.marker, PAUSE_BUDGET):
+        return False
+    store32_relaxed(&h.marking, 0)
+    c.live_bytes = c.marker.live_words * WORD
+    # Planning takes milliseconds; who runs into this limit waits for the flip.
+    store64_relaxed(&h.alloc_limit, min(
+        h.alloc_limit, load64_relaxed(&h.top) + budget // h.unit_bytes * h.unit_bytes))
+    if h.verify >= 3:
+        verify_graph(h, True)
+    return True
+
+
+cdef void mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
+    """Concurrent Mark and Pause Mark End, as often as it takes."""
+    cdef bint done = False
+    while not done:
+        trace_concurrently(h, c)
+        begin_pause(h, c, PAUSE_MARK_END)
+        done = mark_end(h, c)
+        end_pause(h, c)
+    end_marking(&c.marker)
 
 
 cdef void plan_phase(HeapState* h, Cycle* c) noexcept nogil:
@@ -103,13 +151,16 @@ cdef void plan_phase(HeapState* h, Cycle* c) noexcept nogil:
 
 
 cdef void register_phase(HeapState* h) noexcept nogil:
-    cdef int error
+    """Registers the planned range.  Where the kernel refuses (ENOMEM: the process has
+    vm.max_map_count mappings and the range would split one), this cycle relocates inside the
+    coming pause, which needs no mapping."""
     if h.r.registered_bytes == 0:
         return
     ensure_handler(h)
-    error = uffd_register(h.fd, h.r.to_base, h.r.registered_bytes)
-    check_that(error == 0, b"to-space cannot be registered (errno, bytes)", <uint64_t>error,
-               h.r.registered_bytes)
+    if uffd_register(h.fd, h.r.to_base, h.r.registered_bytes) != 0:
+        h.r.backend = BACKEND_STW
+        h.register_refusals += 1
+        return
     # A stray read of the empty half installed a page that MOVE would refuse to replace.
     # After REGISTER, no new one can come.
     empty_half(h, h.r.to_base)
@@ -125,6 +176,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     cdef uint64_t top = load64_relaxed(&h.top)
     cdef uint64_t black = load64_relaxed(&h.used) - c.used_at_tams
     failpoint(FP_FLIP_BEFORE)
+    retire_all(h)
     h.r.from_bytes = top
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     visit_roots(h, forward_root, NULL)
@@ -144,11 +196,11 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     failpoint(FP_RELOCATE_DONE)
     # Before unregistering: a hole's reader that is too late must see that the phase is over.
     store32_release(&h.phase, PHASE_FINISH)
-    if h.backend != BACKEND_STW and h.r.registered_bytes:
+    if h.r.backend != BACKEND_STW and h.r.registered_bytes:
         check_that(uffd_unregister(h.fd, h.r.to_base, h.r.registered_bytes) == 0,
                    b"to-space cannot be unregistered", h.r.to_base, h.r.registered_bytes)
     failpoint(FP_UNREGISTER_DONE)
-    if h.backend != BACKEND_MOVE:
+    if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
     empty_half(h, h.r.from_base)
 
@@ -170,7 +222,12 @@ cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
     cdef uint64_t started
     begin_pause(h, c, PAUSE_FULL)
     store32_release(&h.phase, PHASE_MARK)
-    mark_phase(h, c)
+    started = clock_ns()
+    mark_start(h, c)
+    trace(&c.marker, <uint64_t>NO_LIMIT)
+    mark_end(h, c)
+    end_marking(&c.marker)
+    c.record.mark_ns = clock_ns() - started
     h.alloc_limit = h.r.tams_bytes
     plan_phase(h, c)
     started = clock_ns()
@@ -182,17 +239,19 @@ cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
     h.relocations += 1
     store32_release(&h.phase, PHASE_IDLE)
     if h.verify >= 3:
-        verify_graph(h)
+        verify_graph(h, False)
     end_pause(h, c)
     announce_progress(h)
 
 
 cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
-    cdef uint64_t started
-    begin_pause(h, c, PAUSE_MARK)
+    cdef uint64_t started = clock_ns()
+    begin_pause(h, c, PAUSE_MARK_START)
     store32_release(&h.phase, PHASE_MARK)
-    mark_phase(h, c)
+    mark_start(h, c)
     end_pause(h, c)
+    mark_concurrently(h, c)
+    c.record.mark_ns = clock_ns() - started
     plan_phase(h, c)
     if not worth_relocating(h, full):
         stay(h, c)
@@ -203,17 +262,20 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
     started = clock_ns()
+    if h.r.backend == BACKEND_STW:
+        relocate_phase(h, c)
     end_pause(h, c)
     announce_progress(h)
     failpoint(FP_FLIP_AFTER)
-    relocate_phase(h, c)
+    if h.r.backend != BACKEND_STW:
+        relocate_phase(h, c)
     c.record.relocate_ns = clock_ns() - started
     c.record.relocated = 1
     h.relocations += 1
     store32_release(&h.phase, PHASE_IDLE)
     if h.verify >= 3:
         begin_pause(h, c, PAUSE_VERIFY)
-        verify_graph(h)
+        verify_graph(h, False)
         end_pause(h, c)
 
 

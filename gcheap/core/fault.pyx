@@ -28,14 +28,14 @@ from gcheap.core.failpoint cimport FP_MUTATOR_FAULT, FP_MUTATOR_WAIT, failpoint
 from gcheap.core.layout cimport (
     HeapState, MutatorState, PHASE_RELOCATE, PLACED, word)
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, set_errno,
-    store64_relaxed, store64_release)
+    add64_relaxed, cas64, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, mutex_lock,
+    mutex_unlock, set_errno, store64_relaxed, store64_release)
 from gcheap.core.place cimport place_hole
 from gcheap.core.relocate cimport build_unit
 from gcheap.core.safepoint cimport thread_mutator
 from gcheap.core.units cimport claim, state_of, wait_placed
 from libc.errno cimport ENOSPC, errno
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 cdef extern from "<signal.h>" nogil:
@@ -70,6 +70,14 @@ cdef enum:
 cdef uint64_t watched[MAX_HEAPS]
 cdef sigaction_t previous
 cdef uint64_t foreign_chained = 0
+cdef uint32_t install_lock = 0
+
+cdef extern from *:
+    """
+    /* Set while this thread is inside a handler that we called. */
+    static __thread int gcheap_chaining __attribute__((tls_model("initial-exec")));
+    """
+    int chaining "gcheap_chaining"
 
 
 cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
@@ -96,19 +104,24 @@ cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
 
 cdef void pass_on(int number, siginfo_t* info, void* context) noexcept nogil:
     """A SIGBUS that is none of ours: the earlier handler's, or the end of the process."""
-    global foreign_chained
+    global chaining
     cdef sigaction_t default
-    # faulthandler, called by us, restores *its* predecessor, which may be this handler, and
-    # raises the signal again: that second round ends the process instead of looping.
-    cdef bint again = (info.si_code == SI_TKILL and info.si_pid == getpid()
-                       and load64_acquire(&foreign_chained))
+    # A handler that we call may itself end up here again: because it calls *its* predecessor,
+    # which may be this one, or because, as faulthandler does, it restores that predecessor and
+    # raises the signal anew.  The second round ends the process instead of looping.
+    cdef bint again = chaining or (info.si_code == SI_TKILL and info.si_pid == getpid()
+                                   and load64_acquire(&foreign_chained))
     if info.si_code > 0:
         store64_release(&foreign_chained, 1)
     if not again and previous.sa_flags & SA_SIGINFO:
+        chaining = 1
         previous.sa_sigaction(number, info, context)
+        chaining = 0
         return
     if not again and previous.sa_handler != SIG_DFL and previous.sa_handler != SIG_IGN:
+        chaining = 1
         previous.sa_handler(number)
+        chaining = 0
         return
     if info.si_code <= 0 and not again and previous.sa_handler == SIG_IGN:
         return
@@ -153,32 +166,35 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
     set_errno(saved)
 
 
-cdef int install() noexcept nogil:
-    cdef sigaction_t ours
-    memset(&ours, 0, sizeof(ours))
-    ours.sa_sigaction = on_sigbus
-    ours.sa_flags = SA_SIGINFO
-    sigfillset(&ours.sa_mask)
-    return errno if sigaction(SIGBUS, &ours, &previous) != 0 else 0
-
-
-cdef bint installed() noexcept nogil:
-    cdef sigaction_t now
+cdef bint install() noexcept nogil:
+    """Puts our handler in place, unless it is there; says whether somebody else's was."""
+    global previous
+    cdef sigaction_t ours, now
+    cdef bint foreign
+    mutex_lock(&install_lock)       # collectors of several heaps come here
     sigaction(SIGBUS, NULL, &now)
-    return now.sa_flags & SA_SIGINFO and now.sa_sigaction == on_sigbus
+    foreign = not (now.sa_flags & SA_SIGINFO and now.sa_sigaction == on_sigbus)
+    if foreign:
+        previous = now
+        memset(&ours, 0, sizeof(ours))
+        ours.sa_sigaction = on_sigbus
+        ours.sa_flags = SA_SIGINFO
+        sigfillset(&ours.sa_mask)
+        sigaction(SIGBUS, &ours, NULL)
+    mutex_unlock(&install_lock)
+    return foreign
 
 
 cdef void ensure_handler(HeapState* h) noexcept nogil:
     """Puts our handler back if somebody replaced it; theirs is called for what is not ours."""
-    if not installed():
+    if install():
         h.handler_reinstalls += 1
-        install()
 
 
 cdef int watch_heap(HeapState* h) noexcept nogil:
+    """Makes faults in the heap's reservation ours.  Returns ENOSPC when MAX_HEAPS are."""
     cdef int i
-    if not installed():
-        install()
+    install()
     for i in range(MAX_HEAPS):
         if cas64(&watched[i], 0, <uint64_t>h):
             return 0

@@ -103,11 +103,12 @@ cdef enum IoctlKind:
     IOCTL_KINDS = 3
 
 cdef enum PauseKind:
-    PAUSE_MARK = 0
-    PAUSE_RELOCATE_START = 1
-    PAUSE_VERIFY = 2
-    PAUSE_FULL = 3              # stw: mark, plan and relocation in one pause
-    PAUSE_KINDS = 4
+    PAUSE_MARK_START = 0
+    PAUSE_MARK_END = 1
+    PAUSE_RELOCATE_START = 2
+    PAUSE_VERIFY = 3
+    PAUSE_FULL = 4              # stw: mark, plan and relocation in one pause
+    PAUSE_KINDS = 5
 
 cdef struct PauseRecord:
     uint64_t cycle
@@ -141,6 +142,16 @@ cdef struct Events:
     PauseRecord pause[RECORDS]
     CycleRecord cycle[RECORDS]
 
+# ---- the write barrier's log ---------------------------------------------------------------
+
+cdef enum:
+    SATB_ENTRIES = 1022
+
+cdef struct SatbBuffer:         # old values of overwritten slots; see core/satb.pyx
+    SatbBuffer* next
+    uint64_t count
+    word entry[SATB_ENTRIES]
+
 # ---- mutators ----------------------------------------------------------------------------
 
 cdef struct HeapState           # below; mutators point back to it
@@ -163,12 +174,14 @@ cdef struct MutatorState:
     uint32_t run                # MutatorRun; see core/safepoint.pyx
     uint32_t detached
     word tlab_start             # where tlab_top stood when allocation was last accounted
+    SatbBuffer* satb            # old values logged while marking is on, or NULL
     # Cold.
     word* shadow
     word* shadow_end
     word bounce                 # a unit-sized, pre-faulted buffer of this mutator's own (I3)
     uint64_t allocated          # bytes of objects, accounted up to tlab_start
     uint32_t handle_free        # private chain of free handles, 0 = none
+    uint32_t tlab_changes       # odd while the TLAB is being replaced: a seqlock for stats()
     uint32_t owners             # atomic: the thread and the Python object; the last frees it
     uint64_t faults
     uint64_t fault_pages        # pages this mutator placed in faults
@@ -207,6 +220,8 @@ cdef struct Relocation:
     uint64_t units              # slid + black units: planned for assembly
     uint64_t registered_bytes   # R - to_base
     uint64_t placed_units       # atomic
+    uint32_t backend            # this cycle's: stw when to-space could not be registered
+    uint32_t unused2
     uint64_t chunks             # from-space chunks that may be recycled: those below TAMS
     uint64_t take_cursor        # compactor only: below it nothing is FREE any more
     uint64_t release_cursor     # compactor only
@@ -223,6 +238,7 @@ cdef struct HeapState:
     # Read-mostly.
     uint32_t pause              # futex word: 1 while mutators must stop
     uint32_t phase              # Phase; atomic
+    uint32_t marking            # 1: the write barrier logs; changes only inside pauses
     uint64_t unit_bytes
     uint64_t unit_words
     uint64_t tlab_bytes
@@ -249,7 +265,7 @@ cdef struct HeapState:
     # Side tables.
     Block* blocks
     UnitPlan* plan
-    Straddle* straddle          # per from-space unit: large runs allocated since the last flip
+    Straddle* straddle[2]       # per half and unit: the large runs allocated there
     uint8_t* states             # UnitState per to-space unit; atomic
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
@@ -269,6 +285,8 @@ cdef struct HeapState:
     uint64_t handed_out         # bytes ever given to TLABs and large runs
 
     Relocation r
+
+    uint64_t satb_full          # SatbBuffer*: lock-free chain of buffers for the marker
 
     # Safepoints and the mutator list.
     uint32_t list_lock          # futex mutex; protects `mutators`; held for a whole pause
@@ -308,6 +326,7 @@ cdef struct HeapState:
     uint64_t released_bytes     # given back by madvise
     uint64_t stray_pages
     uint64_t hole_faults
+    uint64_t register_refusals  # cycles that relocated inside a pause for want of REGISTER
     uint64_t foreign_faults     # faults of threads that are not mutators of this heap
     uint64_t handler_reinstalls
     uint64_t batch_flushes      # batches cut short for a waiter

@@ -1,19 +1,41 @@
 """Marking: which words of from-space are live.  See mark.pyx."""
-from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState
+from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, word
+from gcheap.core.native cimport load64_relaxed, store64_relaxed
 from libc.stdint cimport uint32_t, uint64_t
 
+cdef enum:
+    MARK_QUEUE = 16             # references in flight between prefetch and visit
+
+cdef struct Marker:
+    HeapState* heap
+    word base
+    uint64_t limit              # bytes below TAMS: what is marked
+    word* sp                    # next free stack entry
+    word* deepest
+    uint64_t live_words
+    uint64_t head               # queue: [tail, head) modulo MARK_QUEUE
+    uint64_t tail
+    word queue[MARK_QUEUE]
+
 cdef void clear_marks(HeapState* h, uint64_t low, uint64_t high) noexcept nogil
-cdef uint64_t mark(HeapState* h) noexcept nogil        # live words below TAMS
+cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil
+cdef void mark_roots(Marker* k) noexcept nogil
+cdef bint mark_logged(Marker* k) noexcept nogil
+cdef bint trace(Marker* k, uint64_t budget) noexcept nogil
+cdef void end_marking(Marker* k) noexcept nogil
 
 
 cdef inline bint is_marked(HeapState* h, uint64_t index) noexcept nogil:
-    """Whether the object that starts at from-space word `index` is live."""
-    return (h.blocks[index // BLOCK_WORDS].live >> (index % BLOCK_WORDS)) & 1
+    """Whether the object that starts at from-space word `index` is live.
+
+    Relaxed: the marker alone writes; a mutator that sees an old value logs once too often.
+    """
+    return (load64_relaxed(&h.blocks[index // BLOCK_WORDS].live) >> (index % BLOCK_WORDS)) & 1
 
 
 cdef inline void set_live(Block* blocks, uint64_t index, uint64_t words) noexcept nogil:
     """Marks the object of `words` words at word `index`: a live bit for each of its words, and
-    its place as the lowest start in its block where it is that."""
+    its place as the lowest start in its block where it is that.  One writer."""
     cdef Block* block = &blocks[index // BLOCK_WORDS]
     cdef uint64_t offset = index % BLOCK_WORDS
     cdef uint64_t n
@@ -22,9 +44,9 @@ cdef inline void set_live(Block* blocks, uint64_t index, uint64_t words) noexcep
     while True:
         n = min(words, BLOCK_WORDS - offset)
         if n == BLOCK_WORDS:
-            block.live = <uint64_t>-1
+            store64_relaxed(&block.live, <uint64_t>-1)
         else:
-            block.live |= ((<uint64_t>1 << n) - 1) << offset
+            store64_relaxed(&block.live, block.live | ((<uint64_t>1 << n) - 1) << offset)
         words -= n
         if words == 0:
             return

@@ -28,6 +28,7 @@ cdef extern from "gcheap/native/atomics.h" nogil:
     uint64_t add64_relaxed(uint64_t*, uint64_t)
     uint64_t add64_seq(uint64_t*, uint64_t)
     uint64_t sub64_relaxed(uint64_t*, uint64_t)
+    uint64_t exchange64_acq_rel(uint64_t*, uint64_t)
     int cas64(uint64_t*, uint64_t, uint64_t)
     void fence_seq()
     void cpu_relax()

@@ -5,6 +5,7 @@ The caller owns every unit of [dst, dst + nbytes) (I2).  The ladder, per page ru
     MOVE ok          -> next                        moved: page tables were edited
     MOVE short/EAGAIN-> MOVE again at src+done, dst+done     (I7: nothing is lost)
     MOVE EBUSY       -> COPY to the end of that unit         shared by fork or KSM, or pinned
+    MOVE EINVAL      -> the same                             e.g. a source that mlockall locked
     EEXIST           -> drop the stray page once, again      a debugger's read, khugepaged
     ENOMEM           -> back off, again                      never the heap's end
     anything else    -> a broken invariant: say which, abort
@@ -87,11 +88,11 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
     is empty, False when some were copied.
     """
     cdef uint64_t done = 0, stray = <uint64_t>-1, copy_until = 0
-    cdef bint moved = h.backend != BACKEND_COPY
+    cdef bint moved = h.r.backend != BACKEND_COPY
     cdef bint copying
     cdef uint64_t calm = 0
     cdef Progress p
-    if h.backend == BACKEND_COPY:
+    if h.r.backend == BACKEND_COPY:
         copy_until = nbytes
     while done < nbytes:
         copying = done < copy_until
@@ -108,7 +109,7 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
             calm = 0 if p.done else calm + 1
             if calm > 16:
                 sched_yield()
-        elif p.error == EBUSY and not copying:
+        elif (p.error == EBUSY or p.error == EINVAL) and not copying:
             moved = False
             copy_until = min(nbytes, (done // h.unit_bytes + 1) * h.unit_bytes)
         elif p.error == EEXIST:

@@ -55,9 +55,9 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
     cdef uint64_t want = batch_limit(h, unit), n = 0, i = 0
     cdef word buffer = h.staging
     cdef bint recycled = False
-    if h.backend == BACKEND_STW:
+    if h.r.backend == BACKEND_STW:
         buffer = unit_address(h, unit)
-    elif h.backend == BACKEND_MOVE:
+    elif h.r.backend == BACKEND_MOVE:
         n = take_run(h, want, &buffer)
         recycled = n > 0
         if recycled:
@@ -79,7 +79,7 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
         return unit + 1
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, unit, i, PLACING)
-    if h.backend != BACKEND_STW:
+    if h.r.backend != BACKEND_STW:
         place(h, unit_address(h, unit), buffer, i << h.unit_shift, False)
         if recycled:
             add64_relaxed(&h.recycled_bytes, i << h.unit_shift)
@@ -103,7 +103,7 @@ cdef uint64_t black_batch(HeapState* h, uint64_t unit) noexcept nogil:
         return unit + 1
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, unit, i, PLACING)
-    if h.backend == BACKEND_STW:
+    if h.r.backend == BACKEND_STW:
         memcpy(<void*>unit_address(h, unit), <void*>source, i << h.unit_shift)
     else:
         place(h, unit_address(h, unit), source, i << h.unit_shift, True)
@@ -120,7 +120,7 @@ cdef void compact(HeapState* h) noexcept nogil:
             unit += 1
         elif unit < h.r.slid_units:
             unit = slide_batch(h, unit)
-            if h.backend != BACKEND_MOVE:
+            if h.r.backend != BACKEND_MOVE:
                 release_evacuated(h, False)
         else:
             unit = black_batch(h, unit)
@@ -135,7 +135,7 @@ cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogi
     cdef bint recycled = False
     failpoint(FP_MUTATOR_CLAIMED)
     if unit < h.r.slid_units:
-        if h.backend == BACKEND_MOVE:
+        if h.r.backend == BACKEND_MOVE:
             recycled = take_one(h, &buffer)
             if recycled:
                 add64_relaxed(&h.recycled_bytes, h.unit_bytes)

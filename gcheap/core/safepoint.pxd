@@ -9,6 +9,7 @@ cdef MutatorState* thread_mutator(HeapState* h) noexcept nogil  # NULL: not atta
 cdef void enter_running(MutatorState* m) noexcept nogil
 cdef void leave_running(MutatorState* m) noexcept nogil
 cdef void park(MutatorState* m) noexcept nogil
+cdef void begin_stall(MutatorState* m) noexcept nogil
 cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil
 cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil
 cdef bint everyone_outside(HeapState* h) noexcept nogil

@@ -13,7 +13,7 @@ waits until no word is RUNNING; whoever leaves RUNNING while `pause` is set bump
 word `arrivals`.  Both sides write their own word before they read the other's, with
 sequentially consistent order, so one of them always sees the other (Dekker):
 
-    mutator:   run := RUNNING;  if pause: run := OUTSIDE, wait for pause = 0, again
+    mutator:   run := RUNNING;  if pause: run := PARKED, wait for pause = 0, again
     collector: pause := 1;      wait until every run is not RUNNING
 
 What may block: a RUNNING thread never does (I5), so a pause needs no lock, GIL or allocation
@@ -29,6 +29,7 @@ from gcheap.core.native cimport (
     add32_seq, clock_ns, cpu_relax, futex_wait, futex_wake_all, load32_seq, mutex_lock,
     mutex_unlock, store32_seq, sub32_acq_rel, thread_cpu_ns, thread_id)
 from gcheap.core.roots cimport return_handles
+from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport free_bounce, new_bounce, release_heap, retire_tlab
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -102,6 +103,7 @@ cdef void detach_mutator(MutatorState* m) noexcept nogil:
         link = &link[0].next
     link[0] = m.next
     retire_tlab(m)
+    hand_over(m)
     return_handles(h, m)
     r.allocated += m.allocated
     r.faults += m.faults
@@ -137,8 +139,11 @@ cdef void thread_ended(void* ignored) noexcept nogil:
     """A thread ends while attached: detach it from every heap."""
     cdef MutatorState* m = <MutatorState*>thread_head_get()
     while m != NULL:
-        store32_seq(&m.run, OUTSIDE)
-        detach_mutator(m)
+        if m.heap.forked:
+            thread_head_set(m.thread_next)      # a child's copy; whoever held the locks is gone
+        else:
+            leave_running(m)
+            detach_mutator(m)
         m = <MutatorState*>thread_head_get()
 
 
@@ -165,16 +170,26 @@ cdef void enter_running(MutatorState* m) noexcept nogil:
         store32_seq(&m.run, RUNNING)
         if not load32_seq(&m.heap.pause):
             return
-        store32_seq(&m.run, OUTSIDE)
+        store32_seq(&m.run, PARKED)
         wait_for_resume(m.heap)
+
+
+cdef inline void stop_running(MutatorState* m, uint32_t run) noexcept nogil:
+    store32_seq(&m.run, run)
+    if load32_seq(&m.heap.pause):
+        add32_seq(&m.heap.arrivals, 1)
+        futex_wake_all(&m.heap.arrivals)
 
 
 cdef void leave_running(MutatorState* m) noexcept nogil:
     """RUNNING -> OUTSIDE.  Does not block."""
-    store32_seq(&m.run, OUTSIDE)
-    if load32_seq(&m.heap.pause):
-        add32_seq(&m.heap.arrivals, 1)
-        futex_wake_all(&m.heap.arrivals)
+    stop_running(m, OUTSIDE)
+
+
+cdef void begin_stall(MutatorState* m) noexcept nogil:
+    """RUNNING -> PARKED: the thread may block, and still is inside the heap, so that close()
+    waits for it.  enter_running ends it."""
+    stop_running(m, PARKED)
 
 
 cdef void park(MutatorState* m) noexcept nogil:

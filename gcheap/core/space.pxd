@@ -14,6 +14,7 @@ cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil
 cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t shape,
                     uint64_t length, word* at) noexcept nogil
 cdef void retire_tlab(MutatorState* m) noexcept nogil
+cdef uint64_t allocated_by(MutatorState* m) noexcept nogil
 cdef uint64_t resident_bytes(HeapState* h) noexcept nogil
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil      # errno
 cdef void free_bounce(HeapState* h, word at) noexcept nogil

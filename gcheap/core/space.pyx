@@ -13,9 +13,10 @@ huge one costs a split.
 objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
 from gcheap.core.layout cimport (
-    Block, HANDLE_CHUNK, HeapState, MutatorState, ShapeInfo, SHAPE_SLOTS, Straddle, UnitPlan, WORD, word)
+    Block, HANDLE_CHUNK, HeapState, MutatorState, SatbBuffer, ShapeInfo, SHAPE_SLOTS, Straddle, UnitPlan, WORD, word)
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, load64_relaxed, sub32_acq_rel, sub64_relaxed)
+    add64_relaxed, cas64, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
+    store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
 from gcheap.core.objects cimport header_of_shape, header_words
 from gcheap.core.requests cimport request_cycle
 from libc.errno cimport errno
@@ -64,7 +65,7 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     """Maps the halves and the side tables of a heap whose geometry fields are set."""
     cdef uint64_t units = h.half_units
     cdef uint64_t blocks = h.half_bytes // 512 + 1          # one sentinel
-    cdef uint64_t sizes[9]
+    cdef uint64_t sizes[10]
     cdef word at
     cdef uint64_t total = 0
     cdef uint64_t staging = h.batch_units * h.unit_bytes
@@ -90,7 +91,8 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     sizes[6] = h.half_bytes // 2
     sizes[7] = h.half_bytes // 64 if h.verify else 0
     sizes[8] = staging
-    for i in range(9):
+    sizes[9] = sizes[2]
+    for i in range(10):
         sizes[i] = round_up(sizes[i], h.page)
         total += sizes[i]
     h.side_bytes = total
@@ -103,8 +105,10 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     at += sizes[0]
     h.plan = <UnitPlan*>at
     at += sizes[1]
-    h.straddle = <Straddle*>at
+    h.straddle[0] = <Straddle*>at
     at += sizes[2]
+    h.straddle[1] = <Straddle*>at
+    at += sizes[9]
     h.states = <uint8_t*>at
     at += sizes[3]
     h.chunk_states = <uint8_t*>at
@@ -132,8 +136,13 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     """Lets go of the state; the last of its owners frees it.  A thread may end, and so detach,
     long after the heap was closed and its Python object is gone."""
     cdef uint64_t i
+    cdef SatbBuffer* buffer
     if sub32_acq_rel(&h.refs, 1) != 1:
         return
+    while h.satb_full:
+        buffer = <SatbBuffer*>h.satb_full
+        h.satb_full = <uint64_t>buffer.next
+        free(buffer)
     free(h.shapes)
     if h.handles != NULL:
         for i in range(h.handle_high // HANDLE_CHUNK):
@@ -147,8 +156,17 @@ cdef void release_heap(HeapState* h) noexcept nogil:
 
 cdef void empty_half(HeapState* h, word base) noexcept nogil:
     """Drops every page of a half, and their page tables with them: a leftover page table makes
-    a later huge-page MOVE split."""
-    madvise(<void*>base, h.half_bytes, MADV_DONTNEED)
+    a later huge-page MOVE split.
+
+    Memory that somebody locked (mlockall) cannot be dropped, and MOVE wants both its sides locked
+    or neither: then both halves are unlocked.
+    """
+    if madvise(<void*>base, h.half_bytes, MADV_DONTNEED) == 0:
+        return
+    munlock(<void*>h.base[0], h.half_bytes)
+    munlock(<void*>h.base[1], h.half_bytes)
+    if madvise(<void*>base, h.half_bytes, MADV_DONTNEED) != 0:
+        memset(<void*>base, 0, h.half_bytes)    # TLABs must be zero when they are handed out
 
 
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil:
@@ -184,16 +202,14 @@ cdef int take_units(HeapState* h, uint64_t nbytes, uint64_t count, word* at) noe
     alloc_limit changes only inside a pause.  Relaxed: the memory itself is handed over by
     the pause that made it available.
     """
-    cdef uint64_t seen, size = round_up(nbytes, h.unit_bytes)
+    cdef uint64_t seen, charged, goal, size = round_up(nbytes, h.unit_bytes)
     while True:
         seen = load64_relaxed(&h.used)
         if seen + count > h.capacity:
             return NO_ROOM
         if cas64(&h.used, seen, seen + count):
             break
-    if seen + count > load64_relaxed(&h.goal) and load64_relaxed(&h.requested) <= load64_relaxed(
-            &h.finished):
-        request_cycle(h, False)
+    charged = seen + count
     while True:
         seen = load64_relaxed(&h.top)
         if seen + size > load64_relaxed(&h.alloc_limit):
@@ -201,9 +217,40 @@ cdef int take_units(HeapState* h, uint64_t nbytes, uint64_t count, word* at) noe
             return NO_ROOM
         if cas64(&h.top, seen, seen + size):
             break
+    # The goal leaves as much address space free as bytes: large runs may use up to twice theirs.
+    goal = load64_relaxed(&h.goal)
+    if ((charged > goal or seen + size + (h.capacity - goal) > load64_relaxed(&h.alloc_limit))
+            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
+        request_cycle(h, False)
     at[0] = h.base[h.current] + seen
     add64_relaxed(&h.handed_out, count)
     return TAKEN
+
+
+cdef void set_tlab(MutatorState* m, word top, word end, word limit) noexcept nogil:
+    """Replaces a mutator's place of allocation, and accounts what it allocated in the old one.
+    stats() of another thread may be reading: a seqlock."""
+    store32_relaxed(&m.tlab_changes, m.tlab_changes + 1)
+    fence_seq()
+    store64_relaxed(&m.allocated, m.allocated + (m.tlab_top - m.tlab_start))
+    store64_relaxed(&m.tlab_start, top)
+    store64_relaxed(&m.tlab_top, top)
+    m.tlab_end = end
+    m.tlab_limit = limit
+    store32_release(&m.tlab_changes, m.tlab_changes + 1)
+
+
+cdef uint64_t allocated_by(MutatorState* m) noexcept nogil:
+    """Bytes of objects a mutator has allocated; from any thread."""
+    cdef uint32_t seen
+    cdef uint64_t nbytes
+    while True:
+        seen = load32_acquire(&m.tlab_changes)
+        nbytes = load64_relaxed(&m.allocated) + (
+            load64_relaxed(&m.tlab_top) - load64_relaxed(&m.tlab_start))
+        fence_seq()
+        if not seen & 1 and load32_relaxed(&m.tlab_changes) == seen:
+            return nbytes
 
 
 cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
@@ -211,23 +258,17 @@ cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
     cdef word at
     cdef uint64_t unit, i
     if m.tlab_end < m.tlab_limit:
-        m.allocated += m.tlab_top - m.tlab_start
-        m.tlab_top = m.tlab_start = m.tlab_end
-        m.tlab_end += h.unit_bytes
+        set_tlab(m, m.tlab_end, m.tlab_end + h.unit_bytes, m.tlab_limit)
         return TAKEN
     if take_units(h, h.tlab_bytes, h.tlab_bytes, &at) != TAKEN:
         return NO_ROOM
-    m.allocated += m.tlab_top - m.tlab_start
     unit = (at - h.base[h.current]) >> h.unit_shift
     for i in range(h.tlab_bytes >> h.unit_shift):
-        h.straddle[unit + i].words = 0
-        h.straddle[unit + i].slots = 0
+        h.straddle[h.current][unit + i].words = 0
     # One call instead of a page fault per page; where it is unknown (before Linux 5.14) the
     # faults do the same work.
     madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
-    m.tlab_top = m.tlab_start = at
-    m.tlab_end = at + h.unit_bytes
-    m.tlab_limit = at + h.tlab_bytes
+    set_tlab(m, at, at + h.unit_bytes, at + h.tlab_bytes)
     return TAKEN
 
 
@@ -248,19 +289,18 @@ cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sha
         slots_end += info.refs
     unit = (at[0] - h.base[h.current]) >> h.unit_shift
     for i in range(round_up(nbytes, h.unit_bytes) >> h.unit_shift):
-        s = &h.straddle[unit + i]
+        s = &h.straddle[h.current][unit + i]
         past = i * h.unit_words
         s.words = min(words - past, h.unit_words) if i else 0
         s.slots = min(slots_end - past, s.words) if i and slots_end > past else 0
         s.shape = shape
-    m.allocated += nbytes
+    store64_relaxed(&m.allocated, m.allocated + nbytes)
     return TAKEN
 
 
 cdef void retire_tlab(MutatorState* m) noexcept nogil:
     """Takes a mutator's TLAB away; what was not used of it stays zero."""
-    m.allocated += m.tlab_top - m.tlab_start
-    m.tlab_top = m.tlab_end = m.tlab_limit = m.tlab_start = 0
+    set_tlab(m, 0, 0, 0)
 
 
 # ---- measuring ---------------------------------------------------------------------------

@@ -5,6 +5,7 @@ leads to the start of a well-formed object below the top, and that no two object
 A failure is a broken invariant (I1, I6, I7): it says which word and aborts.
 """
 from gcheap.core.layout cimport HeapState, ShapeInfo, WORD, word
+from gcheap.core.mark cimport is_marked
 from gcheap.core.native cimport check_that, load64_relaxed
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
@@ -16,6 +17,7 @@ cdef struct Walk:
     HeapState* heap
     word base
     uint64_t top
+    uint64_t marked             # objects below this offset must be marked
     word* sp
 
 
@@ -34,6 +36,8 @@ cdef void check_object(Walk* k, word obj) noexcept nogil:
     nbytes = object_bytes(&h.shapes[shape_of_header(header)], obj)
     check_that(nbytes <= k.top - offset, b"verify: an object runs past the top (word, bytes)",
                obj, nbytes)
+    check_that(offset >= k.marked or is_marked(h, offset // WORD),
+               b"verify: marking missed a reachable object (word, header)", obj, header)
     first = offset // WORD
     last = first + nbytes // WORD
     # A word is marked "start" by its own bit and "inside" by being covered by one: the first
@@ -53,8 +57,10 @@ cdef word check_root(void* context, HeapState* h, word value) noexcept nogil:
     return value
 
 
-cdef void verify_graph(HeapState* h) noexcept nogil:
-    """Aborts with what broke unless the graph of the current half is sound."""
+cdef void verify_graph(HeapState* h, bint marked) noexcept nogil:
+    """Aborts with what broke unless the graph of the current half is sound, and, where `marked`,
+    every object below TAMS that it reaches has been marked.  Uses `visited` and the mark stack.
+    """
     cdef Walk k
     cdef word obj
     cdef word* slot
@@ -63,6 +69,7 @@ cdef void verify_graph(HeapState* h) noexcept nogil:
     k.heap = h
     k.base = h.base[h.current]
     k.top = load64_relaxed(&h.top)
+    k.marked = h.r.tams_bytes if marked else 0
     k.sp = h.mark_stack
     memset(h.visited, 0, k.top // 64 + 8)
     visit_roots(h, check_root, &k)

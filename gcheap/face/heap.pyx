@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """The heap, as Python sees it."""
 import errno as errno_names
 import threading
@@ -13,7 +14,7 @@ from gcheap.core.native cimport (
     futex_wait, load32_seq, load64_relaxed, load64_seq, mutex_lock, mutex_unlock)
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.roots cimport live_handles
-from gcheap.core.space cimport resident_bytes
+from gcheap.core.space cimport allocated_by, resident_bytes
 from gcheap.face.mutator cimport attach
 from gcheap.face.shape cimport define_shape
 from gcheap.face.state cimport HeapCore
@@ -27,7 +28,7 @@ cdef extern from "<Python.h>":
 cdef enum:
     SIGNAL_SLICE_NS = 50000000  # how often a waiting main thread looks for Ctrl-C
 
-_PAUSES = ("mark", "relocate_start", "verify", "full")
+_PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full")
 _BACKENDS = ("move", "copy", "stw")
 _IOCTLS = {"move": IOCTL_MOVE, "copy": IOCTL_COPY, "zeropage": IOCTL_ZEROPAGE}
 PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), ("reach_ns", "u8"),
@@ -135,9 +136,7 @@ cdef class Heap:
             m = h.mutators
             while m != NULL:
                 mutators += 1
-                # Relaxed: its thread is counting; the bump pointer makes the sum current.
-                allocated += load64_relaxed(&m.allocated) + (
-                    load64_relaxed(&m.tlab_top) - load64_relaxed(&m.tlab_start))
+                allocated += allocated_by(m)
                 faults += load64_relaxed(&m.faults)
                 pages += load64_relaxed(&m.fault_pages)
                 waits += load64_relaxed(&m.fault_waits)
@@ -150,29 +149,30 @@ cdef class Heap:
             capacity_bytes=h.capacity, used_bytes=load64_relaxed(&h.used),
             live_bytes=load64_relaxed(&h.live_bytes), allocated_bytes=allocated,
             cycles=load64_relaxed(&h.finished), relocations=load64_relaxed(&h.relocations),
-            moved_bytes=h.moved_bytes, copied_bytes=h.copied_bytes, zeroed_bytes=h.zeroed_bytes,
-            recycled_bytes=h.recycled_bytes, released_bytes=h.released_bytes,
-            faults=faults, fault_pages=pages, fault_waits=waits, hole_faults=h.hole_faults,
-            foreign_faults=h.foreign_faults, stalls=stalls, stall_ns=stall_ns,
+            moved_bytes=load64_relaxed(&h.moved_bytes), copied_bytes=load64_relaxed(&h.copied_bytes), zeroed_bytes=load64_relaxed(&h.zeroed_bytes),
+            recycled_bytes=load64_relaxed(&h.recycled_bytes), released_bytes=load64_relaxed(&h.released_bytes),
+            faults=faults, fault_pages=pages, fault_waits=waits, hole_faults=load64_relaxed(&h.hole_faults),
+            foreign_faults=load64_relaxed(&h.foreign_faults), stalls=stalls, stall_ns=stall_ns,
             stall_max_ns=stall_max, ioctls={name: self.ioctl_stats(kind)
                                             for name, kind in _IOCTLS.items()},
-            stray_pages=h.stray_pages, handler_reinstalls=h.handler_reinstalls,
-            batch_flushes=h.batch_flushes, handles=live_handles(h), mutators=mutators,
+            register_refusals=load64_relaxed(&h.register_refusals), stray_pages=load64_relaxed(&h.stray_pages), handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
+            batch_flushes=load64_relaxed(&h.batch_flushes), handles=live_handles(h), mutators=mutators,
             shapes=len(self.core.shapes_by_name), backend=self.backend,
             fault_mode=self.fault_mode, why=self.why)
 
     cdef ioctl_stats(self, int kind):
         cdef HeapState* h = self.core.h
         cdef int e
-        refused = {errno_names.errorcode.get(e, str(e)): h.ioctls[kind].refused[e]
-                   for e in range(ERRNO_SLOTS) if h.ioctls[kind].refused[e]}
-        return IoctlStats(calls=h.ioctls[kind].calls, pages=h.ioctls[kind].pages, refused=refused)
+        refused = {errno_names.errorcode.get(e, str(e)): load64_relaxed(&h.ioctls[kind].refused[e])
+                   for e in range(ERRNO_SLOTS) if load64_relaxed(&h.ioctls[kind].refused[e])}
+        return IoctlStats(calls=load64_relaxed(&h.ioctls[kind].calls),
+                          pages=load64_relaxed(&h.ioctls[kind].pages), refused=refused)
 
     def pauses(self):
         """The last pauses (at most 16,384), oldest first: a structured array.
 
-        cycle, phase ("mark", "relocate_start", "verify", "full"), start_ns (CLOCK_MONOTONIC),
-        reach_ns (time to safepoint), work_ns (from the last mutator's stop on), cpu_ns (thread
+        cycle, phase ("mark_start", "mark_end", "relocate_start", "verify", "full"), start_ns
+        (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop on), cpu_ns (thread
         CPU time of the work), mutators.
         """
         cdef PauseRecord* records

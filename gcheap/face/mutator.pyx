@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Mutators: a thread's licence to touch objects."""
 import threading
 

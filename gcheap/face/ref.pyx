@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Refs: what Python holds instead of an address.
 
 A `Ref` is an index into the heap's handle table.  It keeps its object alive; dropping it, on
@@ -6,6 +7,7 @@ operation, while the mutator is RUNNING, and never leaves it.
 """
 import numpy as np
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.barrier cimport store_slot
 from gcheap.core.layout cimport (
@@ -65,7 +67,7 @@ cdef inline Ref check_ref(HeapCore core, value, str where):
 cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, value, str where) except -1:
     """Stores None, a Ref of this heap or a Tagged into the slot at `offset` of owner's object."""
     cdef MutatorState* m
-    cdef word new = 0
+    cdef word new = 0, obj
     cdef uint64_t mask, bits
     cdef uint32_t target = 0
     mask, bits = shape.tag
@@ -83,7 +85,8 @@ cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, valu
     m = core.enter()
     if target:
         new = handle_value(core.h, target)[0] | bits
-    store_slot(m, <word*>(handle_value(core.h, owner.handle)[0] + offset), new)
+    obj = handle_value(core.h, owner.handle)[0]
+    store_slot(m, obj, <word*>(obj + offset), new)
     leave_running(m)
     return 0
 
@@ -209,6 +212,9 @@ cdef uint32_t identity_hash(HeapCore core, uint32_t handle) except 0:
     return <uint32_t>(seen >> 32)
 
 
+# No part in cyclic garbage collection: nothing a Ref holds ever refers back to it, and clearing
+# `core` before __dealloc__ would leak the root.
+@cython.no_gc
 cdef class Ref:
     """A reference to an object of a fixed shape: its fields are attributes.
 
@@ -285,6 +291,7 @@ cdef object place_of(index, uint64_t length, str what):
     return i
 
 
+@cython.no_gc
 cdef class SlotArray(Ref):
     """A reference to an array of slots: a[i] is a Ref, None or Tagged; len(a); iteration."""
 
@@ -337,6 +344,7 @@ cdef bytes snapshot(RawArray array, uint64_t first, uint64_t nbytes):
     return out
 
 
+@cython.no_gc
 cdef class RawArray(Ref):
     """A reference to an array of raw elements.
 
@@ -374,7 +382,7 @@ cdef class RawArray(Ref):
         cdef bytes raw
         if isinstance(index, slice):
             first, last = self.span(index)
-            source = self.convert(value)
+            source = self.convert(value).reshape(-1)
             if len(source) != last - first:
                 raise ValueError(f"array[{index}]: {len(source)} elements do not fit the place of "
                                  f"{last - first}")
@@ -404,6 +412,7 @@ cdef class RawArray(Ref):
     def copy_in(self, values, start=0):
         """Copies `values` (anything numpy takes, or bytes) into elements start, start + 1, …"""
         cdef bytes raw
+        start = start.__index__()
         source = self.convert(values).reshape(-1)
         if not 0 <= start <= self.length or len(source) > self.length - start:
             raise IndexError(f"{len(source)} elements from {start} on do not fit an array of "

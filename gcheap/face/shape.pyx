@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Shapes: declared once, shared by all objects of one layout.
 
     header | refs[0] .. refs[n-1] | raw part, laid out by numpy.dtype
@@ -170,7 +171,8 @@ cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
         core.check_open()
         known = core.shapes_by_name.get(name)
         if known is not None:
-            if (known.refs, known.raw, known.tag) == (refs, dtype, tag):
+            if ((known.refs, known.tag) == (refs, tag)
+                    and (known.raw is None) == (dtype is None) and known.raw == dtype):
                 return known
             raise ShapeError(f"shape {name!r} is defined already, as {known!r}; choose another "
                              f"name for refs={refs}, raw={dtype}, tag={tag}")

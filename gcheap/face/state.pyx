@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """The owner of a heap's native state: creation, close, fork, and the entry of every Python call.
 
 Every Python operation on objects is a short stretch of RUNNING with the GIL held: `enter`,
@@ -212,6 +213,7 @@ cdef class HeapCore:
             posix_close(h.fd)
             h.fd = -1
         unwatch_heap(h)
+        self.guard = threading.Lock()       # another thread may have held it
         h.forked = 1
         h.closed = 1
         h.collector_thread = 0

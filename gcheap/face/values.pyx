@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Raw values: from Python to bytes and back.
 
 Native-endian scalars of up to 8 bytes take a direct path; every other dtype goes through

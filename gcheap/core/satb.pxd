@@ -1,0 +1,6 @@
+"""The log of the write barrier.  See satb.pyx."""
+from gcheap.core.layout cimport HeapState, MutatorState, SatbBuffer, word
+
+cdef void log_old(MutatorState* m, word obj, word old) noexcept nogil
+cdef void hand_over(MutatorState* m) noexcept nogil
+cdef SatbBuffer* take_full(HeapState* h) noexcept nogil

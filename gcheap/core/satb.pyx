@@ -1,0 +1,61 @@
+"""The log of the write barrier: old values on their way from mutators to the marker.
+
+Each mutator fills a buffer of its own and pushes it, when full, on a lock-free chain; the marker
+takes the whole chain with one exchange, so there is no ABA.  Inside a pause the collector hands
+over what stands in the mutators' buffers.  Values that need no marking are not logged: tagged
+values, objects allocated since marking began (black), objects marked already.
+"""
+from gcheap.core.layout cimport HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, WORD, word
+from gcheap.core.mark cimport is_marked
+from gcheap.core.native cimport (
+    cas64, check_that, exchange64_acq_rel, load64_relaxed)
+from gcheap.core.objects cimport is_reference, shape_of_header
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport malloc
+
+
+cdef void hand_over(MutatorState* m) noexcept nogil:
+    """Pushes a mutator's buffer for the marker: the mutator itself, or the collector in a pause."""
+    cdef HeapState* h = m.heap
+    cdef SatbBuffer* buffer = m.satb
+    cdef uint64_t head
+    if buffer == NULL:
+        return
+    m.satb = NULL
+    while True:
+        head = load64_relaxed(&h.satb_full)
+        buffer.next = <SatbBuffer*>head
+        if cas64(&h.satb_full, head, <uint64_t>buffer):     # release: the entries before the head
+            return
+
+
+cdef SatbBuffer* take_full(HeapState* h) noexcept nogil:
+    """The marker takes all buffers there are; it frees them."""
+    if load64_relaxed(&h.satb_full) == 0:
+        return NULL
+    return <SatbBuffer*>exchange64_acq_rel(&h.satb_full, 0)
+
+
+cdef void log_old(MutatorState* m, word obj, word old) noexcept nogil:
+    """The slow path of the barrier: `old` stood in a slot of `obj` and is being overwritten."""
+    cdef HeapState* h = m.heap
+    cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
+    cdef SatbBuffer* buffer = m.satb
+    cdef uint64_t offset
+    if not is_reference(shape.tag_mask, shape.tag_bits, old):
+        return
+    offset = (old & ~shape.tag_mask) - h.r.from_base
+    if offset >= h.r.tams_bytes or is_marked(h, offset // WORD):
+        return
+    if buffer != NULL and buffer.count == SATB_ENTRIES:
+        hand_over(m)
+        buffer = NULL
+    if buffer == NULL:
+        # malloc's lock is short and never held by a thread that waits for this one (I5).
+        buffer = <SatbBuffer*>malloc(sizeof(SatbBuffer))
+        check_that(buffer != NULL, b"no memory for the write barrier's log (bytes)",
+                   sizeof(SatbBuffer), 0)
+        buffer.count = 0
+        m.satb = buffer
+    buffer.entry[buffer.count] = h.r.from_base + offset
+    buffer.count += 1
