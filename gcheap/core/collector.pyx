@@ -64,6 +64,7 @@ cdef int start_collector(HeapState* h) noexcept nogil:
     pthread_sigmask(SIG_SETMASK, &saved, NULL)
     if error:
         h.collector_alive = 0
+        h.collector_thread = 0
         return error
     pthread_setname_np(h.collector_thread, b"gcheap-collect")
     return 0

@@ -28,7 +28,7 @@ from gcheap.core.failpoint cimport FP_MUTATOR_FAULT, FP_MUTATOR_WAIT, failpoint
 from gcheap.core.layout cimport (
     HeapState, MutatorState, PHASE_RELOCATE, PLACED, word)
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, mutex_lock,
+    add64_relaxed, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, mutex_lock,
     mutex_unlock, set_errno, store64_relaxed, store64_release)
 from gcheap.core.place cimport place_hole
 from gcheap.core.relocate cimport build_unit
@@ -66,8 +66,15 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     MAX_HEAPS = 256             # heaps with a userfaultfd, alive at once in one process
 
-# Heap addresses; written by watch and unwatch, read by the handler.
-cdef uint64_t watched[MAX_HEAPS]
+cdef struct Watched:
+    uint64_t start              # the heap's reservation; 0: free.  Atomic
+    uint64_t nbytes
+    uint64_t heap
+
+# Written by watch and unwatch, read by the handler, which looks at a heap only for an address
+# inside its reservation: then a mutator is running in it, and so it exists.
+cdef Watched watched[MAX_HEAPS]
+cdef uint32_t watch_lock = 0
 cdef sigaction_t previous
 cdef uint64_t foreign_chained = 0
 cdef uint32_t install_lock = 0
@@ -141,13 +148,14 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
     cdef word address = <word>info.si_addr
     cdef HeapState* h
     cdef MutatorState* m
-    cdef uint64_t started
+    cdef uint64_t start, started
     cdef int i
     if info.si_code == BUS_ADRERR:
         for i in range(MAX_HEAPS):
-            h = <HeapState*>load64_acquire(&watched[i])
-            if h == NULL or address - h.reservation >= h.reservation_bytes:
+            start = load64_acquire(&watched[i].start)
+            if start == 0 or address - start >= watched[i].nbytes:
                 continue
+            h = <HeapState*>watched[i].heap
             # Acquire: the flip's stores to `r` come before its store of the phase.
             if (load32_acquire(&h.phase) == PHASE_RELOCATE
                     and address - h.r.to_base < h.r.registered_bytes):
@@ -193,19 +201,27 @@ cdef void ensure_handler(HeapState* h) noexcept nogil:
 
 cdef int watch_heap(HeapState* h) noexcept nogil:
     """Makes faults in the heap's reservation ours.  Returns ENOSPC when MAX_HEAPS are."""
-    cdef int i
+    cdef int i, error = ENOSPC
     install()
+    mutex_lock(&watch_lock)
     for i in range(MAX_HEAPS):
-        if cas64(&watched[i], 0, <uint64_t>h):
-            return 0
-    return ENOSPC
+        if watched[i].start == 0:
+            watched[i].heap = <uint64_t>h
+            watched[i].nbytes = h.reservation_bytes
+            store64_release(&watched[i].start, h.reservation)
+            error = 0
+            break
+    mutex_unlock(&watch_lock)
+    return error
 
 
 cdef void unwatch_heap(HeapState* h) noexcept nogil:
     cdef int i
+    mutex_lock(&watch_lock)
     for i in range(MAX_HEAPS):
-        if load64_acquire(&watched[i]) == <uint64_t>h:
-            store64_release(&watched[i], 0)
+        if watched[i].start and watched[i].heap == <uint64_t>h:
+            store64_release(&watched[i].start, 0)
+    mutex_unlock(&watch_lock)
 
 
 cdef void unblock_sigbus() noexcept nogil:

@@ -270,7 +270,7 @@ cdef struct HeapState:
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
     word* mark_stack
-    uint64_t* visited           # verification's own bitmap
+    uint64_t* visited           # verification's own bitmaps: words covered, then object starts
     uint64_t side_bytes         # address space of the tables above
     word staging                # the compactor's own buffer, batch_units long
 

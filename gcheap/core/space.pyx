@@ -89,7 +89,7 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     sizes[5] = units * sizeof(uint32_t)
     # Objects are at least 16 bytes and each is pushed once: this stack cannot overflow.
     sizes[6] = h.half_bytes // 2
-    sizes[7] = h.half_bytes // 64 if h.verify else 0
+    sizes[7] = 2 * (h.half_bytes // 64) + h.page if h.verify else 0
     sizes[8] = staging
     sizes[9] = sizes[2]
     for i in range(10):

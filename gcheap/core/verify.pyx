@@ -24,6 +24,7 @@ cdef struct Walk:
 cdef void check_object(Walk* k, word obj) noexcept nogil:
     """Checks one object the first time it is reached, and pushes it."""
     cdef uint64_t offset = obj - k.base, nbytes, first, last, i
+    cdef uint64_t* starts
     cdef word header
     cdef HeapState* h = k.heap
     check_that(offset < k.top, b"verify: a reference leads outside the objects (word, top)",
@@ -40,10 +41,11 @@ cdef void check_object(Walk* k, word obj) noexcept nogil:
                b"verify: marking missed a reachable object (word, header)", obj, header)
     first = offset // WORD
     last = first + nbytes // WORD
-    # A word is marked "start" by its own bit and "inside" by being covered by one: the first
-    # visit must find all words of the object free.
-    if h.visited[first // 64] >> (first % 64) & 1:
+    # The first visit must find all words of the object free; a later one, its start known.
+    starts = h.visited + h.half_bytes // (WORD * 64)
+    if starts[first // 64] >> (first % 64) & 1:
         return
+    starts[first // 64] |= <uint64_t>1 << (first % 64)
     for i in range(first, last):
         check_that(not (h.visited[i // 64] >> (i % 64) & 1),
                    b"verify: two objects overlap (word, offset)", obj, i * WORD)
@@ -72,6 +74,7 @@ cdef void verify_graph(HeapState* h, bint marked) noexcept nogil:
     k.marked = h.r.tams_bytes if marked else 0
     k.sp = h.mark_stack
     memset(h.visited, 0, k.top // 64 + 8)
+    memset(h.visited + h.half_bytes // (WORD * 64), 0, k.top // 64 + 8)
     visit_roots(h, check_root, &k)
     while k.sp > h.mark_stack:
         k.sp -= 1

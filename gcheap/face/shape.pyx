@@ -134,9 +134,9 @@ def check_tag(name, tag):
     if not 0 <= mask < 2**64 or bits & ~mask or bits < 0:
         raise ShapeError(f"shape {name!r}: tag=({mask:#x}, {bits:#x}): bits must lie within mask, "
                          f"and mask within 64 bits")
-    if mask & 0x00007FFFFFFFFFF8:
+    if mask & 0x0000FFFFFFFFFFF8:
         raise ShapeError(f"shape {name!r}: tag mask {mask:#x} covers address bits; only bits 0-2 "
-                         f"and 47-63 can carry a tag")
+                         f"and 48-63 can carry a tag")
     return mask, bits
 
 
@@ -159,6 +159,8 @@ cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
                   {field: dtype.fields[field] for field in dtype.names})
         for field, where in pieces.items():
             _check_name(name, field)
+            if where[0].itemsize == 0:
+                raise ShapeError(f"shape {name!r}: raw field {field!r} has no bytes ({where[0]})")
             if field in shape.fields:
                 raise ShapeError(f"shape {name!r}: {field!r} is both a reference and a raw field")
             shape.fields[field] = make_field(field, False, offset + where[1], where[0])
@@ -187,6 +189,10 @@ cdef Shape array_shape(HeapCore core, dtype):
     dtype = _raw_dtype("array", dtype)
     if dtype is None or dtype.itemsize == 0:
         raise ShapeError(f"an array of {dtype} has elements without bytes")
+    if dtype.subdtype is not None:
+        base, dims = dtype.subdtype
+        raise ShapeError(f"an array of {dtype}: elements are scalars or records; use an array of "
+                         f"{base} with {int(np.prod(dims))} times as many elements")
     with core.guard:
         core.check_open()
         shape = core.array_shapes.get(dtype)

@@ -183,10 +183,10 @@ cdef class HeapCore:
         cdef HeapState* h = self.h
         cdef bint outside
         with self.guard:
-            if load32_acquire(&h.closed):
+            if h.reservation == 0 or h.forked:
                 return
             store32_seq(&h.closed, 1)
-            while True:
+            while True:         # Ctrl-C may end this; close() may be called again
                 with nogil:
                     outside = everyone_outside(h)
                     if not outside:
@@ -212,7 +212,6 @@ cdef class HeapCore:
         if h.fd >= 0:
             posix_close(h.fd)
             h.fd = -1
-        unwatch_heap(h)
         self.guard = threading.Lock()       # another thread may have held it
         h.forked = 1
         h.closed = 1
