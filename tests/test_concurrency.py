@@ -388,3 +388,60 @@ def test_threads_churn_while_cycles_run(make_heap, seed):
             t.__exit__()
         heap.collect()
         assert [board[i].key for i in range(300)] == list(range(300))
+
+
+# ---- whole-moved units -------------------------------------------------------------------
+
+@pytest.mark.parametrize("point", ["flip.after", "relocate.done"])
+def test_holes_of_whole_moved_units_read_as_zero(make_concurrent_heap, point):
+    """Pages that nobody ever touched are not moved; whoever touches them later gets zeros."""
+    heap = make_concurrent_heap("16MiB")
+    node = node_shape(heap)
+    nbytes = 400_000
+    with heap.attach() as m:
+        nodes = interleaved(m, node, COUNT)
+        with failpoints.pause("plan.done", times=1) as planned, \
+                failpoints.pause(point, times=1) as held:
+            heap.collect(wait=False)
+            planned.wait()
+            untouched = m.new_array("u1", nbytes)           # black: it moves as it is
+            untouched[nbytes // 2] = 9
+            links = m.new_slots(nbytes // 8)
+            links[17] = nodes[0]
+            links[nbytes // 8 - 1] = nodes[1]
+            planned.release()
+            held.wait()
+            before = heap.stats()
+            content = untouched.copy_out()
+            assert content[nbytes // 2] == 9 and content.sum() == 9
+            assert [i for i, ref in enumerate(links) if ref is not None] == [17, nbytes // 8 - 1]
+            assert (links[17].key, links[nbytes // 8 - 1].key) == (0, 1)
+            after = heap.stats()
+            if heap.backend == "move":
+                assert after.hole_faults > before.hole_faults
+                assert after.zeroed_bytes > before.zeroed_bytes
+            untouched[nbytes - 1] = 7
+        for _ in range(2):
+            heap.collect()
+            content = untouched.copy_out()
+            assert content[nbytes // 2] == 9 and content[nbytes - 1] == 7 and content.sum() == 16
+            assert links[17].key == 0 and links[18] is None
+            assert check_interleaved(nodes) == COUNT
+
+
+def test_evacuated_pages_are_the_next_buffers(make_concurrent_heap):
+    """Half of the heap is dead: after the first batch there is always room to build the next."""
+    heap = make_concurrent_heap("16MiB")
+    with heap.attach() as m:
+        count = 60_000                                      # 2.7 MiB live in 5.5
+        nodes = interleaved(m, node_shape(heap), count)
+        heap.collect()
+        stats = heap.stats()
+        placed = stats.ioctls[heap.backend]
+        assert placed.pages * heap.page_size >= 48 * count
+        assert placed.pages >= 64 * placed.calls            # one TLB shootdown for many pages
+        if heap.backend == "move":
+            assert stats.recycled_bytes >= stats.moved_bytes // 4
+        else:
+            assert stats.released_bytes >= 48 * count
+        assert check_interleaved(nodes) == count

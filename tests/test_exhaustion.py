@@ -199,3 +199,34 @@ def test_counters_of_allocation(make_heap):
     heap.collect()
     assert heap.stats().live_bytes == expected
     assert heap.stats().handles == len(kept) + len([slots])
+
+
+def test_objects_made_while_a_cycle_runs_count_as_used(make_concurrent_heap):
+    heap = make_concurrent_heap("16MiB")
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), 3000)
+        with failpoints.pause("plan.done", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            arrays = [m.new_bytes(bytes(5000)) for _ in range(200)]     # a million bytes
+        wait_until(lambda: heap.stats().cycles == 1, "the end of the cycle")
+        stats = heap.stats()
+        assert stats.used_bytes >= stats.live_bytes + 200 * 5016
+        heap.collect()
+        assert heap.stats().live_bytes >= 200 * 5016 + 3000 * 48
+        assert len(arrays) == 200 and check_interleaved(nodes) == 3000
+
+
+def test_memory_goes_back_to_the_kernel(make_heap):
+    heap = make_heap("32MiB")
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), 3000)
+        blob = bytes(range(256)) * 40
+        for _ in range(3):
+            garbage = [m.new_bytes(blob) for _ in range(1500)]          # 15 MB
+            full = heap.resident_bytes()
+            del garbage
+            heap.collect()
+            assert full > 15_000_000
+            assert heap.resident_bytes() < full - 10_000_000
+        assert check_interleaved(nodes) == 3000

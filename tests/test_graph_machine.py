@@ -217,4 +217,4 @@ class GraphMachine(RuleBasedStateMachine):
 def test_random_graphs(combination, verify):
     machine = type("Machine", (GraphMachine,), {"options": combination | {"verify": verify}})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=12 if verify else 20, stateful_step_count=30))
+        machine, settings=settings(max_examples=25 if verify else 50, stateful_step_count=50))

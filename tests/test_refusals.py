@@ -254,3 +254,4 @@ def test_stray_pages_of_a_debugger_do_no_harm(concurrent, make_concurrent_heap):
                 read_everything()
             heap.collect()
             assert check_interleaved(nodes) == COUNT
+        assert heap.stats().stray_pages == 0                # they were dropped once registered

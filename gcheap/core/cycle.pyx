@@ -16,8 +16,8 @@ inside one pause.
 """
 from gcheap.core.events cimport record_cycle, record_pause
 from gcheap.core.failpoint cimport (
-    FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_PLAN_DONE, FP_REGISTER_DONE,
-    FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
+    FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
+    FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.layout cimport (
     BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, MutatorState, PAUSE_FULL,
@@ -250,6 +250,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     store32_release(&h.phase, PHASE_MARK)
     mark_start(h, c)
     end_pause(h, c)
+    failpoint(FP_MARK_CONCURRENT)
     mark_concurrently(h, c)
     c.record.mark_ns = clock_ns() - started
     plan_phase(h, c)

@@ -1,26 +1,26 @@
 """`gcheap doctor`: what this machine gives, and which backend and fault mode `auto` takes.
 
+Settings are read, capabilities are tried, and a small heap is made and moved, each in a process
+of its own and within a time limit: the doctor neither crashes nor hangs where the kernel does.
 Exit status: 0 when `move` is taken, 1 when a fallback is, 2 when no heap can be made at all.
 """
-import errno
 import os
 from pathlib import Path
 
 from rich.text import Text
 
 import gcheap
-from gcheap.errors import GcheapError
+from gcheap.options import format_size
+from gcheap.tools import capabilities
+from gcheap.tools import settings as kernel_settings
 from gcheap.tools.arguments import add_json
 from gcheap.tools.consoles import result_console
 from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import new_table
+from gcheap.tools.tables import new_table, number
 
 STATUS_MOVE = 0
 STATUS_FALLBACK = 1
 STATUS_NOTHING = 2
-
-HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
-UNPRIVILEGED = "/proc/sys/vm/unprivileged_userfaultfd"
 
 
 def add(commands):
@@ -43,144 +43,108 @@ def run(args):
     return document["status"]
 
 
-def examine(probe=None, trial=None, root=Path("/")):
-    """The doctor's document.
-
-    `probe` returns a `gcheap.core.probe.Probe`; `trial` makes a small heap and raises when
-    that fails; settings are read below `root`.  Tests replace all three.
-    """
-    found = (probe or probe_kernel)()
-    failure = _failure_of(trial or try_heap)
-    if failure:
+def examine(root=Path("/"), try_all=capabilities.try_all, try_heap=capabilities.try_heap,
+            kernel=None):
+    """The doctor's document.  Tests replace what is read and what is tried."""
+    kernel = kernel or os.uname().release
+    settings = kernel_settings.read(root)
+    outcomes = try_all(settings["huge_page_bytes"], settings["hugetlb_page_bytes"])
+    trial = try_heap()
+    if trial.failure:
         status = STATUS_NOTHING
     else:
-        status = STATUS_MOVE if found.backend == "move" else STATUS_FALLBACK
+        status = STATUS_MOVE if trial.backend == "move" else STATUS_FALLBACK
+    found = trial.probe or {}
     return {
         "version": gcheap.__version__,
-        "kernel": found.kernel,
-        "page_size": found.page_size,
-        "huge_pages": selected(_read(root, HUGE_PAGES)),
-        "unprivileged_userfaultfd": _read(root, UNPRIVILEGED),
-        "opened_by": found.opened_by or None,
-        "features": list(found.feature_names),
-        "capabilities": capabilities(found, failure),
-        "backend": found.backend,
-        "fault_mode": found.fault_mode,
-        "why": found.why,
+        "kernel": kernel,
+        "page_size": os.sysconf("SC_PAGE_SIZE"),
+        "user": os.geteuid(),
+        "settings": settings,
+        "opened_by": found.get("opened_by") or None,
+        "features": list(found.get("feature_names", ())),
+        "missing_features": missing_features(found),
+        "capabilities": capabilities.assess(outcomes, trial, settings, kernel),
+        "backend": trial.backend,
+        "fault_mode": trial.fault_mode,
+        "why": trial.why,
         "status": status,
     }
 
 
-def probe_kernel():
-    from gcheap.core.probe import probe
-    return probe()
-
-
-def try_heap():
-    """Make and close a small heap; raises what making it raises."""
-    gcheap.Heap("1MiB").close()
-
-
-def capabilities(found, failure):
-    """`{name: {ok, why, fix}}`; `why` and `fix` are null where there is nothing to say."""
-    opened = bool(found.opened_by)
-    result = {"userfaultfd": _capability(opened, *_refusal(found.syscall_errno))}
-    for name, ok, why, fix in (
-        ("move", found.move_works, "UFFDIO_MOVE does not work here",
-         "run Linux 6.8 or newer"),
-        ("copy", found.copy_works, "UFFDIO_COPY does not work here", None),
-        ("sigbus", found.sigbus, "UFFD_FEATURE_SIGBUS is not offered",
-         "run Linux 4.14 or newer"),
-    ):
-        if not opened:
-            why, fix = "there is no userfaultfd", None
-        result[name] = _capability(ok, why, fix)
-    result["heap"] = _capability(not failure, failure,
-                                 "raise the limit on address space (ulimit -v unlimited)")
-    return result
+def missing_features(found):
+    from gcheap.core.probe import FEATURES
+    have = found.get("feature_names", ())
+    return [name for name in FEATURES if name not in have]
 
 
 def show(document, console):
-    """Print the document as tables."""
+    """Print the document as tables: a pure function of it."""
     table = new_table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    settings = {"0": "0 (user faults only; enough here)", "1": "1 (everybody)",
-                None: "not there (Linux older than 5.2, or no userfaultfd)"}
-    setting = document["unprivileged_userfaultfd"]
-    opened = {"syscall": "by the userfaultfd system call", "device": "by /dev/userfaultfd",
-              None: "not obtained"}
-    for name, value in (
-        ("gcheap", document["version"]),
-        ("kernel", document["kernel"]),
-        ("page size", f"{document['page_size']} bytes"),
-        ("huge pages", document["huge_pages"] or "not available"),
-        ("unprivileged_userfaultfd", settings.get(setting, setting)),
-        ("descriptor", opened.get(document["opened_by"], document["opened_by"])),
-        ("features", ", ".join(document["features"]) or "none"),
-    ):
-        table.add_row(name, str(value))
-    table.add_section()
-    for name, row in document["capabilities"].items():
-        table.add_row(name, "works" if row["ok"] else _sentence(row),
-                      style=None if row["ok"] else "yellow")
+    for name, value in (*facts(document), *settings_rows(document["settings"])):
+        table.add_row(name, value)
     console.print(table)
+    rows = document["capabilities"]
+    for title, names in (("for the heap", [*capabilities.FOR_HEAP, "heap"]),
+                         ("for users of gcheap.userfaultfd", capabilities.FOR_OTHERS)):
+        console.print()
+        console.print(capability_table(title, {name: rows[name] for name in names}))
     console.print()
     if document["status"] == STATUS_NOTHING:
-        console.print(Text("no heap can be made here", style="bold red"))
+        console.print(Text(f"no heap can be made here: {sentence(rows['heap'])}",
+                           style="bold red"))
         return
     mode = document["fault_mode"]
     console.print(Text(f"auto takes backend {document['backend']}, fault mode "
-                       f"{mode or 'none'}: {document['why']}"))
+                       f"{mode or 'none'}: {document['why'].removeprefix('auto: ')}"))
 
 
-def selected(setting):
-    """The bracketed word of a setting such as "always [madvise] never"; None for None."""
-    if setting is None:
-        return None
-    for part in setting.split():
-        if part.startswith("["):
-            return part.strip("[]")
-    return setting
+def facts(document):
+    opened = {"syscall": "by the userfaultfd system call", "device": "by /dev/userfaultfd",
+              None: "not obtained"}
+    yield "gcheap", document["version"]
+    yield "kernel", document["kernel"]
+    yield "page size", f"{document['page_size']} bytes"
+    yield "user", "root" if document["user"] == 0 else f"an ordinary user ({document['user']})"
+    yield "descriptor", opened.get(document["opened_by"], document["opened_by"])
+    yield "features", ", ".join(document["features"]) or "none"
+    if document["missing_features"]:
+        yield "features missing", ", ".join(document["missing_features"])
 
 
-def _failure_of(trial):
-    try:
-        trial()
-    except (GcheapError, OSError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return None
+def settings_rows(settings):
+    size = settings["huge_page_bytes"]
+    yield "huge pages", ("not available" if settings["huge_pages"] is None else
+                         settings["huge_pages"] + (f", of {format_size(size)}" if size else ""))
+    hugetlb, size = settings["hugetlb_pages"], settings["hugetlb_page_bytes"]
+    yield "hugetlbfs pages", ("not available" if hugetlb is None else
+                              number(hugetlb) + (f" of {format_size(size)}" if size else ""))
+    yield "KSM", settings["ksm"] or "not available"
+    yield "unprivileged_userfaultfd", {
+        0: "0 (ordinary users get faults of user mode only: enough for the heap)",
+        1: "1 (ordinary users get faults of system calls, too)",
+        None: "not there (Linux older than 5.2, or no userfaultfd)",
+    }.get(settings["unprivileged_userfaultfd"], str(settings["unprivileged_userfaultfd"]))
+    limit = settings["max_map_count"]
+    yield "max_map_count", "unknown" if limit is None else number(limit)
+    yield "container", settings["container"] or "no sign of one"
+    yield "seccomp filter", "yes" if settings["seccomp_filter"] else "none"
 
 
-def _refusal(number):
-    """Why the system call was refused, and what would help."""
-    if not number:
-        return "the userfaultfd handshake failed", None
-    why = f"userfaultfd: {errno.errorcode.get(number, number)} ({os.strerror(number)})"
-    if number == errno.EPERM:
-        fix = ("in a container its seccomp profile is the likely cause: allow the userfaultfd "
-               "system call; otherwise allow access to /dev/userfaultfd")
-    elif number == errno.ENOSYS:
-        fix = ("in a container its seccomp profile is the likely cause: allow the userfaultfd "
-               "system call; otherwise run a kernel with CONFIG_USERFAULTFD")
-    elif number in (errno.EMFILE, errno.ENFILE):
-        fix = "raise the limit on open files (ulimit -n)"
-    else:
-        fix = None
-    return why, fix
+def capability_table(title, rows):
+    table = new_table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, row in rows.items():
+        told = capabilities.TRIED.get(name)
+        table.add_row(f"{told.text} ({name})" if told else "a heap, relocated (heap)",
+                      sentence(row), style=None if row["ok"] else "yellow")
+    return table
 
 
-def _capability(ok, why, fix):
-    return {"ok": True, "why": None, "fix": None} if ok else {
-        "ok": False, "why": why, "fix": fix}
-
-
-def _sentence(row):
+def sentence(row):
+    if row["ok"]:
+        return "works"
     return f"no: {row['why']}" + (f"; {row['fix']}" if row["fix"] else "")
-
-
-def _read(root, path):
-    try:
-        return (root / path.lstrip("/")).read_text().strip()
-    except OSError:
-        return None

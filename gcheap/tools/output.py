@@ -30,19 +30,22 @@ def check_target(target):
         raise OutputError(f"cannot write {target}: no permission to write {checked}")
 
 
-def write_whole(path, text):
-    """Write `text` to the file `path`: afterwards it is there whole, or as it was before.
+def write_whole(path, content):
+    """Write text or bytes to the file `path`: it is there whole afterwards, or as it was before.
 
-    Written beside the target and renamed over it.  Symbolic links are followed; a device or
-    pipe is written to directly, never replaced.  OutputError when that fails.
+    Text is written as UTF-8.  Written beside the target and renamed over it.  Symbolic links
+    are followed; a device or pipe is written to directly, never replaced.  OutputError when
+    that fails.
     """
     target = os.path.realpath(path)
+    if isinstance(content, str):
+        content = content.encode()
     try:
         if _is_special(target):
-            with open(target, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with open(target, "wb") as stream:
+                stream.write(content)
         else:
-            _replace(target, text)
+            _replace(target, content)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -69,7 +72,7 @@ def _is_special(path):
         return False
 
 
-def _replace(target, text):
+def _replace(target, content):
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
@@ -78,10 +81,10 @@ def _replace(target, text):
         mode = None
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with open(descriptor, "w", encoding="utf-8") as stream:
+        with open(descriptor, "wb") as stream:
             if mode is not None:
                 os.fchmod(descriptor, mode)
-            stream.write(text)
+            stream.write(content)
             stream.flush()
             os.fsync(descriptor)
         os.replace(temporary, target)
