@@ -9,10 +9,10 @@ demo: $(VENV)/installed
 	$(BIN)/gcheap stress
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/pytest
 
 bench: $(VENV)/installed-test
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/pytest benchmarks --benchmark-only
 
 SOURCES = setup.py pyproject.toml $(shell find gcheap -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 

@@ -10,6 +10,10 @@ if not _sys.platform.startswith("linux") or _struct.calcsize("P") != 8:
     raise ImportError(
         f"gcheap needs 64-bit Linux; this is {_sys.platform}, {8 * _struct.calcsize('P')}-bit")
 
+from gcheap._unbuilt import use_installed_copy as _use_installed_copy
+
+_use_installed_copy(__path__)
+
 from gcheap import failpoints
 from gcheap.errors import (
     ForeignRef,

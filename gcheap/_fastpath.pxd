@@ -11,7 +11,7 @@ Rules for a native mutator (a `MutatorState*` of the calling thread):
   page that has not arrived is built by the fault path under the reader's feet.
 """
 from gcheap.core.layout cimport HeapState, MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
-from gcheap.core.native cimport load32_relaxed, unlikely
+from gcheap.core.native cimport load32_relaxed, store64_relaxed, unlikely
 from gcheap.core.objects cimport array_bytes, header_of_shape
 from gcheap.core.barrier cimport store_slot
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -35,7 +35,7 @@ cdef inline word gc_alloc(MutatorState* m, uint32_t shape) noexcept nogil:
     cdef word at = m.tlab_top
     if unlikely(nbytes > m.tlab_end - at):
         return alloc_slow(m, nbytes, header_of_shape(shape), 0)
-    m.tlab_top = at + nbytes
+    store64_relaxed(&m.tlab_top, at + nbytes)      # stats() of another thread may read it
     (<word*>at)[0] = header_of_shape(shape)
     return at
 
@@ -50,7 +50,7 @@ cdef inline word gc_alloc_array(MutatorState* m, uint32_t shape, uint64_t length
     cdef word at = m.tlab_top
     if unlikely(nbytes > m.tlab_end - at):
         return alloc_slow(m, nbytes, header_of_shape(shape), length)
-    m.tlab_top = at + nbytes
+    store64_relaxed(&m.tlab_top, at + nbytes)      # stats() of another thread may read it
     (<word*>at)[0] = header_of_shape(shape)
     (<word*>at)[1] = length
     return at

@@ -5,7 +5,8 @@ learns that the heap is exhausted.  Everything here runs without the GIL.
 """
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
-    clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq)
+    clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
+    store64_relaxed)
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
@@ -24,7 +25,7 @@ cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t leng
         if nbytes > m.tlab_end - m.tlab_top and take_tlab(h, m) != TAKEN:
             return 0
         at = m.tlab_top
-        m.tlab_top = at + nbytes
+        store64_relaxed(&m.tlab_top, at + nbytes)
     (<word*>at)[0] = header
     if length:
         (<word*>at)[1] = length

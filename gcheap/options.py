@@ -117,10 +117,12 @@ OPTIONS: tuple[Option, ...] = (
             ("auto", "move", "copy", "stw")),
     _option("faults", _text, "sigbus", "who serves a fault on a page that has not arrived",
             ("sigbus",)),
-    _option("unit_pages", _integer, 16, "pages claimed, assembled and placed as one; 1: page by page",
+    _option("unit_pages", _integer, 16,
+            "pages claimed, assembled and placed as one; 1: page by page",
             (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
     _option("batch_units", _integer, 0,
-            "most units the compactor places by one ioctl; 0: 256 pages' worth (1 if unit_pages is 1)"),
+            "most units the compactor places by one ioctl; 0: 256 pages' worth "
+            "(1 if unit_pages is 1)"),
     _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
             (0, 3)),
 )
@@ -136,7 +138,8 @@ def check_environment(environ: Mapping[str, str] = os.environ) -> None:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise OptionError(
-                f"unknown environment variable {name}: gcheap knows {', '.join(sorted(known))}{hint}")
+                f"unknown environment variable {name}: gcheap knows "
+                f"{', '.join(sorted(known))}{hint}")
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:

@@ -145,5 +145,17 @@ def mappings() -> int:
         return sum(1 for line in maps if len(line.split()) == 5)
 
 
+def writable_mappings() -> dict[int, int]:
+    """Start and end of each private, writable, anonymous mapping of this process."""
+    found = {}
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            span, permissions, _, _, inode, *name = line.split()
+            if permissions == "rw-p" and inode == "0" and not name:
+                start, end = (int(x, 16) for x in span.split("-"))
+                found[start] = end
+    return found
+
+
 def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))

@@ -9,9 +9,18 @@ import gc
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import PATIENCE, MutatorThread, check_interleaved, interleaved, node_shape, wait_until
+from support import (
+    PATIENCE,
+    MutatorThread,
+    check_interleaved,
+    interleaved,
+    node_shape,
+    wait_until,
+    writable_mappings,
+)
 
 from gcheap import failpoints
 from gcheap.core import _testing
@@ -445,3 +454,35 @@ def test_evacuated_pages_are_the_next_buffers(make_concurrent_heap):
         else:
             assert stats.released_bytes >= 48 * count
         assert check_interleaved(nodes) == count
+
+
+# ---- threads that are not attached -------------------------------------------------------
+
+def test_a_thread_that_is_not_attached_waits_for_the_page_it_touches(concurrent,
+                                                                     make_concurrent_heap):
+    """A runtime's own thread reads through an address: it has no buffer to build a unit in."""
+    before = writable_mappings()
+    heap = make_concurrent_heap("16MiB")
+    halves = [start for start, end in writable_mappings().items()
+              if start not in before and end - start >= heap.capacity]
+    memcpy = ctypes.CDLL(None).memcpy                       # CDLL lets go of the GIL
+    memcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+
+    def first_word(address):
+        word = ctypes.c_uint64()
+        memcpy(ctypes.byref(word), address, 8)
+        return word.value
+
+    with heap.attach() as m, ThreadPoolExecutor(len(halves)) as threads:
+        nodes = interleaved(m, node_shape(heap), COUNT)
+        with failpoints.pause("flip.after", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            reads = [threads.submit(first_word, half) for half in halves]
+            wait_until(lambda: sum(read.done() for read in reads) == len(halves) - 1,
+                       "the end of all reads but the one in to-space")
+            point.release()
+            assert sum(read.result(PATIENCE) & 1 for read in reads) >= 1    # an object's header
+        heap.collect()
+        assert heap.stats().foreign_faults == 1
+        assert check_interleaved(nodes) == COUNT

@@ -1,8 +1,8 @@
 """Random object graphs mirrored in Python, compared whole after every cycle.
 
 A hypothesis state machine makes objects, writes and drops references, starts and waits for
-cycles, holds the compactor right after the flip while it goes on working, and lets a second
-attached thread do some of the work.
+cycles, holds the collector during marking or right after the flip while it goes on working, and
+lets a second attached thread do some of the work.
 """
 from __future__ import annotations
 
@@ -193,14 +193,15 @@ class GraphMachine(RuleBasedStateMachine):
     def collect_without_waiting(self):
         self.heap.collect(wait=False)
 
-    @rule()
-    def hold_the_compactor(self):
-        """From here on every read and write may fault, until some later rule releases it."""
+    @rule(point=st.sampled_from(["mark.concurrent", "flip.after", "flip.after", "relocate.done"]))
+    def hold_the_collector(self, point):
+        """What follows happens during marking, or faults, until some later rule releases it."""
         if self.held is None and self.options["backend"] != "stw":
             self.heap.collect()
-            self.held = failpoints.pause("flip.after")
+            self.held = failpoints.pause(point)
             self.held.__enter__()
             self.heap.collect(wait=False)
+            self.held.wait()
 
     @rule()
     def release(self):

@@ -345,7 +345,8 @@ def test_pauses_and_cycles_are_recorded(make_heap):
         assert len(cycles) == heap.stats().cycles == 3
         assert list(cycles["cycle"]) == sorted(set(cycles["cycle"]))
         phases = set(pauses["phase"])
-        assert phases == ({"full"} if heap.backend == "stw" else {"mark_start", "mark_end", "relocate_start"})
+        assert phases == ({"full"} if heap.backend == "stw"
+                          else {"mark_start", "mark_end", "relocate_start"})
         assert (pauses["work_ns"] > 0).all() and (pauses["mutators"] == 1).all()
         first = cycles[0]
         assert first["relocated"] == 1 and first["live_bytes"] < first["used_before"]

@@ -5,7 +5,14 @@ import errno
 import os
 
 import pytest
-from support import MutatorThread, check_interleaved, fork, interleaved, node_shape
+from support import (
+    MutatorThread,
+    check_interleaved,
+    fork,
+    interleaved,
+    node_shape,
+    writable_mappings,
+)
 
 from gcheap import failpoints
 
@@ -217,18 +224,6 @@ def test_every_move_refused_is_a_whole_cycle_by_copy(moving_heap):
         assert after.moved_bytes == before.moved_bytes
         assert after.copied_bytes > before.copied_bytes
         assert check_interleaved(nodes) == COUNT
-
-
-def writable_mappings() -> dict[int, int]:
-    """Start and end of each private, writable, anonymous mapping of this process."""
-    found = {}
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            span, permissions, _, _, inode, *name = line.split()
-            if permissions == "rw-p" and inode == "0" and not name:
-                start, end = (int(x, 16) for x in span.split("-"))
-                found[start] = end
-    return found
 
 
 def test_stray_pages_of_a_debugger_do_no_harm(concurrent, make_concurrent_heap):

@@ -1,6 +1,8 @@
 """Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
+from gcheap.core.events cimport hist_record, hist_upper, new_histogram
 from gcheap.core.layout cimport (
-    Block, HeapState, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
+    Block, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo,
+    UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.plan cimport forward, plan
@@ -34,6 +36,18 @@ def read_words(uintptr_t mutator, index, uint64_t count):
     words = [copy[i] for i in range(count)]
     free(copy)
     return words
+
+
+def histogram(values):
+    """[(upper edge, count), …] of the non-empty buckets after recording `values`."""
+    cdef Histogram* h = new_histogram()
+    cdef uint64_t i
+    for value in values:
+        hist_record(h, value)
+    rows = [(hist_upper(i), h.counts[i]) for i in range(HISTOGRAM_SLOTS) if h.counts[i]]
+    assert h.count == len(values) and h.total == sum(values) and h.max == max(values, default=0)
+    free(h)
+    return rows
 
 
 def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):

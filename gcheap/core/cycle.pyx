@@ -21,8 +21,8 @@ from gcheap.core.failpoint cimport (
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.layout cimport (
     BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, MutatorState, PAUSE_FULL,
-    PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH, PHASE_IDLE, PHASE_MARK, PHASE_PLAN,
-    PHASE_RELOCATE, PauseRecord, WORD, word)
+    PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
+    PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, trace)
 from gcheap.core.native cimport (

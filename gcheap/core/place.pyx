@@ -38,7 +38,8 @@ cdef inline void count_ioctl(HeapState* h, int kind, Progress p) noexcept nogil:
         add64_relaxed(&c.refused[p.error if p.error < ERRNO_SLOTS else 0], 1)
 
 
-cdef Progress try_move(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) noexcept nogil:
+cdef Progress try_move(HeapState* h, word dst, word src, uint64_t nbytes,
+                       bint holes) noexcept nogil:
     cdef int64_t injected = failpoint(FP_PLACE_MOVE)
     cdef Progress p
     if injected > 0:

@@ -14,8 +14,8 @@ grows the table.
 from gcheap.core.layout cimport (
     HANDLE_CHUNK, HANDLE_CHUNKS, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
 from gcheap.core.native cimport (
-    cas32, exchange32_acq_rel, load32_acquire, load32_relaxed, load64_relaxed, mutex_lock,
-    mutex_unlock, store32_relaxed, store32_release)
+    cas32, exchange32_acq_rel, load32_acquire, load32_relaxed, mutex_lock, mutex_unlock,
+    store32_relaxed, store32_release)
 from gcheap.core.objects cimport is_reference
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc

@@ -5,7 +5,8 @@ takes the whole chain with one exchange, so there is no ABA.  Inside a pause the
 over what stands in the mutators' buffers.  Values that need no marking are not logged: tagged
 values, objects allocated since marking began (black), objects marked already.
 """
-from gcheap.core.layout cimport HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, WORD, word
+from gcheap.core.layout cimport (
+    HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, WORD, word)
 from gcheap.core.mark cimport is_marked
 from gcheap.core.native cimport (
     cas64, check_that, exchange64_acq_rel, load64_relaxed)

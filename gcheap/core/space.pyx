@@ -13,11 +13,12 @@ huge one costs a split.
 objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
 from gcheap.core.layout cimport (
-    Block, HANDLE_CHUNK, HeapState, MutatorState, SatbBuffer, ShapeInfo, SHAPE_SLOTS, Straddle, UnitPlan, WORD, word)
+    Block, HANDLE_CHUNK, HeapState, MutatorState, SatbBuffer, ShapeInfo, SHAPE_SLOTS,
+    Straddle, UnitPlan, WORD, word)
 from gcheap.core.native cimport (
     add64_relaxed, cas64, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
     store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
-from gcheap.core.objects cimport header_of_shape, header_words
+from gcheap.core.objects cimport header_words
 from gcheap.core.requests cimport request_cycle
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -305,7 +306,8 @@ cdef void retire_tlab(MutatorState* m) noexcept nogil:
 
 # ---- measuring ---------------------------------------------------------------------------
 
-cdef uint64_t resident_in(word at, uint64_t nbytes, uint64_t page, unsigned char* vec) noexcept nogil:
+cdef uint64_t resident_in(word at, uint64_t nbytes, uint64_t page,
+                          unsigned char* vec) noexcept nogil:
     cdef uint64_t i, n, pages = 0, step, done = 0
     while done < nbytes:
         step = min(nbytes - done, (64 << 10) * page)

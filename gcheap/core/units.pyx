@@ -3,12 +3,12 @@
 A **unit** of to-space is built once, by whoever claims it first: the compactor, or a mutator
 that touched one of its pages.
 
-                claim (CAS)              buffer full            ioctl begins          ioctl done
-    UNCLAIMED -------------> ASSEMBLING -----------> ASSEMBLED -------------> PLACING -----------> PLACED
-        |                        \________ one owner, which alone maps it (I2) ________/             |
-        |                                                                                             |
-        +--- a loser of the claim, or a reader that comes in between, waits for PLACED: it spins, ----+
-             then sleeps on one of WAIT_SHARDS futex words.  Waiting takes no lock and no GIL.
+                claim           buffer full         ioctl begins     ioctl done
+    UNCLAIMED -------> ASSEMBLING ---------> ASSEMBLED ---------> PLACING ------> PLACED
+        |                   |                                        |              |
+        |                   +--- one owner, which alone maps it (I2)-+              |
+        +--- whoever loses the claim, or comes in between, waits for PLACED: -------+
+             it spins, then sleeps on one of WAIT_SHARDS futex words
 
   Who may do what: only `claim` is contended.  All later transitions are the owner's, for one
   unit (a mutator) or for a batch that goes through them together (the compactor).  An owner
@@ -19,12 +19,12 @@ that touched one of its pages.
 A **chunk** is a unit-sized, aligned piece of from-space.  `readers` counts the units that take
 a live word from it and are not PLACED:
 
-             last reader PLACED                    CAS by whoever needs a buffer
-    IN_USE ---------------------> FREE ---------------------------------------------> TAKEN
-                                    \----- (copy, stw) compactor: madvise, TAKEN -----/
+             last reader PLACED           CAS by whoever needs a buffer
+    IN_USE ---------------------> FREE -------------------------------> TAKEN
 
   A FREE chunk is read by nobody any more (I3): its pages are the buffers for the next units.
-  A MOVE takes the pages away, so a TAKEN chunk is either somebody's buffer or empty.
+  A MOVE takes the pages away, so a TAKEN chunk is either somebody's buffer or empty.  Under
+  copy and stw nobody takes chunks: the compactor gives FREE ones back to the kernel.
 
 Memory order: PLACED is stored with release after the ioctl, and read with acquire.  Readers
 are counted down with acquire-release, so that whoever frees a chunk has seen all its reads
@@ -94,8 +94,8 @@ cdef void wait_placed(HeapState* h, uint64_t unit) noexcept nogil:
     """Waits until somebody else's unit is PLACED: spins, then sleeps, so that the owner gets
     the processor even when this thread has the higher priority."""
     cdef uint32_t shard = <uint32_t>(unit % WAIT_SHARDS), seen
-    cdef int i
-    for i in range(SPINS):
+    cdef int _i
+    for _i in range(SPINS):
         if load8_acquire(&h.states[unit]) == PLACED:
             return
         cpu_relax()

@@ -146,19 +146,36 @@ cdef class Heap:
                 m = m.next
             mutex_unlock(&h.list_lock)
         return HeapStats(
-            capacity_bytes=h.capacity, used_bytes=load64_relaxed(&h.used),
-            live_bytes=load64_relaxed(&h.live_bytes), allocated_bytes=allocated,
-            cycles=load64_relaxed(&h.finished), relocations=load64_relaxed(&h.relocations),
-            moved_bytes=load64_relaxed(&h.moved_bytes), copied_bytes=load64_relaxed(&h.copied_bytes), zeroed_bytes=load64_relaxed(&h.zeroed_bytes),
-            recycled_bytes=load64_relaxed(&h.recycled_bytes), released_bytes=load64_relaxed(&h.released_bytes),
-            faults=faults, fault_pages=pages, fault_waits=waits, hole_faults=load64_relaxed(&h.hole_faults),
-            foreign_faults=load64_relaxed(&h.foreign_faults), stalls=stalls, stall_ns=stall_ns,
-            stall_max_ns=stall_max, ioctls={name: self.ioctl_stats(kind)
-                                            for name, kind in _IOCTLS.items()},
-            register_refusals=load64_relaxed(&h.register_refusals), stray_pages=load64_relaxed(&h.stray_pages), handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
-            batch_flushes=load64_relaxed(&h.batch_flushes), handles=live_handles(h), mutators=mutators,
-            shapes=len(self.core.shapes_by_name), backend=self.backend,
-            fault_mode=self.fault_mode, why=self.why)
+            capacity_bytes=h.capacity,
+            used_bytes=load64_relaxed(&h.used),
+            live_bytes=load64_relaxed(&h.live_bytes),
+            allocated_bytes=allocated,
+            cycles=load64_relaxed(&h.finished),
+            relocations=load64_relaxed(&h.relocations),
+            moved_bytes=load64_relaxed(&h.moved_bytes),
+            copied_bytes=load64_relaxed(&h.copied_bytes),
+            zeroed_bytes=load64_relaxed(&h.zeroed_bytes),
+            recycled_bytes=load64_relaxed(&h.recycled_bytes),
+            released_bytes=load64_relaxed(&h.released_bytes),
+            faults=faults,
+            fault_pages=pages,
+            fault_waits=waits,
+            hole_faults=load64_relaxed(&h.hole_faults),
+            foreign_faults=load64_relaxed(&h.foreign_faults),
+            stalls=stalls,
+            stall_ns=stall_ns,
+            stall_max_ns=stall_max,
+            ioctls={name: self.ioctl_stats(kind) for name, kind in _IOCTLS.items()},
+            register_refusals=load64_relaxed(&h.register_refusals),
+            stray_pages=load64_relaxed(&h.stray_pages),
+            handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
+            batch_flushes=load64_relaxed(&h.batch_flushes),
+            handles=live_handles(h),
+            mutators=mutators,
+            shapes=len(self.core.shapes_by_name),
+            backend=self.backend,
+            fault_mode=self.fault_mode,
+            why=self.why)
 
     cdef ioctl_stats(self, int kind):
         cdef HeapState* h = self.core.h
@@ -172,8 +189,8 @@ cdef class Heap:
         """The last pauses (at most 16,384), oldest first: a structured array.
 
         cycle, phase ("mark_start", "mark_end", "relocate_start", "verify", "full"), start_ns
-        (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop on), cpu_ns (thread
-        CPU time of the work), mutators.
+        (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
+        on), cpu_ns (thread CPU time of the work), mutators.
         """
         cdef PauseRecord* records
         cdef uint64_t n, i

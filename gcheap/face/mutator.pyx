@@ -46,7 +46,8 @@ cdef class Mutator:
         if self.left or self.m.detached or thread_mutator(self.core.h) != self.m:
             raise NotAttached(
                 f"this Mutator was detached or belongs to another thread than "
-                f"{threading.current_thread().name!r}; call heap.attach() in the thread that uses it")
+                f"{threading.current_thread().name!r}; call heap.attach() in the thread that "
+                f"uses it")
         return 0
 
     def detach(self):

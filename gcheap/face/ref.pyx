@@ -34,7 +34,7 @@ cdef class Tagged:
     Under the default rule every word whose low three bits are not all zero is one.
     """
 
-    cdef readonly uint64_t word
+    cdef readonly uint64_t word     # no-cython-lint
 
     def __init__(self, word):
         try:
@@ -64,7 +64,8 @@ cdef inline Ref check_ref(HeapCore core, value, str where):
     return ref
 
 
-cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, value, str where) except -1:
+cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, value,
+                    str where) except -1:
     """Stores None, a Ref of this heap or a Tagged into the slot at `offset` of owner's object."""
     cdef MutatorState* m
     cdef word new = 0, obj

@@ -143,7 +143,6 @@ def check_tag(name, tag):
 cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
     cdef Shape shape
     cdef uint64_t offset
-    cdef Field f
     refs = _names(name, refs)
     dtype = _raw_dtype(name, raw)
     tag = check_tag(name, tag)

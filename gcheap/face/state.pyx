@@ -14,7 +14,7 @@ from gcheap.core.collector cimport start_collector, stop_collector
 from gcheap.core.events cimport new_histogram
 from gcheap.core.fault cimport unwatch_heap, watch_heap
 from gcheap.core.layout cimport (
-    BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNK, HANDLE_CHUNKS, HandleChunk,
+    BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNKS, HandleChunk,
     HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
     ShapeInfo)
 from gcheap.core.native cimport load32_acquire, load64_relaxed, sleep_ns, store32_seq

@@ -87,13 +87,16 @@ def show(document, console):
         table.add_row(name, value)
     console.print(table)
     rows = document["capabilities"]
-    for title, names in (("for the heap", [*capabilities.FOR_HEAP, "heap"]),
-                         ("for users of gcheap.userfaultfd", capabilities.FOR_OTHERS)):
+    groups = {"for the heap": [*capabilities.FOR_HEAP, "heap"],
+              "for users of gcheap.userfaultfd": capabilities.FOR_OTHERS}
+    if not rows["userfaultfd"]["ok"]:
+        del groups["for users of gcheap.userfaultfd"]       # none of it: one row says so
+    for title, names in groups.items():
         console.print()
         console.print(capability_table(title, {name: rows[name] for name in names}))
     console.print()
     if document["status"] == STATUS_NOTHING:
-        console.print(Text(f"no heap can be made here: {sentence(rows['heap'])}",
+        console.print(Text(f"no heap can be made here: {advice(rows['heap'])}",
                            style="bold red"))
         return
     mode = document["fault_mode"]
@@ -147,4 +150,8 @@ def capability_table(title, rows):
 def sentence(row):
     if row["ok"]:
         return "works"
-    return f"no: {row['why']}" + (f"; {row['fix']}" if row["fix"] else "")
+    return f"no: {advice(row)}"
+
+
+def advice(row):
+    return f"{row['why']}; {row['fix']}" if row["fix"] else row["why"]

@@ -1,0 +1,33 @@
+"""The core's log-linear histogram, against the hdrhistogram package and its own promise."""
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcheap.core._testing import histogram
+
+VALUES = st.lists(st.integers(0, 2**40), min_size=1, max_size=200)
+
+
+@given(VALUES)
+def test_every_value_is_counted_within_a_thousandth(values):
+    rows = histogram(values)
+    assert sum(count for _, count in rows) == len(values)
+    uppers = [upper for upper, count in rows for _ in range(count)]
+    for value, upper in zip(sorted(values), uppers, strict=True):
+        assert value <= upper <= value + value // 1000
+
+
+@given(VALUES)
+def test_percentiles_agree_with_hdrhistogram(values):
+    hdr = pytest.importorskip("hdrh.histogram", reason="hdrhistogram is not installed")
+    reference = hdr.HdrHistogram(1, 2**41, 3)
+    for value in values:
+        reference.record_value(max(value, 1))
+    uppers = [max(upper, 1) for upper, count in histogram(values) for _ in range(count)]
+    for percentile in (50, 90, 99, 100):
+        theirs = reference.get_value_at_percentile(percentile)
+        rank = max(1, -(-len(values) * percentile // 100))
+        ours = uppers[rank - 1]
+        neighbours = (uppers[max(rank - 2, 0)], uppers[min(rank, len(uppers) - 1)])
+        # Ranks are rounded differently by the two; buckets are not.
+        assert any(abs(theirs - mine) <= mine // 500 + 1 for mine in (ours, *neighbours))
