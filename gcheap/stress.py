@@ -151,11 +151,11 @@ class _Stress:
         finally:
             if self._begin is not None:
                 self._end = Look.at(heap, time.monotonic_ns())
+                if heap.stats().cycles == 0 and not self._control.stopped:
+                    heap.collect()      # while the data lives: a figure of live bytes
             run.finish()
         if run.error is not None:
             raise run.error
-        if heap.stats().cycles == 0:
-            heap.collect()              # so that there is a figure of live bytes
         return Outcome(
             config=asdict(config), version=gcheap.__version__, begin=self._begin,
             end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),

@@ -130,6 +130,46 @@ def test_the_compactor_is_held_between_units_and_the_rest_is_faulted_in(moving_h
         assert check_interleaved(nodes) == COUNT
 
 
+# ---- mutators while the collector marks --------------------------------------------------
+
+@pytest.mark.parametrize("verify", [0, 3])
+def test_references_moved_while_marking_lose_nothing(make_concurrent_heap, verify):
+    """What a mutator hides from the marker, in objects that it does not scan, stays alive."""
+    heap = make_concurrent_heap("16MiB", verify=verify)
+    node = node_shape(heap)
+    with heap.attach() as m:
+        nodes = interleaved(m, node, 2000)
+        for _ in range(3):
+            with failpoints.pause("mark.concurrent", times=1) as point:
+                heap.collect(wait=False)
+                point.wait()
+                hidden = m.new_slots(len(nodes))            # black: never scanned
+                for i in range(len(nodes)):
+                    hidden[i] = nodes[i]
+                    nodes[i].next = None                    # or the chain would keep them
+                    nodes[i] = None
+            heap.collect()
+            assert [hidden[i].key for i in range(len(hidden))] == list(range(len(nodes)))
+            nodes = hidden
+
+
+def test_objects_made_while_marking_keep_what_they_refer_to(make_concurrent_heap):
+    heap = make_concurrent_heap("16MiB")
+    node = node_shape(heap)
+    with heap.attach() as m:
+        nodes = interleaved(m, node, 2000)
+        with failpoints.pause("mark.concurrent", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            kept = [m.new(node, key=i, next=m.new(node, key=i), other=nodes[i])
+                    for i in range(len(nodes))]
+            del nodes
+        for _ in range(2):
+            heap.collect()
+            for i, ref in enumerate(kept):
+                assert ref.key == ref.next.key == ref.other.key == i
+
+
 # ---- two mutators, one unit --------------------------------------------------------------
 
 KEY = 3                         # among the words of a Node: the header and two slots come first

@@ -176,6 +176,24 @@ class GraphMachine(RuleBasedStateMachine):
             if isinstance(twin.refs[slot], Twin):
                 self.roots.append((self.read(ref, twin)[slot], twin.refs[slot]))
 
+    @rule(source=PICK, aims=st.lists(PICK, min_size=1, max_size=20), thread=st.booleans())
+    def move_references(self, source, aims, thread):
+        """References change their place in the heap; no root keeps what they lead to."""
+        if not self.roots:
+            return
+        ref, twin = self.pick(source)
+        full = [i for i, wanted in enumerate(twin.refs) if isinstance(wanted, Twin)]
+        for slot, number in zip(full, aims, strict=False):
+            to, to_twin = self.pick(number)
+            if to_twin.refs and to_twin is not twin:
+                other = number % len(to_twin.refs)
+
+                def move(m, slot=slot, to=to, other=other):
+                    self.write(to, other, self.read(ref, twin)[slot])
+                    self.write(ref, slot, None)
+                self.on(thread, move)
+                to_twin.refs[other], twin.refs[slot] = twin.refs[slot], None
+
     @rule(which=st.lists(PICK, max_size=30), thread=st.booleans())
     def drop(self, which, thread):
         for number in which:

@@ -122,4 +122,3 @@ cdef void plan(HeapState* h) noexcept nogil:
     memset(h.states, UNCLAIMED, h.r.registered_bytes >> h.unit_shift)
     h.r.placed_units = 0
     h.r.take_cursor = h.r.release_cursor = h.r.free_hint = 0
-    h.r.waiters = 0

@@ -5,6 +5,7 @@ from gcheap.options import format_size
 from gcheap.tools.tables import NOTHING, duration, new_table, number, percent
 
 CLAIMS = ("allocated", "recycled")
+ENOUGH = 0.9                    # of its CPU for the thread beside, or the machine was busy
 BESIDE = {0: "alone", 1: "beside a running thread"}
 SHORT = {0: "alone", 1: "+1 thread"}
 
@@ -32,6 +33,9 @@ def show(document, console):
     if ran["median"] is not None:
         console.print(Text(f"the running thread had its CPU {percent(ran['median'])} of the "
                            f"time ({percent(ran['low'])}–{percent(ran['high'])})"))
+        if ran["median"] < ENOUGH:
+            console.print(Text("other processes run here: what is measured beside a running "
+                               "thread was in part measured alone", style="yellow"))
     for what, why in document["skipped"].items():
         console.print(Text(f"not measured: {what}: {why}", style="yellow"))
     coverage = document["interval"]["coverage"]
