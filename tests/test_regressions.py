@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ print(obj.n)
 
 # ---- the kernel says no ------------------------------------------------------------------
 
-@pytest.mark.skipif(int(open("/proc/sys/vm/max_map_count").read()) > 200_000,
+@pytest.mark.skipif(int(Path("/proc/sys/vm/max_map_count").read_text()) > 200_000,
                     reason="too many mappings are allowed to use them all up")
 def test_a_process_without_a_mapping_left_keeps_its_heap(concurrent):
     """REGISTER splits a mapping: at vm.max_map_count it is refused, and cycles relocate inside

@@ -44,7 +44,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
-    SPINS = 300                 # about as long as a futex round trip
+    SPINS = 2000                # tens of microseconds: about what building a unit takes
     LOOK_AHEAD = 64             # chunks searched for a buffer
     MUTATOR_TRIES = 8
     RELEASE_BYTES = 8 << 20     # evacuated memory is given back in pieces of this size
@@ -95,11 +95,12 @@ cdef void wait_placed(HeapState* h, uint64_t unit) noexcept nogil:
     the processor even when this thread has the higher priority."""
     cdef uint32_t shard = <uint32_t>(unit % WAIT_SHARDS), seen
     cdef int _i
+    add32_seq(&h.r.waiters, 1)          # a batch in progress ends early for it
     for _i in range(SPINS):
         if load8_acquire(&h.states[unit]) == PLACED:
+            sub32_seq(&h.r.waiters, 1)
             return
         cpu_relax()
-    add32_seq(&h.r.waiters, 1)          # a batch in progress ends early for it
     add32_seq(&h.unit_waiters[shard], 1)
     while True:
         seen = load32_seq(&h.unit_event[shard])

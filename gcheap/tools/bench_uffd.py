@@ -45,7 +45,7 @@ PUBLISHED = {
     "recycled": {"text": "MOVE over 40 % faster when pages are recycled",
                  "copy_over_move": 1 / 0.6},
 }
-DEFAULT_ROUNDS, DEFAULT_PAGES = 12, 4096
+DEFAULT_ROUNDS, DEFAULT_PAGES = 9, 4096
 QUICK_ROUNDS, QUICK_PAGES = 2, 512
 
 HUGE_PAGE_SIZE = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
