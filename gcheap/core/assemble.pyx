@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 
 cdef enum:
     RING = 16                   # references between prefetch and lookup
+    AHEAD = 128                 # words: hardware prefetch stops at the end of a page
 
 cdef struct Pending:
     word* slot
@@ -95,6 +96,7 @@ cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil
         # The next live word starts an object.
         index = next_live(h, index)
         source = <word*>(h.r.from_base + index * WORD)
+        prefetch_read(source + AHEAD)       # a hint only: what lies there is not looked at
         to[0] = source[0]
         if to + 1 == end:
             to += 1             # its second word (an array's length) is the next unit's to read
