@@ -33,6 +33,7 @@ def refuse_performance_hint(position, message, env):
 Errors.performance_hint = refuse_performance_hint
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=cythonize(
         [
             Extension(

@@ -156,7 +156,7 @@ def test_a_list_that_is_cut_in_its_middle_while_marking_survives(chains):
 
 def test_slots_that_are_overwritten_again_and_again_while_marking(chains, rng):
     """What counts is the first old value of a slot; the order of the rest is arbitrary."""
-    heap, _, table = chains
+    heap, m, table = chains
     order = list(range(CHAINS))
     with marking(heap):
         for _ in range(2000):
@@ -167,8 +167,12 @@ def test_slots_that_are_overwritten_again_and_again_while_marking(chains, rng):
             table[i] = b
             order[i], order[k] = order[k], order[i]
             del a, b
+        moved = m.new_slots(CHAINS)                         # black: nobody traces it
+        for place in range(CHAINS):
+            moved[place] = table[place]
+            table[place] = None
     for place, i in enumerate(order):
-        assert keys(table[place]) == list(range(100 * i, 100 * i + LINKS))
+        assert keys(moved[place]) == list(range(100 * i, 100 * i + LINKS))
 
 
 def test_hashes_taken_while_marking_stay(chains):
@@ -316,7 +320,6 @@ def test_a_list_that_mark_end_went_back_for_is_whole(checked):
 def test_the_log_outlives_its_mutator(chains, ending):
     """Another thread moves the subtrees and is gone before anybody has looked at its log."""
     heap, m, table = chains
-    moved = m.new_slots(CHAINS)
     leave = threading.Event()
     ready = threading.Event()
 
@@ -326,7 +329,7 @@ def test_the_log_outlives_its_mutator(chains, ending):
         for i in range(CHAINS):
             new[i] = table[i]
             table[i] = None
-            moved[i] = new[i]
+            moved[i] = new[i]                               # both are black
             new[i] = None
         if ending == "detaches":
             mine.detach()
@@ -336,6 +339,7 @@ def test_the_log_outlives_its_mutator(chains, ending):
 
     thread = threading.Thread(target=move)
     with marking(heap):
+        moved = m.new_slots(CHAINS)
         thread.start()
         ready.wait(PATIENCE)
         if ending != "stays":
@@ -420,15 +424,15 @@ def test_tagged_values_that_are_overwritten_while_marking(checked, rule):
             for i, ref in enumerate(cells):
                 moved[i] = ref.b
                 ref.b = words[i]
-                ref.a = moved[i]
+                ref.a = moved
             del ref
-        # Cells are Refs' to keep: header, three slots, key.  No dead node is among the live.
+        # A Cell is a header, three slots and a key.  No dead node is among the live.
         assert checked.stats().live_bytes == (
             count * (40 + NODE) + slots_bytes(count) + slots_bytes(1))
         for _ in range(2):
             for i, ref in enumerate(cells):
                 assert (ref.key, ref.b, ref.c) == (i, words[i], words[i])
-                assert ref.a == moved[i] and moved[i].key == i
+                assert ref.a == moved and moved[i].key == i
             checked.collect()
 
 
