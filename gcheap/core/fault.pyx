@@ -29,7 +29,7 @@ from gcheap.core.layout cimport (
     HeapState, MutatorState, PHASE_RELOCATE, PLACED, word)
 from gcheap.core.native cimport (
     add64_relaxed, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, mutex_lock,
-    mutex_unlock, set_errno, store64_relaxed, store64_release)
+    mutex_unlock, set_errno, sleep_ns, store64_relaxed, store64_release)
 from gcheap.core.place cimport place_hole
 from gcheap.core.relocate cimport build_unit
 from gcheap.core.safepoint cimport thread_mutator
@@ -65,6 +65,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     MAX_HEAPS = 256             # heaps with a userfaultfd, alive at once in one process
+    FINISH_NS = 20000
 
 cdef struct Watched:
     uint64_t start              # the heap's reservation; 0: free.  Atomic
@@ -167,7 +168,10 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
                     hist_record(m.fault_hist, clock_ns() - started)
                 else:
                     add64_relaxed(&h.foreign_faults, 1)
-            # Another phase: the range has just been unregistered; the access runs again.
+            else:
+                # The range is being unregistered, and the access runs again.  The sleep lets
+                # the collector do so even when this thread has the higher priority.
+                sleep_ns(FINISH_NS)
             set_errno(saved)
             return
     pass_on(number, info, context)
