@@ -28,27 +28,16 @@ cdef extern from "gcheap/native/uffd_abi.h" nogil:
     struct gc_uffd_register:
         gc_uffd_range range
         uint64_t mode, ioctls
-    struct gc_uffd_copy:
+    struct gc_uffd_transfer:
         uint64_t dst, src, len, mode
         int64_t done
-    struct gc_uffd_zeropage:
+    struct gc_uffd_fill:
         gc_uffd_range range
         uint64_t mode
-        int64_t done
-    struct gc_uffd_move:
-        uint64_t dst, src, len, mode
         int64_t done
     struct gc_uffd_writeprotect:
         gc_uffd_range range
         uint64_t mode
-    struct gc_uffd_continue:
-        gc_uffd_range range
-        uint64_t mode
-        int64_t done
-    struct gc_uffd_poison:
-        gc_uffd_range range
-        uint64_t mode
-        int64_t done
 
 
 cdef int descriptor_flags(bint user_mode_only) noexcept nogil:
@@ -149,76 +138,57 @@ cdef inline Progress outcome(int rc, int error, int64_t done, uint64_t length) n
     return p
 
 
-cdef Progress uffd_copy(int fd, word dst, word src, uint64_t length, uint64_t mode) noexcept nogil:
-    cdef gc_uffd_copy c
+cdef Progress transfer(int fd, unsigned long request, word dst, word src, uint64_t length,
+                       uint64_t mode) noexcept nogil:
+    """An ioctl from one range to another."""
+    cdef gc_uffd_transfer t
     cdef int saved = errno, rc
     cdef Progress p
-    c.dst = dst
-    c.src = src
-    c.len = length
-    c.mode = mode
-    c.done = 0
-    rc = ioctl(fd, GC_UFFDIO_COPY, &c)
-    p = outcome(rc, errno, c.done, length)
+    t.dst = dst
+    t.src = src
+    t.len = length
+    t.mode = mode
+    t.done = 0
+    rc = ioctl(fd, request, &t)
+    p = outcome(rc, errno, t.done, length)
     set_errno(saved)
     return p
+
+
+cdef Progress fill(int fd, unsigned long request, word start, uint64_t length,
+                   uint64_t mode) noexcept nogil:
+    """An ioctl on one range."""
+    cdef gc_uffd_fill f
+    cdef int saved = errno, rc
+    cdef Progress p
+    f.range.start = start
+    f.range.len = length
+    f.mode = mode
+    f.done = 0
+    rc = ioctl(fd, request, &f)
+    p = outcome(rc, errno, f.done, length)
+    set_errno(saved)
+    return p
+
+
+cdef Progress uffd_copy(int fd, word dst, word src, uint64_t length, uint64_t mode) noexcept nogil:
+    return transfer(fd, GC_UFFDIO_COPY, dst, src, length, mode)
 
 
 cdef Progress uffd_move(int fd, word dst, word src, uint64_t length, uint64_t mode) noexcept nogil:
-    cdef gc_uffd_move c
-    cdef int saved = errno, rc
-    cdef Progress p
-    c.dst = dst
-    c.src = src
-    c.len = length
-    c.mode = mode
-    c.done = 0
-    rc = ioctl(fd, GC_UFFDIO_MOVE, &c)
-    p = outcome(rc, errno, c.done, length)
-    set_errno(saved)
-    return p
+    return transfer(fd, GC_UFFDIO_MOVE, dst, src, length, mode)
 
 
 cdef Progress uffd_zeropage(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
-    cdef gc_uffd_zeropage z
-    cdef int saved = errno, rc
-    cdef Progress p
-    z.range.start = start
-    z.range.len = length
-    z.mode = mode
-    z.done = 0
-    rc = ioctl(fd, GC_UFFDIO_ZEROPAGE, &z)
-    p = outcome(rc, errno, z.done, length)
-    set_errno(saved)
-    return p
+    return fill(fd, GC_UFFDIO_ZEROPAGE, start, length, mode)
 
 
 cdef Progress uffd_continue(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
-    cdef gc_uffd_continue c
-    cdef int saved = errno, rc
-    cdef Progress p
-    c.range.start = start
-    c.range.len = length
-    c.mode = mode
-    c.done = 0
-    rc = ioctl(fd, GC_UFFDIO_CONTINUE, &c)
-    p = outcome(rc, errno, c.done, length)
-    set_errno(saved)
-    return p
+    return fill(fd, GC_UFFDIO_CONTINUE, start, length, mode)
 
 
 cdef Progress uffd_poison(int fd, word start, uint64_t length, uint64_t mode) noexcept nogil:
-    cdef gc_uffd_poison c
-    cdef int saved = errno, rc
-    cdef Progress p
-    c.range.start = start
-    c.range.len = length
-    c.mode = mode
-    c.done = 0
-    rc = ioctl(fd, GC_UFFDIO_POISON, &c)
-    p = outcome(rc, errno, c.done, length)
-    set_errno(saved)
-    return p
+    return fill(fd, GC_UFFDIO_POISON, start, length, mode)
 
 
 cdef int uffd_read(int fd, gc_uffd_msg* messages, int room) noexcept nogil:

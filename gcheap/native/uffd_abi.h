@@ -26,12 +26,10 @@
 struct gc_uffd_api { uint64_t api, features, ioctls; };
 struct gc_uffd_range { uint64_t start, len; };
 struct gc_uffd_register { struct gc_uffd_range range; uint64_t mode, ioctls; };
-struct gc_uffd_copy { uint64_t dst, src, len, mode; int64_t done; };
-struct gc_uffd_zeropage { struct gc_uffd_range range; uint64_t mode; int64_t done; };
-struct gc_uffd_move { uint64_t dst, src, len, mode; int64_t done; };
+struct gc_uffd_transfer { uint64_t dst, src, len, mode; int64_t done; };    /* COPY, MOVE */
+struct gc_uffd_fill { struct gc_uffd_range range; uint64_t mode; int64_t done; };
+                                                        /* ZEROPAGE, CONTINUE, POISON */
 struct gc_uffd_writeprotect { struct gc_uffd_range range; uint64_t mode; };
-struct gc_uffd_continue { struct gc_uffd_range range; uint64_t mode; int64_t done; };
-struct gc_uffd_poison { struct gc_uffd_range range; uint64_t mode; int64_t done; };
 
 /* What read(2) delivers.  The three words mean, by event:
  *   PAGEFAULT  flags, address, thread id (its low half; 0 unless FEATURE_THREAD_ID)
@@ -61,12 +59,12 @@ _Static_assert(sizeof(struct gc_uffd_msg) == 32, "the kernel's struct uffd_msg h
 #define GC_UFFDIO_REGISTER _IOWR(0xAA, 0x00, struct gc_uffd_register)
 #define GC_UFFDIO_UNREGISTER _IOR(0xAA, 0x01, struct gc_uffd_range)
 #define GC_UFFDIO_WAKE _IOR(0xAA, 0x02, struct gc_uffd_range)
-#define GC_UFFDIO_COPY _IOWR(0xAA, 0x03, struct gc_uffd_copy)
-#define GC_UFFDIO_ZEROPAGE _IOWR(0xAA, 0x04, struct gc_uffd_zeropage)
-#define GC_UFFDIO_MOVE _IOWR(0xAA, 0x05, struct gc_uffd_move)
+#define GC_UFFDIO_COPY _IOWR(0xAA, 0x03, struct gc_uffd_transfer)
+#define GC_UFFDIO_ZEROPAGE _IOWR(0xAA, 0x04, struct gc_uffd_fill)
+#define GC_UFFDIO_MOVE _IOWR(0xAA, 0x05, struct gc_uffd_transfer)
 #define GC_UFFDIO_WRITEPROTECT _IOWR(0xAA, 0x06, struct gc_uffd_writeprotect)
-#define GC_UFFDIO_CONTINUE _IOWR(0xAA, 0x07, struct gc_uffd_continue)
-#define GC_UFFDIO_POISON _IOWR(0xAA, 0x08, struct gc_uffd_poison)
+#define GC_UFFDIO_CONTINUE _IOWR(0xAA, 0x07, struct gc_uffd_fill)
+#define GC_UFFDIO_POISON _IOWR(0xAA, 0x08, struct gc_uffd_fill)
 
 #define GC_REGISTER_MODE_MISSING 1ull
 #define GC_REGISTER_MODE_WP 2ull
