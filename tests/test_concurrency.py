@@ -515,12 +515,15 @@ def test_a_thread_that_is_not_attached_waits_for_the_page_it_touches(concurrent,
 
     with heap.attach() as m, ThreadPoolExecutor(len(halves)) as threads:
         nodes = interleaved(m, node_shape(heap), COUNT)
-        with failpoints.pause("flip.after", times=1) as point:
+        with (failpoints.pause("flip.after", times=1) as point,
+              failpoints.pause("mutator.wait", times=1) as waiting):
             heap.collect(wait=False)
             point.wait()
             reads = [threads.submit(first_word, half) for half in halves]
             wait_until(lambda: sum(read.done() for read in reads) == len(halves) - 1,
                        "the end of all reads but the one in to-space")
+            waiting.wait()          # that one has come to a page which is not there
+            waiting.release()
             point.release()
             assert sum(read.result(PATIENCE) & 1 for read in reads) >= 1    # an object's header
         heap.collect()
