@@ -64,9 +64,10 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
                  and (joined or load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes)
                       <= h.capacity))
     waited = clock_ns() - started
-    m.stalls += 1
-    m.stall_ns += waited
-    m.stall_max_ns = max(m.stall_max_ns, waited)
+    # Relaxed: stats() of another thread reads them.
+    store64_relaxed(&m.stalls, m.stalls + 1)
+    store64_relaxed(&m.stall_ns, m.stall_ns + waited)
+    store64_relaxed(&m.stall_max_ns, max(m.stall_max_ns, waited))
     return found
 
 

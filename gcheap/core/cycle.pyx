@@ -26,7 +26,7 @@ from gcheap.core.layout cimport (
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, trace)
 from gcheap.core.native cimport (
-    check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
+    add64_relaxed, check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
     store64_relaxed)
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact
@@ -159,7 +159,7 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     ensure_handler(h)
     if uffd_register(h.fd, h.r.to_base, h.r.registered_bytes) != 0:
         h.r.backend = BACKEND_STW
-        h.register_refusals += 1
+        add64_relaxed(&h.register_refusals, 1)
         return
     # A stray read of the empty half installed a page that MOVE would refuse to replace.
     # After REGISTER, no new one can come.
@@ -236,7 +236,7 @@ cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
     relocate_phase(h, c)
     c.record.relocate_ns = clock_ns() - started
     c.record.relocated = 1
-    h.relocations += 1
+    add64_relaxed(&h.relocations, 1)
     store32_release(&h.phase, PHASE_IDLE)
     if h.verify >= 3:
         verify_graph(h, False)
@@ -272,7 +272,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         relocate_phase(h, c)
     c.record.relocate_ns = clock_ns() - started
     c.record.relocated = 1
-    h.relocations += 1
+    add64_relaxed(&h.relocations, 1)
     store32_release(&h.phase, PHASE_IDLE)
     if h.verify >= 3:
         begin_pause(h, c, PAUSE_VERIFY)

@@ -200,7 +200,7 @@ cdef bint install() noexcept nogil:
 cdef void ensure_handler(HeapState* h) noexcept nogil:
     """Puts our handler back if somebody replaced it; theirs is called for what is not ours."""
     if install():
-        h.handler_reinstalls += 1
+        add64_relaxed(&h.handler_reinstalls, 1)
 
 
 cdef int watch_heap(HeapState* h) noexcept nogil:

@@ -71,7 +71,7 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
         i += 1
         # Relaxed: a hint; a waiter seen late waits one unit longer.
         if load32_relaxed(&h.r.waiters) and i < want:
-            h.batch_flushes += 1
+            add64_relaxed(&h.batch_flushes, 1)
             break
     if recycled and i < n:
         give_back(h, buffer + (i << h.unit_shift), n - i)

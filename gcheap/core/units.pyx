@@ -166,5 +166,5 @@ cdef void release_evacuated(HeapState* h, bint all) noexcept nogil:
     if c == first or (((c - first) << h.unit_shift) < RELEASE_BYTES and not all):
         return
     madvise(<void*>chunk_address(h, first), (c - first) << h.unit_shift, MADV_DONTNEED)
-    h.released_bytes += (c - first) << h.unit_shift
+    add64_relaxed(&h.released_bytes, (c - first) << h.unit_shift)
     h.r.release_cursor = c
