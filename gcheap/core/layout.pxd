@@ -8,7 +8,6 @@ live ones into the other.  `unit` is the grain of TLABs, claiming, assembly and 
 `block` (512 bytes, 64 words) is the grain of the live bitmap and its prefix sums.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from posix.types cimport pid_t
 
 ctypedef uint64_t word
 
@@ -108,7 +107,6 @@ cdef enum PauseKind:
     PAUSE_RELOCATE_START = 2
     PAUSE_VERIFY = 3
     PAUSE_FULL = 4              # stw: mark, plan and relocation in one pause
-    PAUSE_KINDS = 5
 
 cdef struct PauseRecord:
     uint64_t cycle
@@ -219,9 +217,7 @@ cdef struct Relocation:
     uint64_t slid_units
     uint64_t units              # slid + black units: planned for assembly
     uint64_t registered_bytes   # R - to_base
-    uint64_t placed_units       # atomic
     uint32_t backend            # this cycle's: stw when to-space could not be registered
-    uint32_t unused2
     uint64_t chunks             # from-space chunks that may be recycled: those below TAMS
     uint64_t take_cursor        # compactor only: below it nothing is FREE any more
     uint64_t release_cursor     # compactor only
@@ -292,7 +288,6 @@ cdef struct HeapState:
     uint32_t list_lock          # futex mutex; protects `mutators`; held for a whole pause
     uint32_t arrivals           # futex word: bumped when a mutator stops during a pause
     MutatorState* mutators
-    uint64_t retired_allocated  # counters of detached mutators
     MutatorState retired        # their fault and stall counters
     Histogram* reach_hist       # time to safepoint
 
@@ -334,4 +329,3 @@ cdef struct HeapState:
 
     Events* events
     uint32_t refs               # atomic: the Python object and each attached mutator
-    pid_t owner

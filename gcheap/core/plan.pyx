@@ -120,5 +120,4 @@ cdef void plan(HeapState* h) noexcept nogil:
     h.r.registered_bytes = (h.r.slid_units * h.unit_bytes
                             + (h.alloc_limit - h.r.tams_bytes))
     memset(h.states, UNCLAIMED, h.r.registered_bytes >> h.unit_shift)
-    h.r.placed_units = 0
     h.r.take_cursor = h.r.release_cursor = h.r.free_hint = 0

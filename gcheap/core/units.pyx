@@ -87,7 +87,6 @@ cdef void publish(HeapState* h, uint64_t unit, uint64_t count) noexcept nogil:
     for i in range(unit, unit + count):
         if i < h.r.slid_units:
             free_sources(h, i)
-    add64_relaxed(&h.r.placed_units, count)
 
 
 cdef void wait_placed(HeapState* h, uint64_t unit) noexcept nogil:

@@ -57,7 +57,6 @@ cdef class HeapCore:
         self.array_shapes = {}
         self.choose_backend(options["backend"])
         self.set_geometry(options)
-        h.owner = os.getpid()
         h.verify = options["verify"]
         h.tag_mask = 7
         h.shapes = <ShapeInfo*>calloc(MAX_SHAPES, sizeof(ShapeInfo))
