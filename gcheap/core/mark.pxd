@@ -1,5 +1,5 @@
 """Marking: which words of from-space are live.  See mark.pyx."""
-from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, word
+from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, WORD, word
 from gcheap.core.native cimport load64_relaxed, store64_relaxed
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -31,6 +31,12 @@ cdef inline bint is_marked(HeapState* h, uint64_t index) noexcept nogil:
     Relaxed: the marker alone writes; a mutator that sees an old value logs once too often.
     """
     return (load64_relaxed(&h.blocks[index // BLOCK_WORDS].live) >> (index % BLOCK_WORDS)) & 1
+
+
+cdef inline bint reached(HeapState* h, word obj) noexcept nogil:
+    """Whether this cycle knows `obj` to be live: marked, or allocated since Mark Start (black)."""
+    cdef uint64_t offset = obj - h.r.from_base
+    return offset >= h.r.tams_bytes or is_marked(h, offset // WORD)
 
 
 cdef inline void set_live(Block* blocks, uint64_t index, uint64_t words) noexcept nogil:

@@ -6,8 +6,8 @@ over what stands in the mutators' buffers.  Values that need no marking are not 
 values, objects allocated since marking began (black), objects marked already.
 """
 from gcheap.core.layout cimport (
-    HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, WORD, word)
-from gcheap.core.mark cimport is_marked
+    HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, word)
+from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
     cas64, check_that, exchange64_acq_rel, load64_relaxed)
 from gcheap.core.objects cimport is_reference, shape_of_header
@@ -42,11 +42,8 @@ cdef void log_old(MutatorState* m, word obj, word old) noexcept nogil:
     cdef HeapState* h = m.heap
     cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
     cdef SatbBuffer* buffer = m.satb
-    cdef uint64_t offset
-    if not is_reference(shape.tag_mask, shape.tag_bits, old):
-        return
-    offset = (old & ~shape.tag_mask) - h.r.from_base
-    if offset >= h.r.tams_bytes or is_marked(h, offset // WORD):
+    cdef word target = old & ~shape.tag_mask
+    if not is_reference(shape.tag_mask, shape.tag_bits, old) or reached(h, target):
         return
     if buffer != NULL and buffer.count == SATB_ENTRIES:
         hand_over(m)
@@ -58,5 +55,5 @@ cdef void log_old(MutatorState* m, word obj, word old) noexcept nogil:
                    sizeof(SatbBuffer), 0)
         buffer.count = 0
         m.satb = buffer
-    buffer.entry[buffer.count] = h.r.from_base + offset
+    buffer.entry[buffer.count] = target
     buffer.count += 1
