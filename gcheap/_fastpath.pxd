@@ -19,6 +19,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 # 0 when the heap is exhausted (a finished cycle could not help).
 cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
 cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
+cdef bint wait_for_cycle(MutatorState* m) noexcept nogil
 cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil
 cdef void poll_slow(MutatorState* m) noexcept nogil
 cdef void gc_enter(MutatorState* m) noexcept nogil      # outside -> running; may wait for a pause

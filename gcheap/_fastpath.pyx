@@ -3,6 +3,7 @@
 Slow allocation is where a mutator gets its next unit, stalls while a cycle makes room, and
 learns that the heap is exhausted.  Everything here runs without the GIL.
 """
+from gcheap.core.large cimport large_room, take_large
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
     clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
@@ -10,7 +11,7 @@ from gcheap.core.native cimport (
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
-from gcheap.core.space cimport TAKEN, has_room, take_large, take_tlab
+from gcheap.core.space cimport TAKEN, small_room, take_tlab
 from libc.stdint cimport uint32_t, uint64_t
 
 
@@ -19,7 +20,7 @@ cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t leng
     cdef HeapState* h = m.heap
     cdef word at
     if nbytes > h.large_bytes:
-        if take_large(h, m, nbytes, shape_of_header(header), length, &at) != TAKEN:
+        if take_large(h, m, nbytes, shape_of_header(header), &at) != TAKEN:
             return 0
     else:
         if nbytes > m.tlab_end - m.tlab_top and take_tlab(h, m) != TAKEN:
@@ -30,6 +31,28 @@ cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t leng
     if length:
         (<word*>at)[1] = length
     return at
+
+
+cdef bint has_room(HeapState* h, uint64_t nbytes) noexcept nogil:
+    """Whether an object of `nbytes` could be placed now (others may take the room first)."""
+    cdef bint large = nbytes > h.large_bytes
+    if load64_relaxed(&h.used) + (nbytes if large else h.tlab_bytes) > h.capacity:
+        return False
+    return large_room(h, nbytes) if large else small_room(h)
+
+
+cdef bint wait_for_cycle(MutatorState* m) noexcept nogil:
+    """Waits, not RUNNING, until a full cycle that starts now has ended.  False: none ever will."""
+    cdef HeapState* h = m.heap
+    cdef uint64_t ticket = request_cycle(h, True)
+    cdef uint32_t seen
+    while True:
+        seen = load32_seq(&h.progress)
+        if load64_seq(&h.finished) >= ticket:
+            return True
+        if not load32_acquire(&h.collector_alive):
+            return False
+        futex_wait(&h.progress, seen, 0)
 
 
 cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:

@@ -123,6 +123,9 @@ OPTIONS: tuple[Option, ...] = (
     _option("batch_units", _integer, 0,
             "most units the compactor places by one ioctl; 0: 256 pages' worth "
             "(1 if unit_pages is 1)"),
+    _option("huge_pages", _text, "system",
+            "transparent huge pages for raw arrays of 8 MiB and more: as the system has it, "
+            "asked for, or refused", ("system", "always", "never")),
     _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
             (0, 3)),
 )

@@ -20,6 +20,8 @@ class HeapStats:
     capacity_bytes: int
     used_bytes: int             # as capacity counts them: live at the last cycle, and since then
     live_bytes: int             # found live by the last cycle
+    wasted_bytes: int           # garbage that the last relocation carried along in dense runs
+    pinned_bytes: int           # of pinned arrays, in whole pages
     allocated_bytes: int        # ever allocated
     cycles: int
     relocations: int            # cycles that slid objects

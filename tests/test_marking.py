@@ -514,11 +514,12 @@ def wait_until_blocked(thread_id: int) -> None:
 
 
 @pytest.mark.parametrize("garbage", [True, False])
-def test_a_mutator_at_the_black_limit_stalls_and_goes_on(checked, garbage):
-    """To-space must hold the slide and everything black.  Objects just above half a unit use up
-    the address space that is left for it long before they use up the capacity."""
+@pytest.mark.parametrize("part", [4, 2], ids=["small", "large"])
+def test_a_mutator_at_the_black_limit_stalls_and_goes_on(checked, garbage, part):
+    """To-space must hold the slide and everything black: from Mark End to the flip mutators get
+    a part of the capacity, whichever space their objects go to."""
     heap = checked
-    nbytes = heap.unit_pages * heap.page_size // 2 + 1024
+    nbytes = heap.unit_pages * heap.page_size // part + 1024
     count = 320
     made: list = []
 
@@ -530,7 +531,9 @@ def test_a_mutator_at_the_black_limit_stalls_and_goes_on(checked, garbage):
         nodes = (interleaved(m, node_shape(heap), 50_000) if garbage else
                  array_of_bytes(m, None, 50_000))
         thread_id = t.call(lambda _: threading.get_native_id())
-        with marking(heap):
+        with failpoints.pause("plan.done", times=1) as planned:
+            heap.collect(wait=False)
+            planned.wait()
             work = t.start(allocate)
             wait_until(lambda: made, "the first array")
             wait_until_blocked(thread_id)

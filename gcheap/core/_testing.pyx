@@ -91,7 +91,7 @@ def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):
             set_live(h.blocks, starts[i], sizes[i])
         h.r.from_base = <word>space
         h.r.from_bytes = h.r.tams_bytes = h.alloc_limit = words * WORD
-        plan(h)
+        plan(h, True)
         return {
             "forward": [(forward(h, <word>(space + <uint64_t>start)) - h.r.to_base) // WORD
                         for start in starts],

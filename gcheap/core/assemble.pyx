@@ -74,11 +74,11 @@ cdef inline void copy_words(word* to, const word* source, uint64_t count) noexce
 
 cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil:
     """Copies the live words of a slid unit to `buffer` in order, slots forwarded; zeroes the
-    rest of the last unit."""
+    rest of a unit that is not full."""
     cdef Straddle* s = &h.plan[unit].straddle
     cdef uint64_t index = h.plan[unit].first
     cdef word* to = <word*>buffer
-    cdef word* end = to + min(h.unit_words, h.r.slid_words - unit * h.unit_words)
+    cdef word* end = to + h.plan[unit].words
     cdef word* source
     cdef ShapeInfo* shape
     cdef uint64_t n, slots, head
@@ -120,23 +120,53 @@ cdef void assemble_unit(HeapState* h, uint64_t unit, word buffer) noexcept nogil
         memset(to, 0, <word>end - <word>to)
 
 
-cdef void fix_black_unit(HeapState* h, uint64_t from_unit) noexcept nogil:
-    """Forwards the slots of a whole from-space unit in place: it will move as it is (I1)."""
-    cdef Straddle* s = &h.straddle[1 - h.current][from_unit]     # after the flip
-    cdef word* at = <word*>(h.r.from_base + (from_unit << h.unit_shift))
-    cdef word* end = at + h.unit_words
-    cdef ShapeInfo* shape
-    cdef uint64_t slots, head
+cdef void fix_slots(HeapState* h, const ShapeInfo* shape, word* at, uint64_t count) noexcept nogil:
+    """Forwards `count` slots where they stand."""
     cdef Fixer f
     f.heap = h
     f.noted = 0
-    if s.words:
-        note_slots(&f, &h.shapes[s.shape], at, at, s.slots)
-        end = at                # the rest of a large run's last unit is empty
+    note_slots(&f, shape, at, at, count)
+    finish_slots(&f)
+
+
+cdef void fix_black_unit(HeapState* h, uint64_t from_unit) noexcept nogil:
+    """Forwards the slots of a whole from-space unit in place: it will move as it is (I1)."""
+    cdef word* at = <word*>(h.r.from_base + (from_unit << h.unit_shift))
+    cdef word* end = at + h.unit_words
+    cdef ShapeInfo* shape
+    cdef uint64_t head
+    cdef Fixer f
+    f.heap = h
+    f.noted = 0
     while at < end and at[0]:
         shape = &h.shapes[shape_of_header(at[0])]
         head = header_words(shape)
-        slots = min(object_slots(shape, <word>at), <uint64_t>(end - at) - head)
-        note_slots(&f, shape, at + head, at + head, slots)
+        note_slots(&f, shape, at + head, at + head, object_slots(shape, <word>at))
+        at += object_bytes(shape, <word>at) // WORD
+    finish_slots(&f)
+
+
+cdef void fix_dense_unit(HeapState* h, uint64_t unit) noexcept nogil:
+    """The same for a dense chunk, which is parsed from what straddles into it on.  Dead objects in
+    it have their slots forwarded too: to nowhere in particular, and nobody reads them."""
+    cdef Straddle* s = &h.plan[unit].straddle
+    cdef word* at = <word*>(h.r.from_base + h.plan[unit].first * WORD)
+    cdef word* end = at + h.unit_words
+    cdef ShapeInfo* shape
+    cdef uint64_t head
+    cdef Fixer f
+    f.heap = h
+    f.noted = 0
+    if s.slots:
+        note_slots(&f, &h.shapes[s.shape], at + s.skip, at + s.skip, s.slots)
+    at += s.words
+    while at + 1 < end:         # an object's second word may lie in a unit that has moved on
+        if at[0] == 0:
+            at += 1
+            continue
+        shape = &h.shapes[shape_of_header(at[0])]
+        head = header_words(shape)
+        note_slots(&f, shape, at + head, at + head,
+                   min(object_slots(shape, <word>at), <uint64_t>(end - at) - head))
         at += object_bytes(shape, <word>at) // WORD
     finish_slots(&f)

@@ -19,8 +19,10 @@ from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
+from gcheap.core.large cimport (
+    begin_large, bound_large, flip_large, plan_large, stay_large)
 from gcheap.core.layout cimport (
-    BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, MutatorState, PAUSE_FULL,
+    BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, LARGE_SPACES, MutatorState, PAUSE_FULL,
     PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
     PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
 from gcheap.core.mark cimport (
@@ -28,8 +30,9 @@ from gcheap.core.mark cimport (
 from gcheap.core.native cimport (
     add64_relaxed, check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
     store64_relaxed)
+from gcheap.core.pinned cimport sweep_pinned
 from gcheap.core.plan cimport forward, plan
-from gcheap.core.relocate cimport compact
+from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
@@ -42,6 +45,7 @@ from libc.stdint cimport uint64_t
 
 cdef enum:
     PAUSE_BUDGET = 4096         # slots that Mark End traces at most
+    SPACES = 1 + LARGE_SPACES
     NO_LIMIT = -1
 
 cdef struct Cycle:
@@ -75,7 +79,8 @@ cdef void end_pause(HeapState* h, Cycle* c) noexcept nogil:
 
 cdef uint64_t room_for_black(HeapState* h, Cycle* c) noexcept nogil:
     """Bytes that may be allocated black so that to-space still holds the slide beside them."""
-    cdef uint64_t slid = min(c.used_at_tams, h.r.tams_bytes) + h.unit_bytes
+    # Waste in and before dense runs is at most a sixteenth of what is live.
+    cdef uint64_t slid = min(c.used_at_tams + c.used_at_tams // 16, h.r.tams_bytes) + h.unit_bytes
     cdef uint64_t reserve = 16 * h.tlab_bytes       # to allocate from after the flip
     cdef uint64_t room = h.half_bytes - min(h.half_bytes, slid + reserve)
     return min(room // h.unit_bytes * h.unit_bytes, h.half_bytes - h.r.tams_bytes)
@@ -96,6 +101,7 @@ cdef void mark_start(HeapState* h, Cycle* c) noexcept nogil:
         clear_marks(h, c.cleared, h.r.tams_bytes)       # allocated while we cleared
     c.used_at_tams = load64_relaxed(&h.used)
     store64_relaxed(&h.alloc_limit, h.r.tams_bytes + room_for_black(h, c))
+    begin_large(h)
     begin_marking(&c.marker, h)
     mark_roots(&c.marker)
     store32_relaxed(&h.marking, 1)
@@ -118,10 +124,11 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
     if not trace(&c.marker, PAUSE_BUDGET):
         return False
     store32_relaxed(&h.marking, 0)
-    c.live_bytes = c.marker.live_words * WORD
+    c.live_bytes = c.marker.live_words * WORD + c.marker.large_bytes
     # Planning takes milliseconds; who runs into this limit waits for the flip.
     store64_relaxed(&h.alloc_limit, min(
         h.alloc_limit, load64_relaxed(&h.top) + budget // h.unit_bytes * h.unit_bytes))
+    bound_large(h)
     if h.verify >= 3:
         verify_graph(h, True)
     return True
@@ -138,32 +145,61 @@ cdef void mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
     end_marking(&c.marker)
 
 
-cdef void plan_phase(HeapState* h, Cycle* c) noexcept nogil:
+cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
     cdef uint64_t started = clock_ns()
     store32_release(&h.phase, PHASE_PLAN)
-    plan(h)
-    check_that(h.r.slid_words * WORD == c.live_bytes, b"plan and mark disagree (words, bytes)",
-               h.r.slid_words, c.live_bytes)
+    sweep_pinned(h)
+    plan(h, full)
+    plan_large(h)
+    check_that(h.r.slid_words - h.r.wasted_words == c.marker.live_words,
+               b"plan and mark disagree (words, words)", h.r.slid_words, c.marker.live_words)
     check_that(h.r.registered_bytes <= h.half_bytes, b"the slide does not fit (bytes, half)",
                h.r.registered_bytes, h.half_bytes)
     c.record.plan_ns = clock_ns() - started
     failpoint(FP_PLAN_DONE)
 
 
+cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
+    """Registers or unregisters the planned ranges of the first `count` spaces, the halves of small
+    objects first; returns how many it did until the kernel refused one."""
+    cdef word at = h.r.to_base
+    cdef uint64_t nbytes = h.r.registered_bytes
+    cdef int i, error
+    for i in range(count):
+        if i:
+            at = h.large[i - 1].to_base
+            nbytes = h.large[i - 1].registered << h.large[i - 1].shift
+        if nbytes:
+            error = uffd_register(h.fd, at, nbytes) if register else uffd_unregister(
+                h.fd, at, nbytes)
+            if error:
+                return i
+    return count
+
+
+cdef void empty_halves(HeapState* h, int which) noexcept nogil:
+    """Drops every page of one half of each space."""
+    cdef int i
+    empty_half(h.base, which, h.half_bytes)
+    for i in range(LARGE_SPACES):
+        empty_half(h.large[i].base, which, h.large[i].half_bytes)
+
+
 cdef void register_phase(HeapState* h) noexcept nogil:
-    """Registers the planned range.  Where the kernel refuses (ENOMEM: the process has
+    """Registers the planned ranges.  Where the kernel refuses (ENOMEM: the process has
     vm.max_map_count mappings and the range would split one), this cycle relocates inside the
     coming pause, which needs no mapping."""
-    if h.r.registered_bytes == 0:
-        return
+    cdef int done
     ensure_handler(h)
-    if uffd_register(h.fd, h.r.to_base, h.r.registered_bytes) != 0:
+    done = each_range(h, True, SPACES)
+    if done < SPACES:
+        check_that(each_range(h, False, done) == done, b"to-space cannot be unregistered", done, 0)
         h.r.backend = BACKEND_STW
         add64_relaxed(&h.register_refusals, 1)
         return
     # A stray read of the empty half installed a page that MOVE would refuse to replace.
     # After REGISTER, no new one can come.
-    empty_half(h, h.r.to_base)
+    empty_halves(h, 1 - h.current)
     failpoint(FP_REGISTER_DONE)
 
 
@@ -179,6 +215,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     retire_all(h)
     h.r.from_bytes = top
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
+    flip_large(h)
     visit_roots(h, forward_root, NULL)
     h.current = 1 - h.current
     # Allocation goes on above everything registered; the gap is only virtual.
@@ -187,39 +224,52 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     store64_relaxed(&h.used, c.live_bytes + black)
     store64_relaxed(&h.live_bytes, c.live_bytes)
     c.record.black_bytes = black
+    c.record.dense_bytes = h.r.dense_units << h.unit_shift
+    c.record.wasted_bytes = h.r.wasted_words * WORD
+    store64_relaxed(&h.wasted_bytes, c.record.wasted_bytes)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
 
 
 cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
+    compact_large(h)
     compact(h)
     failpoint(FP_RELOCATE_DONE)
     # Before unregistering: a hole's reader that is too late must see that the phase is over.
     store32_release(&h.phase, PHASE_FINISH)
-    if h.r.backend != BACKEND_STW and h.r.registered_bytes:
-        check_that(uffd_unregister(h.fd, h.r.to_base, h.r.registered_bytes) == 0,
-                   b"to-space cannot be unregistered", h.r.to_base, h.r.registered_bytes)
+    if h.r.backend != BACKEND_STW:
+        check_that(each_range(h, False, SPACES) == SPACES, b"to-space cannot be unregistered",
+                   h.r.to_base, h.r.registered_bytes)
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
-    empty_half(h, h.r.from_base)
+    empty_halves(h, 1 - h.current)
 
 
 # ---- the cycle ---------------------------------------------------------------------------
 
-cdef bint worth_relocating(HeapState* h, bint full) noexcept nogil:
-    """A cycle that would win nothing does not relocate; an explicit one always compacts."""
-    return full or h.r.slid_units < h.r.tams_bytes >> h.unit_shift
+cdef bint worth_relocating(HeapState* h, Cycle* c, bint full) noexcept nogil:
+    """A cycle that would win less than a unit does not relocate, unless addresses run short; an
+    explicit one always compacts."""
+    cdef int i
+    if full or c.used_at_tams >= c.live_bytes + h.unit_bytes:
+        return True
+    for i in range(LARGE_SPACES):
+        if h.large[i].tams - h.large[i].slid > h.large[i].half_grains // 4:
+            return True
+    return h.r.tams_bytes - WORD * h.r.slid_words > h.half_bytes // 4
 
 
 cdef void stay(HeapState* h, Cycle* c) noexcept nogil:
     """Nothing to win: the objects stay where they are.  No flip, so no pause either."""
     store64_relaxed(&h.live_bytes, c.live_bytes)
     store64_relaxed(&h.alloc_limit, h.half_bytes)
+    stay_large(h)
 
 
-cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
+cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     cdef uint64_t started
+    cdef int i
     begin_pause(h, c, PAUSE_FULL)
     store32_release(&h.phase, PHASE_MARK)
     started = clock_ns()
@@ -228,8 +278,10 @@ cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
     mark_end(h, c)
     end_marking(&c.marker)
     c.record.mark_ns = clock_ns() - started
-    h.alloc_limit = h.r.tams_bytes
-    plan_phase(h, c)
+    h.alloc_limit = h.r.tams_bytes      # nothing is allocated black
+    for i in range(LARGE_SPACES):
+        h.large[i].limit = h.large[i].tams
+    plan_phase(h, c, full)
     started = clock_ns()
     flip(h, c)
     failpoint(FP_FLIP_AFTER)
@@ -253,8 +305,8 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     failpoint(FP_MARK_CONCURRENT)
     mark_concurrently(h, c)
     c.record.mark_ns = clock_ns() - started
-    plan_phase(h, c)
-    if not worth_relocating(h, full):
+    plan_phase(h, c, full)
+    if not worth_relocating(h, c, full):
         stay(h, c)
         store32_release(&h.phase, PHASE_IDLE)
         announce_progress(h)
@@ -287,10 +339,11 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.start_ns = clock_ns()
     c.record.used_before = load64_relaxed(&h.used)
     c.record.relocate_ns = c.record.relocated = c.record.black_bytes = 0
+    c.record.dense_bytes = c.record.wasted_bytes = 0
     c.cleared = load64_relaxed(&h.top)
     clear_marks(h, 0, c.cleared)
     if h.backend == BACKEND_STW:
-        run_stw(h, &c)
+        run_stw(h, &c, full)
     else:
         run_concurrent(h, &c, full)
     c.record.live_bytes = c.live_bytes

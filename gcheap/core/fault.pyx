@@ -33,7 +33,7 @@ from gcheap.core.native cimport (
 from gcheap.core.place cimport place_hole
 from gcheap.core.relocate cimport build_unit
 from gcheap.core.safepoint cimport thread_mutator
-from gcheap.core.units cimport claim, state_of, wait_placed
+from gcheap.core.units cimport claim, is_registered, state_of, unit_at, wait_placed
 from libc.errno cimport ENOSPC, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -90,17 +90,16 @@ cdef extern from *:
 
 cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
     """Makes the page at `address` of a relocating heap appear."""
-    cdef uint64_t unit = (address - h.r.to_base) >> h.unit_shift
-    if unit >= h.r.units:
-        gcheap_fatal(b"an access beyond the objects: a wild pointer (address, end)", address,
-                     h.r.to_base + (h.r.units << h.unit_shift))
+    cdef word end
+    cdef uint64_t unit = unit_at(h, address, &end)
+    if address >= end:
+        gcheap_fatal(b"an access beyond the objects: a wild pointer (address, end)", address, end)
     failpoint(FP_MUTATOR_FAULT)
     if state_of(h, unit) == PLACED:
         add64_relaxed(&h.hole_faults, 1)
         return place_hole(h, address & ~(h.page - 1))
     if m != NULL and claim(h, unit):
-        build_unit(h, m, unit)
-        store64_relaxed(&m.fault_pages, m.fault_pages + h.unit_pages)
+        store64_relaxed(&m.fault_pages, m.fault_pages + build_unit(h, m, unit) // h.page)
         return True
     # Somebody else's, or a thread without a bounce buffer of its own: the compactor comes by.
     if m != NULL:
@@ -159,7 +158,7 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
             h = <HeapState*>watched[i].heap
             # Acquire: the flip's stores to `r` come before its store of the phase.
             if (load32_acquire(&h.phase) == PHASE_RELOCATE
-                    and address - h.r.to_base < h.r.registered_bytes):
+                    and is_registered(h, address)):
                 started = clock_ns()
                 m = thread_mutator(h)
                 serve(h, m, address)

@@ -50,9 +50,64 @@ cdef struct Straddle:           # what lies at the start of a unit when an objec
     uint32_t shape
     uint32_t skip               # words before the first slot: 1 when it is cut after its header
 
-cdef struct UnitPlan:           # how to assemble one to-space unit
+cdef struct UnitPlan:           # how to build one slid unit of to-space
     uint64_t first              # from-space word index of its first live word
+    uint32_t words              # that it holds; the rest is zero
+    uint32_t whole              # 1: a dense chunk of from-space that moves as it is
     Straddle straddle
+
+# ---- large objects: core/large.pyx -----------------------------------------------------------
+
+cdef enum:                      # HeapState.large
+    LARGE_RUNS = 0              # slot arrays, and raw ones below HUGE_LEAST; grain: a unit
+    LARGE_HUGE = 1              # raw arrays of HUGE_LEAST bytes and more; grain: 2 MiB
+    LARGE_SPACES = 2
+
+cdef enum:
+    HUGE = 2 << 20              # bytes of a huge page
+    HUGE_LEAST = 8 << 20        # rounding to huge pages costs at most a quarter
+
+cdef struct LargeRun:           # one a grain; all but `first` mean something at an object's first
+    uint64_t bytes              # of the object that starts at this grain; 0: none does
+    uint32_t shape
+    uint32_t epoch              # atomic: of the last marking that reached it
+    uint32_t first              # the grain at which the object that covers this one starts
+    uint32_t other              # from-space: the grain it goes to; to-space: where it comes from
+    uint32_t seen               # verification's own
+    uint32_t unused
+
+cdef struct LargeSpace:         # two halves of its own; grains are counted from a half's base
+    uint64_t top                # atomic: grains handed out in the current half
+    uint64_t limit              # atomic: mutators wait for the flip beyond it
+    uint64_t half_bytes
+    uint64_t half_grains
+    uint64_t first_state        # where its grains begin in HeapState.states
+    uint32_t shift              # log2(bytes of a grain)
+    uint32_t unused
+    word base[2]
+    LargeRun* runs[2]
+    # One cycle's relocation.
+    word from_base
+    word to_base
+    LargeRun* from_runs
+    LargeRun* to_runs
+    uint64_t tams               # top at mark start
+    uint64_t from_grains        # top at the flip: what forwarding maps
+    uint64_t slid               # grains of marked objects
+    uint64_t grains             # slid and black: planned for placement
+    uint64_t black_shift        # to-space minus from-space grain of black objects, modulo 2^64
+    uint64_t registered         # grains
+
+cdef struct PinnedSpace:        # core/pinned.pyx; one entry a page
+    word base
+    uint64_t nbytes
+    uint64_t pages
+    LargeRun* runs
+    uint32_t shift              # log2(bytes of a page)
+    uint32_t lock               # guards the entries, cursor and top
+    uint64_t cursor             # where the search for a place begins
+    uint64_t top                # no object lies above this page
+    uint64_t used               # atomic: bytes, whole pages
 
 cdef enum UnitState:            # see core/units.pyx for the protocol
     UNCLAIMED = 0
@@ -127,6 +182,8 @@ cdef struct CycleRecord:
     uint64_t used_before
     uint64_t live_bytes         # slid bytes: live below TAMS
     uint64_t black_bytes        # allocated between mark and flip, carried whole
+    uint64_t dense_bytes        # of slid units that moved whole, without assembly
+    uint64_t wasted_bytes       # garbage kept in them, and padding
     uint64_t relocated          # 0: nothing to win, objects stayed
 
 cdef enum:
@@ -213,7 +270,9 @@ cdef struct Relocation:
     uint64_t tams_bytes         # top at mark start, relative to from_base; unit-aligned
     uint64_t black_shift        # to_base-relative minus from_base-relative offset of black units
     word to_base
-    uint64_t slid_words         # live words below TAMS
+    uint64_t slid_words         # live words below TAMS, and wasted ones
+    uint64_t wasted_words       # garbage inside dense runs, padding before them
+    uint64_t dense_units        # slid units that move whole
     uint64_t slid_units
     uint64_t units              # slid + black units: planned for assembly
     uint64_t registered_bytes   # R - to_base
@@ -250,7 +309,8 @@ cdef struct HeapState:
     uint64_t capacity
     uint64_t half_bytes
     uint64_t half_units
-    uint64_t large_bytes        # objects above this get a run of units of their own
+    int huge_advice             # madvise for LARGE_HUGE, -1: none
+    uint64_t large_bytes        # objects above this live in a large space
     word reservation            # guard | half | guard | half | guard
     uint64_t reservation_bytes
     word base[2]
@@ -261,8 +321,8 @@ cdef struct HeapState:
     # Side tables.
     Block* blocks
     UnitPlan* plan
-    Straddle* straddle[2]       # per half and unit: the large runs allocated there
-    uint8_t* states             # UnitState per to-space unit; atomic
+    uint8_t* states             # UnitState per to-space unit, then per grain of the large
+                                # spaces; atomic
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
     word* mark_stack
@@ -278,9 +338,13 @@ cdef struct HeapState:
     uint64_t used               # bytes of objects, as capacity counts them
     uint64_t goal               # a cycle starts when `used` passes it
     uint64_t live_bytes         # after the last cycle
+    uint64_t wasted_bytes       # garbage and padding that the last relocation kept
     uint64_t handed_out         # bytes ever given to TLABs and large runs
 
     Relocation r
+    LargeSpace large[LARGE_SPACES]
+    PinnedSpace pinned
+    uint32_t epoch              # of the last marking begun; changes only inside pauses
 
     uint64_t satb_full          # SatbBuffer*: lock-free chain of buffers for the marker
 

@@ -1,5 +1,7 @@
 """Marking: which words of from-space are live.  See mark.pyx."""
+from gcheap.core.large cimport large_reached
 from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, WORD, word
+from gcheap.core.pinned cimport pinned_reached
 from gcheap.core.native cimport load64_relaxed, store64_relaxed
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -13,6 +15,7 @@ cdef struct Marker:
     word* sp                    # next free stack entry
     word* deepest
     uint64_t live_words
+    uint64_t large_bytes        # of marked large objects, and of pages of pinned ones
     uint64_t head               # queue: [tail, head) modulo MARK_QUEUE
     uint64_t tail
     word queue[MARK_QUEUE]
@@ -36,7 +39,9 @@ cdef inline bint is_marked(HeapState* h, uint64_t index) noexcept nogil:
 cdef inline bint reached(HeapState* h, word obj) noexcept nogil:
     """Whether this cycle knows `obj` to be live: marked, or allocated since Mark Start (black)."""
     cdef uint64_t offset = obj - h.r.from_base
-    return offset >= h.r.tams_bytes or is_marked(h, offset // WORD)
+    if offset < h.r.tams_bytes:
+        return is_marked(h, offset // WORD)
+    return offset < h.half_bytes or (large_reached(h, obj) and pinned_reached(h, obj))
 
 
 cdef inline void set_live(Block* blocks, uint64_t index, uint64_t words) noexcept nogil:

@@ -14,11 +14,15 @@ overflow.
 One thread marks.  It reads slots that mutators may be writing: single words, relaxed; whichever
 value it sees, the other is logged or allocated black.
 """
+from gcheap.core.large cimport large_space
 from gcheap.core.layout cimport (
-    BLOCK_BYTES, HeapState, NO_START, SatbBuffer, ShapeInfo, WORD, word)
-from gcheap.core.native cimport check_that, load64_relaxed, prefetch_read, prefetch_write
+    BLOCK_BYTES, HeapState, LargeRun, LargeSpace, NO_START, SHAPE_FIXED, SHAPE_SLOTS, SatbBuffer,
+    ShapeInfo, WORD, word)
+from gcheap.core.native cimport (
+    check_that, load64_relaxed, prefetch_read, prefetch_write, store32_relaxed)
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
+from gcheap.core.pinned cimport is_pinned, pinned_charge, pinned_run
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.satb cimport take_full
 from libc.stdint cimport uint64_t
@@ -58,6 +62,44 @@ cdef inline void visit(Marker* k, word obj) noexcept nogil:
         k.sp += 1
 
 
+cdef void visit_pinned(Marker* k, word obj) noexcept nogil:
+    cdef HeapState* h = k.heap
+    cdef LargeRun* run
+    check_that(is_pinned(h, obj), b"a reference leads outside the heap (word, half)", obj, k.base)
+    run = pinned_run(h, obj)
+    check_that(run.bytes and obj % h.page == 0, b"a reference leads to no pinned array (word)",
+               obj, 0)
+    if run.epoch != h.epoch:
+        store32_relaxed(&run.epoch, h.epoch)
+        k.large_bytes += pinned_charge(h, run.bytes)
+
+
+cdef void visit_large(Marker* k, word obj) noexcept nogil:
+    """Marks one large object, in its table: a raw one is not even looked at."""
+    cdef HeapState* h = k.heap
+    cdef LargeSpace* s = large_space(h, obj)
+    cdef LargeRun* run
+    cdef ShapeInfo* shape
+    cdef uint64_t offset
+    if s == NULL:
+        visit_pinned(k, obj)
+        return
+    offset = obj - s.from_base
+    if offset >> s.shift >= s.tams:
+        return                  # black
+    run = &s.from_runs[offset >> s.shift]
+    check_that(run.bytes and offset % (<uint64_t>1 << s.shift) == 0,
+               b"a reference leads to no large object (word, base)", obj, s.from_base)
+    if run.epoch == h.epoch:
+        return
+    store32_relaxed(&run.epoch, h.epoch)
+    k.large_bytes += run.bytes
+    shape = &h.shapes[run.shape]
+    if shape.kind == SHAPE_SLOTS or (shape.kind == SHAPE_FIXED and shape.refs):
+        k.sp[0] = obj
+        k.sp += 1
+
+
 cdef inline void visit_oldest(Marker* k) noexcept nogil:
     k.tail += 1
     visit(k, k.queue[(k.tail - 1) % MARK_QUEUE])
@@ -67,8 +109,8 @@ cdef inline void enqueue(Marker* k, word obj) noexcept nogil:
     """Prefetches what a visit needs; visits the oldest of the queue when that is full."""
     cdef uint64_t offset = obj - k.base
     if offset >= k.limit:
-        check_that(offset < k.heap.half_bytes, b"a reference leads outside the heap (word, half)",
-                   obj, k.base)
+        if offset >= k.heap.half_bytes:
+            visit_large(k, obj)
         return                  # black
     check_that(offset % WORD == 0, b"a reference is not aligned (word)", obj, 0)
     prefetch_read(<void*>obj)
@@ -84,7 +126,7 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil:
     k.base = h.r.from_base
     k.limit = h.r.tams_bytes
     k.sp = k.deepest = h.mark_stack
-    k.live_words = k.head = k.tail = 0
+    k.live_words = k.large_bytes = k.head = k.tail = 0
 
 
 cdef word mark_root(void* context, HeapState* h, word value) noexcept nogil:

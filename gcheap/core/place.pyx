@@ -15,7 +15,7 @@ Runs on faulting threads: async-signal-safe, takes no lock, allocates nothing (I
 from gcheap.core.failpoint cimport (
     FP_PLACE_COPY, FP_PLACE_MOVE, FP_PLACE_ZEROPAGE, failpoint)
 from gcheap.core.layout cimport (
-    BACKEND_COPY, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, IoctlCounts,
+    BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, IoctlCounts,
     PHASE_RELOCATE, word)
 from gcheap.core.native cimport (
     add64_relaxed, gcheap_fatal, load32_acquire, sched_yield, set_errno, sleep_ns)
@@ -23,6 +23,7 @@ from gcheap.core.uffd cimport (
     GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)
 from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, errno
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
@@ -82,8 +83,35 @@ cdef bint drop_stray(HeapState* h, word page) noexcept nogil:
     return failed == 0
 
 
+cdef uint64_t zero_run(HeapState* h, word at, uint64_t nbytes, bint zero) noexcept nogil:
+    """Bytes of whole pages from `at` on that are all zero (or, `zero` false, are not)."""
+    cdef uint64_t done = 0
+    cdef word* p
+    cdef word* end
+    while done < nbytes:
+        p = <word*>(at + done)
+        end = <word*>(at + done + h.page)
+        while p < end and p[0] == 0:
+            p += 1
+        if (p == end) != zero:
+            break
+        done += h.page
+    return done
+
+
+cdef void copy_in_pause(HeapState* h, word dst, word src, uint64_t nbytes) noexcept nogil:
+    """Placing under stw: no page is protected; zero pages stay holes."""
+    cdef uint64_t done = 0, n
+    while done < nbytes:
+        done += zero_run(h, src + done, nbytes - done, True)
+        n = zero_run(h, src + done, nbytes - done, False)
+        memcpy(<void*>(dst + done), <void*>(src + done), n)
+        done += n
+
+
 cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) noexcept nogil:
-    """Places [src, src + nbytes) at dst.  `holes`: source pages may be missing (whole units).
+    """Places [src, src + nbytes) at dst.  `holes`: source pages may be missing (whole units);
+    then a page that must be copied and is all zero is left a hole instead.
 
     Always returns with everything placed; True when every page was moved, so that the source
     is empty, False when some were copied.
@@ -91,14 +119,23 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
     cdef uint64_t done = 0, stray = <uint64_t>-1, copy_until = 0
     cdef bint moved = h.r.backend != BACKEND_COPY
     cdef bint copying
-    cdef uint64_t calm = 0
+    cdef uint64_t calm = 0, want
     cdef Progress p
+    if h.r.backend == BACKEND_STW:
+        copy_in_pause(h, dst, src, nbytes)
+        return False
     if h.r.backend == BACKEND_COPY:
         copy_until = nbytes
     while done < nbytes:
         copying = done < copy_until
         if copying:
-            p = try_copy(h, dst + done, src + done, copy_until - done)
+            want = copy_until - done
+            if holes:
+                done += zero_run(h, src + done, want, True)
+                want = zero_run(h, src + done, copy_until - done, False)
+                if want == 0:
+                    continue
+            p = try_copy(h, dst + done, src + done, want)
         else:
             p = try_move(h, dst + done, src + done, nbytes - done, holes)
         done += p.done

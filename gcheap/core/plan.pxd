@@ -1,21 +1,22 @@
 """Planning the slide: where every live word goes.  See plan.pyx."""
+from gcheap.core.large cimport forward_large
 from gcheap.core.layout cimport BLOCK_BYTES, BLOCK_WORDS, Block, HeapState, WORD, word
 from gcheap.core.native cimport count_trailing_zeros, likely, popcount
 from libc.stdint cimport uint64_t
 
-cdef void plan(HeapState* h) noexcept nogil
+cdef void plan(HeapState* h, bint full) noexcept nogil
 
 
 cdef inline word forward(HeapState* h, word address) noexcept nogil:
     """The to-space address of a from-space object; any other address is its own.
 
-    Computed, never stored: live words below it, or, above TAMS, a constant shift.  Idempotent,
-    because only [from_base, from_base + from_bytes) is mapped.
+    Computed, never stored: live words below it, or, above TAMS, a constant shift; large objects
+    by their table.  Idempotent, because only from-space is mapped.
     """
     cdef uint64_t offset = address - h.r.from_base
     cdef Block* block
     if offset >= h.r.from_bytes:
-        return address
+        return forward_large(h, address)
     if offset >= h.r.tams_bytes:
         return h.r.to_base + offset + h.r.black_shift
     block = &h.blocks[offset // BLOCK_BYTES]

@@ -12,32 +12,48 @@ shootdown per ioctl, not per page, so the more pages go at once the better.  A b
 Buffers are evacuated chunks; before there are any, the staging area, whose pages fault in
 afresh each time a MOVE has taken them.  Under stw the destination itself is the buffer.
 """
-from gcheap.core.assemble cimport assemble_unit, fix_black_unit
+from gcheap.core.assemble cimport assemble_unit, fix_black_unit, fix_dense_unit
 from gcheap.core.failpoint cimport (
     FP_COMPACTOR_ASSEMBLED, FP_COMPACTOR_CLAIMED, FP_COMPACTOR_PLACED, FP_MUTATOR_ASSEMBLED,
     FP_MUTATOR_CLAIMED, FP_MUTATOR_PLACED, failpoint)
+from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
-    ASSEMBLED, BACKEND_MOVE, BACKEND_STW, HeapState, MutatorState, PLACED, PLACING,
-    UNCLAIMED, word)
+    ASSEMBLED, BACKEND_MOVE, BACKEND_STW, HeapState, LARGE_SPACES, LargeSpace, MutatorState,
+    PLACED, PLACING, UNCLAIMED, WORD, word)
 from gcheap.core.native cimport add64_relaxed, load32_relaxed
 from gcheap.core.place cimport place
 from gcheap.core.units cimport (
     claim, give_back, publish, release_evacuated, set_state, state_of, take_one, take_run,
     wait_placed)
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     PAGE_TABLE_BYTES = 2 << 20
+    HUGE_BATCH = 16 << 20       # of small pages it takes 0.3 ms, of huge ones almost nothing
 
 
 cdef inline word unit_address(HeapState* h, uint64_t unit) noexcept nogil:
     return h.r.to_base + (unit << h.unit_shift)
 
 
-cdef inline word black_source(HeapState* h, uint64_t unit) noexcept nogil:
+cdef inline bint moves_whole(HeapState* h, uint64_t unit) noexcept nogil:
+    """Whether a unit is a chunk of from-space as it stands: black, or part of a dense run."""
+    return unit >= h.r.slid_units or h.plan[unit].whole
+
+
+cdef inline word whole_source(HeapState* h, uint64_t unit) noexcept nogil:
     """Where a whole-moved unit stands in from-space."""
+    if unit < h.r.slid_units:
+        return h.r.from_base + h.plan[unit].first * WORD
     return h.r.from_base + h.r.tams_bytes + ((unit - h.r.slid_units) << h.unit_shift)
+
+
+cdef inline void fix_whole(HeapState* h, uint64_t unit) noexcept nogil:
+    if unit < h.r.slid_units:
+        fix_dense_unit(h, unit)
+    else:
+        fix_black_unit(h, (whole_source(h, unit) - h.r.from_base) >> h.unit_shift)
 
 
 cdef uint64_t batch_limit(HeapState* h, uint64_t unit) noexcept nogil:
@@ -64,7 +80,7 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
             want = n
         else:
             buffer = h.staging
-    while i < want and claim(h, unit + i):
+    while i < want and not moves_whole(h, unit + i) and claim(h, unit + i):
         failpoint(FP_COMPACTOR_CLAIMED)
         assemble_unit(h, unit + i, buffer + (i << h.unit_shift))
         set_state(h, unit + i, 1, ASSEMBLED)
@@ -88,13 +104,15 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
     return unit + i
 
 
-cdef uint64_t black_batch(HeapState* h, uint64_t unit) noexcept nogil:
-    """Fixes and moves whole units from `unit` on; returns the first one not looked at."""
+cdef uint64_t whole_batch(HeapState* h, uint64_t unit) noexcept nogil:
+    """Fixes and moves whole units from `unit` on whose sources adjoin; returns the first one not
+    looked at."""
     cdef uint64_t want = batch_limit(h, unit), i = 0
-    cdef word source = black_source(h, unit)
-    while i < want and claim(h, unit + i):
+    cdef word source = whole_source(h, unit)
+    while (i < want and moves_whole(h, unit + i)
+            and whole_source(h, unit + i) == source + (i << h.unit_shift) and claim(h, unit + i)):
         failpoint(FP_COMPACTOR_CLAIMED)
-        fix_black_unit(h, ((source - h.r.from_base) >> h.unit_shift) + i)
+        fix_whole(h, unit + i)
         set_state(h, unit + i, 1, ASSEMBLED)
         i += 1
         if load32_relaxed(&h.r.waiters):
@@ -103,13 +121,61 @@ cdef uint64_t black_batch(HeapState* h, uint64_t unit) noexcept nogil:
         return unit + 1
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, unit, i, PLACING)
-    if h.r.backend == BACKEND_STW:
-        memcpy(<void*>unit_address(h, unit), <void*>source, i << h.unit_shift)
-    else:
-        place(h, unit_address(h, unit), source, i << h.unit_shift, True)
+    place(h, unit_address(h, unit), source, i << h.unit_shift, True)
     publish(h, unit, i)
     failpoint(FP_COMPACTOR_PLACED)
     return unit + i
+
+
+cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain) noexcept nogil:
+    """Fixes and moves grains from `grain` on whose sources adjoin; returns the first one not
+    looked at."""
+    cdef uint64_t first = source_grain(s, grain), want, i = 0
+    cdef word to = grain_address(s, s.to_base, grain)
+    cdef word source = grain_address(s, s.from_base, first)
+    if (<uint64_t>1 << s.shift) >= PAGE_TABLE_BYTES:
+        want = max(HUGE_BATCH >> s.shift, 1)
+    else:
+        want = (PAGE_TABLE_BYTES - to % PAGE_TABLE_BYTES) >> s.shift
+    want = min(want, s.grains - grain)
+    while (i < want and source_grain(s, grain + i) == first + i
+            and claim(h, s.first_state + grain + i)):
+        failpoint(FP_COMPACTOR_CLAIMED)
+        fix_grain(h, s, first + i)
+        set_state(h, s.first_state + grain + i, 1, ASSEMBLED)
+        i += 1
+        if load32_relaxed(&h.r.waiters):
+            break
+    if i == 0:
+        return grain + 1
+    failpoint(FP_COMPACTOR_ASSEMBLED)
+    set_state(h, s.first_state + grain, i, PLACING)
+    place(h, to, source, i << s.shift, True)
+    publish(h, s.first_state + grain, i)
+    if h.r.backend != BACKEND_MOVE:
+        madvise(<void*>source, i << s.shift, MADV_DONTNEED)     # nobody else reads it
+        add64_relaxed(&h.released_bytes, i << s.shift)
+    failpoint(FP_COMPACTOR_PLACED)
+    return grain + i
+
+
+cdef void compact_large(HeapState* h) noexcept nogil:
+    """Moves every grain that nobody else has moved; returns when all are PLACED."""
+    cdef LargeSpace* s
+    cdef uint64_t grain
+    cdef int i
+    for i in range(LARGE_SPACES):
+        s = &h.large[i]
+        adopt_black(s)
+        grain = 0
+        while grain < s.grains:
+            if state_of(h, s.first_state + grain) != UNCLAIMED:
+                grain += 1
+            else:
+                grain = grain_batch(h, s, grain)
+        for grain in range(s.grains):
+            if state_of(h, s.first_state + grain) != PLACED:
+                wait_placed(h, s.first_state + grain)
 
 
 cdef void compact(HeapState* h) noexcept nogil:
@@ -118,23 +184,42 @@ cdef void compact(HeapState* h) noexcept nogil:
     while unit < h.r.units:
         if state_of(h, unit) != UNCLAIMED:
             unit += 1
-        elif unit < h.r.slid_units:
-            unit = slide_batch(h, unit)
-            if h.r.backend != BACKEND_MOVE:
-                release_evacuated(h, False)
-        else:
-            unit = black_batch(h, unit)
+            continue
+        unit = whole_batch(h, unit) if moves_whole(h, unit) else slide_batch(h, unit)
+        if h.r.backend != BACKEND_MOVE:
+            release_evacuated(h, False)
     for i in range(h.r.units):
         if state_of(h, i) != PLACED:
             wait_placed(h, i)
 
 
-cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogil:
-    """Builds one unit that a faulting mutator has claimed (I4)."""
+cdef void build_grain(HeapState* h, LargeSpace* s, uint64_t grain) noexcept nogil:
+    """Moves one grain that a faulting mutator has claimed (I4)."""
+    cdef uint64_t source = source_grain(s, grain)
+    failpoint(FP_MUTATOR_CLAIMED)
+    fix_grain(h, s, source)
+    set_state(h, s.first_state + grain, 1, ASSEMBLED)
+    failpoint(FP_MUTATOR_ASSEMBLED)
+    set_state(h, s.first_state + grain, 1, PLACING)
+    place(h, grain_address(s, s.to_base, grain), grain_address(s, s.from_base, source),
+          <uint64_t>1 << s.shift, True)
+    publish(h, s.first_state + grain, 1)
+    failpoint(FP_MUTATOR_PLACED)
+
+
+cdef uint64_t build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogil:
+    """Builds one unit that a faulting mutator has claimed (I4); returns its bytes."""
     cdef word buffer = m.bounce, source
     cdef bint recycled = False
+    cdef int i
+    if unit >= h.half_units:
+        i = 0
+        while unit - h.large[i].first_state >= h.large[i].half_grains:
+            i += 1
+        build_grain(h, &h.large[i], unit - h.large[i].first_state)
+        return <uint64_t>1 << h.large[i].shift
     failpoint(FP_MUTATOR_CLAIMED)
-    if unit < h.r.slid_units:
+    if not moves_whole(h, unit):
         if h.r.backend == BACKEND_MOVE:
             recycled = take_one(h, &buffer)
             if recycled:
@@ -142,11 +227,12 @@ cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogi
         assemble_unit(h, unit, buffer)
         source = buffer
     else:
-        source = black_source(h, unit)
-        fix_black_unit(h, (source - h.r.from_base) >> h.unit_shift)
+        source = whole_source(h, unit)
+        fix_whole(h, unit)
     set_state(h, unit, 1, ASSEMBLED)
     failpoint(FP_MUTATOR_ASSEMBLED)
     set_state(h, unit, 1, PLACING)
-    place(h, unit_address(h, unit), source, h.unit_bytes, unit >= h.r.slid_units)
+    place(h, unit_address(h, unit), source, h.unit_bytes, moves_whole(h, unit))
     publish(h, unit, 1)
     failpoint(FP_MUTATOR_PLACED)
+    return h.unit_bytes

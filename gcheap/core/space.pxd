@@ -5,17 +5,19 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef enum TakeResult:
     TAKEN = 0
     NO_ROOM = 1                 # by capacity or by alloc_limit: a cycle may help
+    NO_PLACE = 2                # the free pages for pinned arrays are scattered
 
 cdef int reserve_space(HeapState* h) noexcept nogil             # errno
-cdef void release_space(HeapState* h) noexcept nogil
+cdef void release_space(HeapState* h, bint keep_pinned) noexcept nogil
+cdef void release_pinned(HeapState* h) noexcept nogil
 cdef void release_heap(HeapState* h) noexcept nogil
-cdef bint has_room(HeapState* h, uint64_t nbytes) noexcept nogil
+cdef int charge(HeapState* h, uint64_t count) noexcept nogil    # TakeResult
+cdef void discharge(HeapState* h, uint64_t count) noexcept nogil
+cdef bint small_room(HeapState* h) noexcept nogil
 cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil
-cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t shape,
-                    uint64_t length, word* at) noexcept nogil
 cdef void retire_tlab(MutatorState* m) noexcept nogil
 cdef uint64_t allocated_by(MutatorState* m) noexcept nogil
 cdef uint64_t resident_bytes(HeapState* h) noexcept nogil
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil      # errno
 cdef void free_bounce(HeapState* h, word at) noexcept nogil
-cdef void empty_half(HeapState* h, word base) noexcept nogil
+cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil

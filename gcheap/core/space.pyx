@@ -1,24 +1,24 @@
-"""Address space: the two halves, the side tables, and handing out units.
+"""Address space: the halves of every space, the side tables, and handing out units.
 
     reservation   | guard | half 0 ........ | guard | half 1 ........ | guard |
-                            2 MiB aligned             2 MiB aligned
+                  | runs 0 | guard | runs 1 | guard | huge 0 | guard | huge 1 | guard |
+                  | pinned | guard |          all 2 MiB aligned
 
 Each half is one VMA and stays one: it owns its anon_vma before the first REGISTER (one word
 is written and its page dropped), because two parts of a VMA that got their anon_vma apart
 never merge again, and a MOVE across such a seam is EINVAL.  Inaccessible guards keep the
-halves from merging with each other.  Halves are MADV_NOHUGEPAGE: moving small pages out of a
-huge one costs a split.
+halves from merging with each other.  Halves are MADV_NOHUGEPAGE, because moving small pages out
+of a huge one costs a split; all but those of LARGE_HUGE, which moves huge pages whole.
 
 `used` counts bytes of objects as `capacity` does: whole TLABs when they are handed out, large
 objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
 from gcheap.core.layout cimport (
-    Block, HANDLE_CHUNK, HeapState, MutatorState, SatbBuffer, ShapeInfo, SHAPE_SLOTS,
-    Straddle, UnitPlan, WORD, word)
+    Block, HANDLE_CHUNK, HUGE, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun,
+    LargeSpace, MutatorState, SatbBuffer, UnitPlan, word)
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
+    add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
     store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
-from gcheap.core.objects cimport header_words
 from gcheap.core.requests cimport request_cycle
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -35,8 +35,9 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     MADV_POPULATE_WRITE = 23    # libc headers older than 2.35 lack it
-    HUGE = 2 << 20
+    HUGE_SHIFT = 21
     GUARD = 2 << 20
+    TABLES = 9 + 2 * LARGE_SPACES
 
 
 cdef inline uint64_t round_up(uint64_t value, uint64_t grain) noexcept nogil:
@@ -50,84 +51,145 @@ cdef word map_memory(word at, uint64_t nbytes, int protection) noexcept nogil:
     return 0 if got == MAP_FAILED else <word>got
 
 
-cdef int open_half(word at, uint64_t nbytes) noexcept nogil:
+cdef int open_half(word at, uint64_t nbytes, int advice) noexcept nogil:
     if not map_memory(at, nbytes, PROT_READ | PROT_WRITE):
         return errno
     # mlockall(MCL_FUTURE) has populated and locked it: MOVE needs both sides alike, and a
     # populated to-space would refuse every page with EEXIST.
     munlock(<void*>at, nbytes)
-    madvise(<void*>at, nbytes, MADV_NOHUGEPAGE)     # refused without THP: fine
+    if advice >= 0:
+        madvise(<void*>at, nbytes, advice)      # refused without THP: fine
     (<word*>at)[0] = 1
     madvise(<void*>at, nbytes, MADV_DONTNEED)
     return 0
+
+
+cdef int open_halves(word* at, word* base, uint64_t nbytes, int advice) noexcept nogil:
+    """Two halves with guards behind them, from at[0] on, which moves past them."""
+    cdef int i, error
+    for i in range(2):
+        base[i] = at[0]
+        error = open_half(at[0], nbytes, advice)
+        if error:
+            return error
+        at[0] += nbytes + GUARD
+    return 0
+
+
+cdef void set_large_geometry(HeapState* h) noexcept nogil:
+    """Address space for large objects is three times what capacity allows of the smallest ones,
+    which rounding to grains makes up to twice as large: it must hold the live ones, black ones,
+    and, after a flip, what is still to come."""
+    cdef LargeSpace* s = &h.large[LARGE_RUNS]
+    cdef uint64_t state = h.half_units
+    cdef int i
+    s.shift = h.unit_shift
+    s.half_bytes = 3 * h.capacity
+    s = &h.large[LARGE_HUGE]
+    s.shift = HUGE_SHIFT
+    s.half_bytes = 2 * h.capacity
+    for i in range(LARGE_SPACES):
+        s = &h.large[i]
+        s.half_bytes = round_up(s.half_bytes + 16 * HUGE, HUGE)
+        s.half_grains = s.limit = s.half_bytes >> s.shift
+        s.first_state = state
+        state += s.half_grains
+
+
+cdef int reserve_halves(HeapState* h) noexcept nogil:
+    cdef word at
+    cdef int i, error
+    h.reservation_bytes = 2 * h.half_bytes + 3 * GUARD + HUGE
+    for i in range(LARGE_SPACES):
+        h.reservation_bytes += 2 * (h.large[i].half_bytes + GUARD)
+    h.pinned.nbytes = round_up(2 * h.capacity, HUGE)
+    h.pinned.shift = <uint32_t>count_trailing_zeros(h.page)
+    h.pinned.pages = h.pinned.nbytes >> h.pinned.shift
+    h.reservation_bytes += h.pinned.nbytes + GUARD
+    h.reservation = map_memory(0, h.reservation_bytes, PROT_NONE)
+    if h.reservation == 0:
+        return errno
+    at = round_up(h.reservation + GUARD, HUGE)
+    error = open_halves(&at, h.base, h.half_bytes, MADV_NOHUGEPAGE)
+    if not error:
+        error = open_halves(&at, h.large[LARGE_RUNS].base, h.large[LARGE_RUNS].half_bytes,
+                            MADV_NOHUGEPAGE)
+    if not error:
+        error = open_halves(&at, h.large[LARGE_HUGE].base, h.large[LARGE_HUGE].half_bytes,
+                            h.huge_advice)
+    if not error and not map_memory(at, h.pinned.nbytes, PROT_READ | PROT_WRITE):
+        error = errno
+    h.pinned.base = at
+    return error
 
 
 cdef int reserve_space(HeapState* h) noexcept nogil:
     """Maps the halves and the side tables of a heap whose geometry fields are set."""
     cdef uint64_t units = h.half_units
     cdef uint64_t blocks = h.half_bytes // 512 + 1          # one sentinel
-    cdef uint64_t sizes[10]
-    cdef word at
-    cdef uint64_t total = 0
-    cdef uint64_t staging = h.batch_units * h.unit_bytes
+    cdef uint64_t sizes[TABLES]
+    cdef word at[TABLES]
+    cdef word next
     cdef int i, error
-    h.reservation_bytes = 2 * h.half_bytes + 3 * GUARD + HUGE
-    h.reservation = map_memory(0, h.reservation_bytes, PROT_NONE)
-    if h.reservation == 0:
-        return errno
-    at = round_up(h.reservation + GUARD, HUGE)
-    for i in range(2):
-        h.base[i] = at
-        error = open_half(at, h.half_bytes)
-        if error:
-            return error
-        at += round_up(h.half_bytes, HUGE) + GUARD
+    set_large_geometry(h)
+    error = reserve_halves(h)
+    if error:
+        return error
     sizes[0] = blocks * sizeof(Block)
     sizes[1] = (units + 1) * sizeof(UnitPlan)
-    sizes[2] = (units + 1) * sizeof(Straddle)
+    sizes[2] = units
+    for i in range(LARGE_SPACES):
+        sizes[2] += h.large[i].half_grains
     sizes[3] = units
-    sizes[4] = units
-    sizes[5] = units * sizeof(uint32_t)
+    sizes[4] = units * sizeof(uint32_t)
     # Objects are at least 16 bytes and each is pushed once: this stack cannot overflow.
-    sizes[6] = h.half_bytes // 2
-    sizes[7] = 2 * (h.half_bytes // 64) + h.page if h.verify else 0
-    sizes[8] = staging
-    sizes[9] = sizes[2]
-    for i in range(10):
+    sizes[5] = h.half_bytes // 2
+    sizes[6] = 2 * (h.half_bytes // 64) + h.page if h.verify else 0
+    sizes[7] = h.batch_units * h.unit_bytes
+    sizes[8] = h.pinned.pages * sizeof(LargeRun)
+    for i in range(2 * LARGE_SPACES):
+        sizes[9 + i] = h.large[i // 2].half_grains * sizeof(LargeRun)
+    h.side_bytes = 0
+    for i in range(TABLES):
         sizes[i] = round_up(sizes[i], h.page)
-        total += sizes[i]
-    h.side_bytes = total
-    at = map_memory(0, total, PROT_READ | PROT_WRITE)
-    if at == 0:
+        h.side_bytes += sizes[i]
+    next = map_memory(0, h.side_bytes, PROT_READ | PROT_WRITE)
+    if next == 0:
         return errno
-    munlock(<void*>at, total)
-    madvise(<void*>at, total, MADV_NOHUGEPAGE)
-    h.blocks = <Block*>at
-    at += sizes[0]
-    h.plan = <UnitPlan*>at
-    at += sizes[1]
-    h.straddle[0] = <Straddle*>at
-    at += sizes[2]
-    h.straddle[1] = <Straddle*>at
-    at += sizes[9]
-    h.states = <uint8_t*>at
-    at += sizes[3]
-    h.chunk_states = <uint8_t*>at
-    at += sizes[4]
-    h.readers = <uint32_t*>at
-    at += sizes[5]
-    h.mark_stack = <word*>at
-    at += sizes[6]
-    h.visited = <uint64_t*>at if h.verify else NULL
-    at += sizes[7]
-    h.staging = at
+    munlock(<void*>next, h.side_bytes)
+    madvise(<void*>next, h.side_bytes, MADV_NOHUGEPAGE)
+    for i in range(TABLES):
+        at[i] = next
+        next += sizes[i]
+    h.blocks = <Block*>at[0]
+    h.plan = <UnitPlan*>at[1]
+    h.states = <uint8_t*>at[2]
+    h.chunk_states = <uint8_t*>at[3]
+    h.readers = <uint32_t*>at[4]
+    h.mark_stack = <word*>at[5]
+    h.visited = <uint64_t*>at[6] if h.verify else NULL
+    h.staging = at[7]
+    h.pinned.runs = <LargeRun*>at[8]
+    for i in range(2 * LARGE_SPACES):
+        h.large[i // 2].runs[i % 2] = <LargeRun*>at[9 + i]
     return 0
 
 
-cdef void release_space(HeapState* h) noexcept nogil:
-    if h.reservation:
+cdef void release_pinned(HeapState* h) noexcept nogil:
+    """Unmaps what release_space kept."""
+    munmap(<void*>h.pinned.base, h.pinned.nbytes)
+    h.pinned.base = 0
+
+
+cdef void release_space(HeapState* h, bint keep_pinned) noexcept nogil:
+    """Unmaps the heap; with `keep_pinned` all but the pinned arrays, of which views exist."""
+    cdef word end = h.reservation + h.reservation_bytes, after = h.pinned.base + h.pinned.nbytes
+    if h.reservation and keep_pinned:
+        munmap(<void*>h.reservation, h.pinned.base - h.reservation)
+        munmap(<void*>after, end - after)
+    elif h.reservation:
         munmap(<void*>h.reservation, h.reservation_bytes)
-        h.reservation = 0
+    h.reservation = 0
     if h.blocks != NULL:
         munmap(h.blocks, h.side_bytes)
         h.blocks = NULL
@@ -155,19 +217,20 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     free(h)
 
 
-cdef void empty_half(HeapState* h, word base) noexcept nogil:
-    """Drops every page of a half, and their page tables with them: a leftover page table makes
-    a later huge-page MOVE split.
+cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil:
+    """Drops every page of half `which` of a space, and their page tables with them: a leftover
+    page table makes a later huge-page MOVE split.
 
     Memory that somebody locked (mlockall) cannot be dropped, and MOVE wants both its sides locked
     or neither: then both halves are unlocked.
     """
-    if madvise(<void*>base, h.half_bytes, MADV_DONTNEED) == 0:
+    if madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
         return
-    munlock(<void*>h.base[0], h.half_bytes)
-    munlock(<void*>h.base[1], h.half_bytes)
-    if madvise(<void*>base, h.half_bytes, MADV_DONTNEED) != 0:
-        memset(<void*>base, 0, h.half_bytes)    # TLABs must be zero when they are handed out
+    munlock(<void*>base[0], nbytes)
+    munlock(<void*>base[1], nbytes)
+    if madvise(<void*>base[which], nbytes, MADV_DONTNEED) != 0:
+        # Objects must be zero when they are handed out.
+        memset(<void*>base[which], 0, nbytes)
 
 
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil:
@@ -188,43 +251,51 @@ cdef void free_bounce(HeapState* h, word at) noexcept nogil:
 
 # ---- handing out -------------------------------------------------------------------------
 
-cdef bint has_room(HeapState* h, uint64_t nbytes) noexcept nogil:
-    """Whether an object of `nbytes` could be placed now (others may take the room first)."""
-    cdef uint64_t count = nbytes if nbytes > h.large_bytes else h.tlab_bytes
-    return (load64_relaxed(&h.used) + count <= h.capacity
-            and load64_relaxed(&h.top) + round_up(count, h.unit_bytes)
-            <= load64_relaxed(&h.alloc_limit))
+cdef bint small_room(HeapState* h) noexcept nogil:
+    """Whether another TLAB finds a place now."""
+    return load64_relaxed(&h.top) + h.tlab_bytes <= load64_relaxed(&h.alloc_limit)
 
 
-cdef int take_units(HeapState* h, uint64_t nbytes, uint64_t count, word* at) noexcept nogil:
-    """Units for `nbytes` at the top of the current half, `count` of them charged to `used`.
-
-    Lock-free; called by running mutators, so that no flip can happen meanwhile, and
-    alloc_limit changes only inside a pause.  Relaxed: the memory itself is handed over by
-    the pause that made it available.
-    """
-    cdef uint64_t seen, charged, goal, size = round_up(nbytes, h.unit_bytes)
+cdef int charge(HeapState* h, uint64_t count) noexcept nogil:
+    """Counts bytes of objects as used, if capacity allows it."""
+    cdef uint64_t seen
     while True:
         seen = load64_relaxed(&h.used)
         if seen + count > h.capacity:
             return NO_ROOM
         if cas64(&h.used, seen, seen + count):
-            break
-    charged = seen + count
+            return TAKEN
+
+
+cdef void discharge(HeapState* h, uint64_t count) noexcept nogil:
+    sub64_relaxed(&h.used, count)
+
+
+cdef int take_units(HeapState* h, uint64_t nbytes, word* at) noexcept nogil:
+    """A TLAB's units at the top of the current half, charged to `used`.
+
+    Lock-free; called by running mutators, so that no flip can happen meanwhile, and
+    alloc_limit changes only inside a pause.  Relaxed: the memory itself is handed over by
+    the pause that made it available.
+    """
+    cdef uint64_t seen, goal
+    if charge(h, nbytes) != TAKEN:
+        return NO_ROOM
     while True:
         seen = load64_relaxed(&h.top)
-        if seen + size > load64_relaxed(&h.alloc_limit):
-            sub64_relaxed(&h.used, count)
+        if seen + nbytes > load64_relaxed(&h.alloc_limit):
+            discharge(h, nbytes)
             return NO_ROOM
-        if cas64(&h.top, seen, seen + size):
+        if cas64(&h.top, seen, seen + nbytes):
             break
-    # The goal leaves as much address space free as bytes: large runs may use up to twice theirs.
+    # The goal leaves as much address space free as bytes.
     goal = load64_relaxed(&h.goal)
-    if ((charged > goal or seen + size + (h.capacity - goal) > load64_relaxed(&h.alloc_limit))
+    if ((load64_relaxed(&h.used) > goal
+            or seen + nbytes + (h.capacity - goal) > load64_relaxed(&h.alloc_limit))
             and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
         request_cycle(h, False)
     at[0] = h.base[h.current] + seen
-    add64_relaxed(&h.handed_out, count)
+    add64_relaxed(&h.handed_out, nbytes)
     return TAKEN
 
 
@@ -257,45 +328,15 @@ cdef uint64_t allocated_by(MutatorState* m) noexcept nogil:
 cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
     """Gives a mutator its next unit: the rest of its TLAB first, then a new TLAB."""
     cdef word at
-    cdef uint64_t unit, i
     if m.tlab_end < m.tlab_limit:
         set_tlab(m, m.tlab_end, m.tlab_end + h.unit_bytes, m.tlab_limit)
         return TAKEN
-    if take_units(h, h.tlab_bytes, h.tlab_bytes, &at) != TAKEN:
+    if take_units(h, h.tlab_bytes, &at) != TAKEN:
         return NO_ROOM
-    unit = (at - h.base[h.current]) >> h.unit_shift
-    for i in range(h.tlab_bytes >> h.unit_shift):
-        h.straddle[h.current][unit + i].words = 0
     # One call instead of a page fault per page; where it is unknown (before Linux 5.14) the
     # faults do the same work.
     madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
     set_tlab(m, at, at + h.unit_bytes, at + h.tlab_bytes)
-    return TAKEN
-
-
-cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t shape,
-                    uint64_t length, word* at) noexcept nogil:
-    """A run of units for one object.  Each unit but the first is told what runs into it, so
-    that it can be fixed alone even when the unit with the header has moved on."""
-    cdef uint64_t unit, i, words = nbytes // WORD, past
-    cdef uint64_t slots_end
-    cdef ShapeInfo* info = &h.shapes[shape]
-    cdef Straddle* s
-    if take_units(h, nbytes, nbytes, at) != TAKEN:
-        return NO_ROOM
-    slots_end = header_words(info)
-    if info.kind == SHAPE_SLOTS:
-        slots_end += length
-    else:
-        slots_end += info.refs
-    unit = (at[0] - h.base[h.current]) >> h.unit_shift
-    for i in range(round_up(nbytes, h.unit_bytes) >> h.unit_shift):
-        s = &h.straddle[h.current][unit + i]
-        past = i * h.unit_words
-        s.words = min(words - past, h.unit_words) if i else 0
-        s.slots = min(slots_end - past, s.words) if i and slots_end > past else 0
-        s.shape = shape
-    store64_relaxed(&m.allocated, m.allocated + nbytes)
     return TAKEN
 
 
@@ -321,13 +362,21 @@ cdef uint64_t resident_in(word at, uint64_t nbytes, uint64_t page,
 
 
 cdef uint64_t resident_bytes(HeapState* h) noexcept nogil:
-    """Resident bytes of the halves, the side tables and the staging buffer (mincore)."""
+    """Resident bytes of the halves, as far as they are in use, of the side tables and of the
+    staging buffer (mincore)."""
     cdef unsigned char* vec = <unsigned char*>malloc(64 << 10)
-    cdef uint64_t total = 0
+    cdef uint64_t total = 0, extent
+    cdef LargeSpace* s
+    cdef int i, half
     if vec == NULL:
         return 0
-    total = resident_in(h.base[0], h.half_bytes, h.page, vec)
-    total += resident_in(h.base[1], h.half_bytes, h.page, vec)
+    for half in range(2):
+        total += resident_in(h.base[half], h.half_bytes, h.page, vec)
+        for i in range(LARGE_SPACES):
+            s = &h.large[i]
+            extent = max(load64_relaxed(&s.top), load64_relaxed(&s.from_grains)) << s.shift
+            total += resident_in(s.base[half], extent, h.page, vec)
+    total += resident_in(h.pinned.base, h.pinned.top << h.pinned.shift, h.page, vec)
     total += resident_in(<word>h.blocks, h.side_bytes, h.page, vec)
     free(vec)
     return total

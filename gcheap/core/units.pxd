@@ -1,5 +1,6 @@
 """Units of to-space and chunks of from-space: the protocol of relocation.  See units.pyx."""
-from gcheap.core.layout cimport HeapState, UNCLAIMED, ASSEMBLING, word
+from gcheap.core.layout cimport (
+    ASSEMBLING, HeapState, LARGE_SPACES, LargeSpace, UNCLAIMED, word)
 from gcheap.core.native cimport cas8, load8_acquire
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -20,3 +21,30 @@ cdef inline bint claim(HeapState* h, uint64_t unit) noexcept nogil:
 cdef inline uint8_t state_of(HeapState* h, uint64_t unit) noexcept nogil:
     # Acquire: who sees PLACED sees the pages.
     return load8_acquire(&h.states[unit])
+
+
+cdef inline bint is_registered(HeapState* h, word address) noexcept nogil:
+    """Whether `address` lies in a range of to-space that this relocation has registered."""
+    cdef int i
+    if address - h.r.to_base < h.r.registered_bytes:
+        return True
+    for i in range(LARGE_SPACES):
+        if address - h.large[i].to_base < h.large[i].registered << h.large[i].shift:
+            return True
+    return False
+
+
+cdef inline uint64_t unit_at(HeapState* h, word address, word* end) noexcept nogil:
+    """The unit (or, as an index into `states`, the grain of a large space) that holds a
+    registered address; `end` is where the planned ones of that space end."""
+    cdef LargeSpace* s
+    cdef int i
+    if address - h.r.to_base < h.r.registered_bytes:
+        end[0] = h.r.to_base + (h.r.units << h.unit_shift)
+        return (address - h.r.to_base) >> h.unit_shift
+    for i in range(LARGE_SPACES):
+        s = &h.large[i]
+        if address - s.to_base < s.registered << s.shift:
+            break
+    end[0] = s.to_base + (s.grains << s.shift)
+    return s.first_state + ((address - s.to_base) >> s.shift)

@@ -33,7 +33,7 @@ word; the owner stores PLACED, bumps the word and looks for announcements, all s
 consistent, so that one of the two sees the other.
 """
 from gcheap.core.layout cimport (
-    CHUNK_FREE, CHUNK_TAKEN, HeapState, PLACED, WAIT_SHARDS,
+    BACKEND_MOVE, CHUNK_FREE, CHUNK_TAKEN, HeapState, PLACED, WAIT_SHARDS,
     word)
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, cas8, cpu_relax, futex_wait, futex_wake_all, load32_seq,
@@ -64,6 +64,11 @@ cdef void free_sources(HeapState* h, uint64_t unit) noexcept nogil:
     cdef uint64_t low = unit * h.unit_words, high = low + h.unit_words
     cdef uint64_t chunk = (h.plan[unit].first * 8) >> h.unit_shift
     cdef uint64_t before = words_before_chunk(h, chunk), after
+    if h.plan[unit].whole:
+        # It was the chunk's only reader; a MOVE has taken the pages, so they are no buffer.
+        store8_release(&h.chunk_states[chunk],
+                       CHUNK_TAKEN if h.r.backend == BACKEND_MOVE else CHUNK_FREE)
+        return
     while before < high and chunk < h.r.chunks:
         after = words_before_chunk(h, chunk + 1)
         if after > before and after > low and sub32_acq_rel(&h.readers[chunk], 1) == 1:

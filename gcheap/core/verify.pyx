@@ -4,13 +4,15 @@ Walks everything that the roots reach in the current half and checks that every 
 leads to the start of a well-formed object below the top, and that no two objects overlap.
 A failure is a broken invariant (I1, I6, I7): it says which word and aborts.
 """
-from gcheap.core.layout cimport HeapState, ShapeInfo, WORD, word
+from gcheap.core.large cimport large_reached, large_space
+from gcheap.core.layout cimport HeapState, LargeRun, LargeSpace, ShapeInfo, WORD, word
 from gcheap.core.mark cimport is_marked
-from gcheap.core.native cimport check_that, load64_relaxed
+from gcheap.core.native cimport add32_relaxed, check_that, load64_relaxed
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
+from gcheap.core.pinned cimport is_pinned, pinned_reached, pinned_run
 from gcheap.core.roots cimport visit_roots
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 cdef struct Walk:
@@ -19,6 +21,55 @@ cdef struct Walk:
     uint64_t top
     uint64_t marked             # objects below this offset must be marked
     word* sp
+    uint32_t round              # of verification, counted to tell what this one has seen
+
+cdef uint32_t rounds = 0
+
+
+cdef void check_pinned(Walk* k, word obj) noexcept nogil:
+    cdef HeapState* h = k.heap
+    cdef LargeRun* run
+    check_that(is_pinned(h, obj), b"verify: a reference leads outside the heap (word, base)", obj,
+               k.base)
+    run = pinned_run(h, obj)
+    check_that(obj % h.page == 0 and run.bytes,
+               b"verify: a reference leads to no pinned array (word, bytes)", obj, run.bytes)
+    check_that(shape_of_header((<word*>obj)[0]) == run.shape
+               and object_bytes(&h.shapes[run.shape], obj) == run.bytes,
+               b"verify: a pinned array's header and entry differ (word, header)", obj,
+               (<word*>obj)[0])
+    check_that(not k.marked or pinned_reached(h, obj),
+               b"verify: marking missed a reachable pinned array (word, bytes)", obj, run.bytes)
+
+
+cdef void check_large(Walk* k, word obj) noexcept nogil:
+    """The same for a large object, against its table."""
+    cdef HeapState* h = k.heap
+    cdef LargeSpace* s = large_space(h, obj)
+    cdef LargeRun* run
+    cdef uint64_t grain, offset
+    if s == NULL:
+        check_pinned(k, obj)
+        return
+    offset = obj - s.base[h.current]
+    grain = offset >> s.shift
+    check_that(grain < s.top and offset % (<uint64_t>1 << s.shift) == 0,
+               b"verify: a reference leads to no large object (word, top)", obj, s.top)
+    run = &s.runs[h.current][grain]
+    check_that(run.bytes and run.first == grain and grain + (run.bytes >> s.shift) <= s.top,
+               b"verify: a large object's entry is broken (word, bytes)", obj, run.bytes)
+    check_that(not k.marked or large_reached(h, obj),
+               b"verify: marking missed a reachable large object (word, bytes)", obj, run.bytes)
+    if run.seen == k.round:
+        return
+    run.seen = k.round
+    # Verification reads the header, which nothing else of a cycle does.
+    check_that(shape_of_header((<word*>obj)[0]) == run.shape
+               and object_bytes(&h.shapes[run.shape], obj) == run.bytes,
+               b"verify: a large object's header and entry differ (word, header)", obj,
+               (<word*>obj)[0])
+    k.sp[0] = obj
+    k.sp += 1
 
 
 cdef void check_object(Walk* k, word obj) noexcept nogil:
@@ -27,6 +78,9 @@ cdef void check_object(Walk* k, word obj) noexcept nogil:
     cdef uint64_t* starts
     cdef word header
     cdef HeapState* h = k.heap
+    if offset >= h.half_bytes:
+        check_large(k, obj)
+        return
     check_that(offset < k.top, b"verify: a reference leads outside the objects (word, top)",
                obj, k.base + k.top)
     check_that(obj % WORD == 0, b"verify: a reference is not aligned (word)", obj, 0)
@@ -73,6 +127,7 @@ cdef void verify_graph(HeapState* h, bint marked) noexcept nogil:
     k.top = load64_relaxed(&h.top)
     k.marked = h.r.tams_bytes if marked else 0
     k.sp = h.mark_stack
+    k.round = add32_relaxed(&rounds, 1) + 1
     memset(h.visited, 0, k.top // 64 + 8)
     memset(h.visited + h.half_bytes // (WORD * 64), 0, k.top // 64 + 8)
     visit_roots(h, check_root, &k)

@@ -23,6 +23,7 @@ class Heap:
         faults: str | None = None,
         unit_pages: int | None = None,
         batch_units: int | None = None,
+        huge_pages: str | None = None,
         verify: int | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...

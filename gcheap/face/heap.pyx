@@ -35,7 +35,7 @@ PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), (
                         ("work_ns", "u8"), ("cpu_ns", "u8"), ("mutators", "u4")])
 CYCLE_DTYPE = np.dtype([(name, "u8") for name in (
     "cycle", "start_ns", "cycle_ns", "mark_ns", "plan_ns", "relocate_ns", "used_before",
-    "live_bytes", "black_bytes", "relocated")])
+    "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated")])
 
 
 cdef class Heap:
@@ -46,6 +46,8 @@ cdef class Heap:
     faults       "sigbus": a thread that touches a page that has not arrived builds it itself
     unit_pages   pages claimed, assembled and placed as one, a power of two; 1: page by page
     batch_units  most units placed by one ioctl of the compactor; 0: chosen
+    huge_pages   transparent huge pages for raw arrays of 8 MiB and more: "system", "always" (they
+                 are asked for) or "never"
     verify       0, or 3: the full graph is checked before and after each cycle
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
@@ -149,6 +151,8 @@ cdef class Heap:
             capacity_bytes=h.capacity,
             used_bytes=load64_relaxed(&h.used),
             live_bytes=load64_relaxed(&h.live_bytes),
+            wasted_bytes=load64_relaxed(&h.wasted_bytes),
+            pinned_bytes=load64_relaxed(&h.pinned.used),
             allocated_bytes=allocated,
             cycles=load64_relaxed(&h.finished),
             relocations=load64_relaxed(&h.relocations),
@@ -210,7 +214,8 @@ cdef class Heap:
     def cycles(self):
         """The last cycles (at most 16,384), oldest first: a structured array of ns and bytes.
 
-        relocate_ns runs from the flip until the last page is placed and the source released.
+        dense_bytes moved whole, without assembly; wasted_bytes are the garbage and padding kept
+        in them, at most 1/16 of the live bytes.  relocate_ns runs from the flip until the last page is placed and the source released.
         """
         cdef CycleRecord* records
         cdef uint64_t n, i
@@ -224,7 +229,7 @@ cdef class Heap:
             rows[i] = (records[i].cycle, records[i].start_ns, records[i].cycle_ns,
                        records[i].mark_ns, records[i].plan_ns, records[i].relocate_ns,
                        records[i].used_before, records[i].live_bytes, records[i].black_bytes,
-                       records[i].relocated)
+                       records[i].dense_bytes, records[i].wasted_bytes, records[i].relocated)
         free(records)
         return rows
 

@@ -3,19 +3,22 @@
 import threading
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from gcheap._fastpath cimport alloc_try, wait_for_room
+from gcheap._fastpath cimport alloc_try, wait_for_cycle, wait_for_room
 from gcheap.core.fault cimport unblock_sigbus
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOT_ARRAY, word)
 from gcheap.core.native cimport unlikely
 from gcheap.core.objects cimport array_bytes, header_of_shape
+from gcheap.core.pinned cimport pinned_charge, take_pinned
 from gcheap.core.roots cimport take_handle
 from gcheap.core.safepoint cimport (
     attach_mutator, detach_mutator, drop_owner, leave_running, thread_mutator)
+from gcheap.core.space cimport NO_PLACE, TAKEN
 from gcheap.errors import ForeignRef, HeapExhausted, NotAttached
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
+from gcheap.options import format_size
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 
@@ -135,13 +138,57 @@ cdef class Mutator:
         fill(ref, PyBytes_AS_STRING(source), 0, length)
         return ref
 
-    def new_array(self, dtype, n):
-        """A new array of `n` elements of `dtype` (anything numpy.dtype() takes), all zero."""
+    cdef uint32_t allocate_pinned(self, uint32_t shape, uint64_t nbytes,
+                                  uint64_t length) except 0:
+        """A handle to a new pinned array; as `allocate`."""
+        cdef MutatorState* m
+        cdef word at
+        cdef uint32_t handle
+        cdef int taken
+        cdef bint found, scattered = False
+        self.check()
+        while True:
+            m = self.core.enter()
+            taken = take_pinned(self.core.h, m, nbytes, shape, length, &at)
+            if taken == TAKEN:
+                handle = take_handle(self.core.h, m, at)
+                leave_running(m)
+                if unlikely(handle == 0):
+                    raise MemoryError("gcheap: no memory for another handle")
+                return handle
+            leave_running(m)
+            if taken == NO_PLACE and scattered:
+                raise HeapExhausted(
+                    f"no {format_size(nbytes)} of adjacent pages are free for a pinned array: "
+                    f"{format_size(self.core.h.pinned.used)} of pinned arrays lie scattered; drop "
+                    f"some of them, or raise capacity")
+            with nogil:
+                if taken == NO_PLACE:
+                    scattered = True
+                    found = wait_for_cycle(m)
+                else:
+                    found = wait_for_room(m, pinned_charge(self.core.h, nbytes))
+            if not found:
+                self.core.check_open()
+                raise HeapExhausted(self.core.describe_full(nbytes))
+
+    def new_array(self, dtype, n, pinned=False):
+        """A new array of `n` elements of `dtype` (anything numpy.dtype() takes), all zero.
+
+        pinned  it never moves and takes whole pages: np.asarray() of it is a view, and its
+                address may be given to system calls and C
+
+        Raises HeapExhausted, ShapeError for a dtype that cannot be an element, and ValueError or
+        TypeError for an `n` that is no count.
+        """
         cdef Shape shape
         cdef uint64_t length
         self.check()
         shape = array_shape(self.core, dtype)
         length = self.checked_length(n, shape.item, "new_array")
+        if pinned:
+            return new_ref(self.core, self.allocate_pinned(
+                shape.id, array_bytes(shape.item, length), length), shape.id, length)
         return new_ref(self.core,
                        self.allocate(shape.id, array_bytes(shape.item, length), length),
                        shape.id, length)

@@ -16,6 +16,9 @@ cdef class SlotArray(Ref):
 
 cdef class RawArray(Ref):
     cdef uint64_t length
+    cdef bint is_pinned         # it has an address that may be shown
+    cdef Py_ssize_t extent[1]   # its length again, as the shape of a view
+    cdef object format          # of its elements, for views; made when first asked for
     cdef tuple span(self, index)
 
 cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape, uint64_t length)

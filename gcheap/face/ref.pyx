@@ -8,14 +8,17 @@ operation, while the mutator is RUNNING, and never leaves it.
 import numpy as np
 
 cimport cython
+from cpython.buffer cimport PyBUF_FORMAT
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.barrier cimport store_slot
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOTS, word)
 from gcheap.core.native cimport cas64, load64_relaxed
 from gcheap.core.objects cimport is_reference, shape_of_header
+from gcheap.core.pinned cimport is_pinned
 from gcheap.core.roots cimport drop_handle, handle_value, take_handle
 from gcheap.core.safepoint cimport leave_running
+from gcheap.core.space cimport release_pinned
 from gcheap.errors import ForeignRef
 from gcheap.face.shape cimport Field, Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
@@ -132,6 +135,8 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
         else:
             raw = RawArray.__new__(RawArray)
             raw.length = length
+            # The word may be a moving object's and change: that is never a pinned address.
+            raw.is_pinned = is_pinned(core.h, load64_relaxed(handle_value(core.h, handle)))
             ref = raw
         shape = core.shapes[shape_id] if shape_id > SHAPE_BYTES else builtin_shape(core, shape_id)
     except BaseException:
@@ -349,9 +354,47 @@ cdef bytes snapshot(RawArray array, uint64_t first, uint64_t nbytes):
 cdef class RawArray(Ref):
     """A reference to an array of raw elements.
 
-    a[i] is one element, a[i:j] a copy (`bytes` of a byte array, else a numpy array); the array
-    itself shows no address, so there is no view of it: copy_out and copy_in move data.
+    a[i] is one element, a[i:j] a copy (`bytes` of a byte array, else a numpy array).  An array that
+    is not pinned shows no address, so there is no view of it: copy_out and copy_in move data.  A
+    pinned one exports the buffer protocol: np.asarray(a) and memoryview(a) are writable views
+    that keep it alive, also when the heap is closed.
     """
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if not self.is_pinned:
+            raise BufferError(
+                "a view needs an array that does not move: m.new_array(dtype, n, pinned=True); "
+                "of other arrays copy_out() makes a copy")
+        self.core.check_open()
+        if self.format is None:
+            try:
+                self.format = memoryview(np.empty(0, self.layout.raw)).format.encode()
+            except (ValueError, NotImplementedError):
+                raise BufferError(f"numpy has no buffer format for {self.layout.raw}; pin an "
+                                  f"array of bytes and view that") from None
+        view.buf = <char*>load64_relaxed(handle_value(self.core.h, self.handle)) + 16
+        view.obj = self
+        view.len = self.length * self.layout.item
+        view.itemsize = self.layout.item
+        view.readonly = 0
+        view.ndim = 1
+        view.format = PyBytes_AS_STRING(self.format) if flags & PyBUF_FORMAT else NULL
+        self.extent[0] = <Py_ssize_t>self.length
+        view.shape = self.extent
+        view.strides = &view.itemsize
+        view.suboffsets = NULL
+        view.internal = NULL
+        self.core.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.core.exports -= 1
+        if self.core.exports == 0 and self.core.h.blocks == NULL:
+            release_pinned(self.core.h)         # the heap was closed before its last view
+
+    @property
+    def pinned(self):
+        """Whether the array stays at one address, which views may show."""
+        return bool(self.is_pinned)
 
     @property
     def dtype(self):

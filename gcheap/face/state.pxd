@@ -10,6 +10,7 @@ cdef class HeapCore:
     cdef list shapes                    # by shape id; None where there is none
     cdef dict shapes_by_name
     cdef dict array_shapes              # dtype -> Shape
+    cdef uint64_t exports               # views of pinned arrays; under the GIL
     cdef object guard                   # serializes shape definitions and close
     cdef choose_backend(self, str wanted)
     cdef set_geometry(self, options)

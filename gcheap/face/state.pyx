@@ -32,6 +32,9 @@ from posix.unistd cimport close as posix_close
 cdef extern from "<Python.h>":
     int PyErr_CheckSignals() except -1
 
+cdef extern from "<sys/mman.h>" nogil:
+    int MADV_HUGEPAGE, MADV_NOHUGEPAGE
+
 _BACKENDS = {"move": BACKEND_MOVE, "copy": BACKEND_COPY, "stw": BACKEND_STW}
 _live = weakref.WeakSet()       # of HeapCore, for fork
 MAX_CAPACITY = 24 << 30         # prefix sums count words of a half in 32 bits
@@ -131,6 +134,8 @@ cdef class HeapCore:
         units = (h.capacity + h.capacity // 8) // h.unit_bytes + 64 * (h.tlab_bytes // h.unit_bytes)
         h.half_bytes = (units * h.unit_bytes + (2 << 20) - 1) // (2 << 20) * (2 << 20)
         h.half_units = h.half_bytes // h.unit_bytes
+        h.huge_advice = {"system": -1, "always": MADV_HUGEPAGE, "never": MADV_NOHUGEPAGE}[
+            options["huge_pages"]]
 
     cdef define_arrays(self):
         """The two shapes every heap has."""
@@ -203,7 +208,7 @@ cdef class HeapCore:
         if h.fd >= 0:
             posix_close(h.fd)
             h.fd = -1
-        release_space(h)
+        release_space(h, self.exports > 0)
 
     def abandon_in_child(self):
         """In a forked child: the descriptor acts on the parent's memory, so it goes first."""

@@ -1,0 +1,129 @@
+"""Pinned arrays: a part of the heap that never moves, marked and swept.
+
+Only raw arrays live here, each in pages of its own, because somebody outside may hold their
+address: a numpy view, a system call, C.  They are never registered, so no access to them faults,
+and forwarding leaves them alone, because their addresses belong to no from-space.
+
+    pages    | header, length, elements .... |  free  | header ... | header ... ... | top
+    entries    bytes, shape, epoch   (unused)  bytes 0  bytes ...
+
+One entry a page; a walk goes from object to object, over the pages that each covers.  Allocation
+is next-fit, sweeping, on the collector
+thread once it is known what lives, drops the pages of every object that this cycle's marking did
+not reach; they are free then.  An object made meanwhile carries the cycle's epoch
+and is left alone.
+
+`lock` guards the entries.  A running mutator must not block (I5): it tries, and polls the
+safepoint between tries.  Who holds it does nothing that waits; the sweeper lets go every
+SWEEP_PAGES entries.
+"""
+from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
+from gcheap.core.native cimport (
+    add64_relaxed, cas32, cpu_relax, load64_relaxed, mutex_lock, mutex_unlock, sched_yield,
+    store32_relaxed, store64_relaxed)
+from gcheap.core.objects cimport header_of_shape
+from gcheap.core.requests cimport request_cycle
+from gcheap.core.safepoint cimport park
+from gcheap.core.space cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
+from libc.stdint cimport uint32_t, uint64_t
+from posix.mman cimport MADV_DONTNEED, madvise
+
+cdef enum:
+    SWEEP_PAGES = 256           # looked at before the sweeper lets go of the lock
+    SPINS = 100
+
+
+cdef inline uint64_t pages_of(HeapState* h, uint64_t nbytes) noexcept nogil:
+    return pinned_charge(h, nbytes) >> h.pinned.shift
+
+
+cdef uint64_t find_free(HeapState* h, uint64_t low, uint64_t high, uint64_t count) noexcept nogil:
+    """The first page of `count` adjacent free ones in [low, high); `high` when there are none."""
+    cdef LargeRun* runs = h.pinned.runs
+    cdef uint64_t page = low, begin = low
+    while page < high:
+        if runs[page].bytes:
+            page += pages_of(h, runs[page].bytes)
+            begin = page
+            continue
+        page += 1
+        if page - begin == count:
+            return begin
+    return high
+
+
+cdef uint64_t find_place(HeapState* h, uint64_t count) noexcept nogil:
+    """Next-fit below the top: from where the last object was placed, then from the start; else at
+    the top.  The number of pages when there is no place."""
+    cdef PinnedSpace* p = &h.pinned
+    cdef uint64_t page = find_free(h, p.cursor, p.top, count)
+    if page == p.top:
+        page = find_free(h, 0, p.top, count)
+    if page == p.top and count > p.pages - page:
+        return p.pages
+    p.top = max(p.top, page + count)
+    p.cursor = page + count
+    return page
+
+
+cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t shape,
+                     uint64_t length, word* at) noexcept nogil:
+    """A new pinned array, header and all, zeroed.  RUNNING; a safepoint."""
+    cdef uint64_t page
+    cdef uint32_t tries = 0
+    cdef LargeRun* run
+    if charge(h, pinned_charge(h, nbytes)) != TAKEN:
+        return NO_ROOM
+    while not cas32(&h.pinned.lock, 0, 1):
+        park(m)
+        tries += 1
+        if tries % SPINS == 0:
+            sched_yield()       # the holder may need this processor
+        cpu_relax()
+    page = find_place(h, pages_of(h, nbytes))
+    if page < h.pinned.pages:
+        run = &h.pinned.runs[page]
+        run.shape = shape
+        # No mark is needed: whatever cycle is under way has this epoch.
+        store32_relaxed(&run.epoch, h.epoch)
+        run.bytes = nbytes
+    mutex_unlock(&h.pinned.lock)
+    if page == h.pinned.pages:
+        discharge(h, pinned_charge(h, nbytes))
+        return NO_PLACE
+    at[0] = h.pinned.base + (page << h.pinned.shift)
+    (<word*>at[0])[0] = header_of_shape(shape)
+    (<word*>at[0])[1] = length
+    add64_relaxed(&h.pinned.used, pinned_charge(h, nbytes))
+    add64_relaxed(&h.handed_out, nbytes)
+    store64_relaxed(&m.allocated, m.allocated + nbytes)
+    if (load64_relaxed(&h.used) > load64_relaxed(&h.goal)
+            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
+        request_cycle(h, False)
+    return TAKEN
+
+
+cdef void sweep_pinned(HeapState* h) noexcept nogil:
+    """Frees what this cycle did not reach.  Collector thread, after everything is marked."""
+    cdef uint64_t page = 0, pages, until, top = 0
+    cdef LargeRun* run
+    while True:
+        until = page + SWEEP_PAGES
+        mutex_lock(&h.pinned.lock)
+        while page < h.pinned.top and page < until:
+            run = &h.pinned.runs[page]
+            pages = pages_of(h, run.bytes) if run.bytes else 1
+            if run.bytes and run.epoch != h.epoch:
+                madvise(<void*>(h.pinned.base + (page << h.pinned.shift)),
+                        pages << h.pinned.shift, MADV_DONTNEED)
+                add64_relaxed(&h.pinned.used, -(pages << h.pinned.shift))
+                run.bytes = 0
+            page += pages
+            if run.bytes:
+                top = page
+        if page >= h.pinned.top:
+            h.pinned.top = top
+            h.pinned.cursor = min(h.pinned.cursor, top)
+            mutex_unlock(&h.pinned.lock)
+            return
+        mutex_unlock(&h.pinned.lock)
