@@ -21,6 +21,9 @@ handler that left the thread while it owns a unit would hang all waiters.  A SIG
 not ours goes to whoever had the handler before us.  `faulthandler.enable()` and `disable()`
 replace our handler without a word, so it is checked before each REGISTER (`ensure_handler`).
 
+With faults="handler" none of the signal part is used, and a thread of the heap calls `serve`:
+see core/handler.pyx.
+
 Source: SigbusHandler of Android ART's mark-compact collector.
 """
 from gcheap.core.events cimport hist_record
@@ -89,18 +92,24 @@ cdef extern from *:
 
 
 cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
-    """Makes the page at `address` of a relocating heap appear."""
+    """Makes the page at `address` of a relocating heap appear.
+
+    m   whose bounce buffer and counters to use: the faulting thread's mutator, the fault
+        server's own, or NULL, which can only wait
+
+    False: the range is no longer registered, and the access can be run again.
+    """
     cdef uint64_t unit = (address - h.r.to_base) >> h.unit_shift
     if unit >= h.r.units:
         gcheap_fatal(b"an access beyond the objects: a wild pointer (address, end)", address,
                      h.r.to_base + (h.r.units << h.unit_shift))
     failpoint(FP_MUTATOR_FAULT)
     if state_of(h, unit) == PLACED:
-        add64_relaxed(&h.hole_faults, 1)
         return place_hole(h, address & ~(h.page - 1))
     if m != NULL and claim(h, unit):
-        build_unit(h, m, unit)
+        # Counted first: the thread that is woken finds its own fault in the statistics.
         store64_relaxed(&m.fault_pages, m.fault_pages + h.unit_pages)
+        build_unit(h, m, unit)
         return True
     # Somebody else's, or a thread without a bounce buffer of its own: the compactor comes by.
     if m != NULL:
@@ -198,8 +207,9 @@ cdef bint install() noexcept nogil:
 
 
 cdef void ensure_handler(HeapState* h) noexcept nogil:
-    """Puts our handler back if somebody replaced it; theirs is called for what is not ours."""
-    if install():
+    """Puts our handler back if somebody replaced it; theirs is called for what is not ours.
+    A heap whose faults a thread serves leaves SIGBUS to the program."""
+    if h.server == NULL and install():
         add64_relaxed(&h.handler_reinstalls, 1)
 
 

@@ -140,6 +140,7 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
         count_ioctl(h, IOCTL_ZEROPAGE, p)
         if p.error == 0:
             add64_relaxed(&h.zeroed_bytes, h.page)
+            add64_relaxed(&h.hole_faults, 1)
             return True
         if p.error == EEXIST:
             return True         # somebody else was faster

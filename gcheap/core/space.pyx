@@ -152,6 +152,9 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     free(h.events)
     free(h.reach_hist)
     free(h.retired.fault_hist)
+    if h.server != NULL:
+        free(h.server.self.fault_hist)
+        free(h.server)
     free(h)
 
 
