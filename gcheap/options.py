@@ -115,8 +115,9 @@ OPTIONS: tuple[Option, ...] = (
     _option("backend", _text, "auto",
             "how units reach to-space: UFFDIO_MOVE, UFFDIO_COPY, or inside one pause",
             ("auto", "move", "copy", "stw")),
-    _option("faults", _text, "sigbus", "who serves a fault on a page that has not arrived",
-            ("sigbus",)),
+    _option("faults", _text, "sigbus",
+            "who serves a fault on a page that has not arrived: the faulting thread, or a thread "
+            "of the heap", ("sigbus", "handler")),
     _option("unit_pages", _integer, 16,
             "pages claimed, assembled and placed as one; 1: page by page",
             (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
@@ -128,9 +129,12 @@ OPTIONS: tuple[Option, ...] = (
             "asked for, or refused", ("system", "always", "never")),
     _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
             (0, 3)),
+    _option("safepoint_warning_ms", _integer, 1000,
+            "a pause that waits longer for a mutator names it on standard error; 0: never"),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _BUILD_TIME = {"GCHEAP_BUILD"}
+DAY_MS = 86_400_000
 
 
 def check_environment(environ: Mapping[str, str] = os.environ) -> None:
@@ -168,4 +172,7 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -
         raise OptionError(f"batch_units={values['batch_units']}: expected 0 to "
                           f"{4096 // values['unit_pages']} for units of "
                           f"{values['unit_pages']} pages")
+    if not 0 <= values["safepoint_warning_ms"] <= DAY_MS:
+        raise OptionError(f"safepoint_warning_ms={values['safepoint_warning_ms']}: expected "
+                          f"milliseconds, 0 (never) to {DAY_MS}")
     return values

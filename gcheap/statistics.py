@@ -30,11 +30,11 @@ class HeapStats:
     zeroed_bytes: int           # holes zeroed on demand
     recycled_bytes: int         # evacuated pages used again as buffers
     released_bytes: int         # evacuated pages given back during relocation
-    faults: int                 # faults of mutators on pages that had not arrived
+    faults: int                 # of mutators on pages that had not arrived; handler: of any thread
     fault_pages: int            # pages those faults placed
     fault_waits: int            # faults on a unit that somebody else was building
-    hole_faults: int
-    foreign_faults: int         # faults of threads that are not mutators of the heap
+    hole_faults: int            # ... which were zeroed: nobody had ever touched them
+    foreign_faults: int         # of threads that are not mutators; handler: counted in `faults`
     stalls: int
     stall_ns: int
     stall_max_ns: int
@@ -42,6 +42,7 @@ class HeapStats:
     register_refusals: int      # cycles that relocated in a pause: to-space was not registrable
     stray_pages: int            # pages found in an unplaced unit and dropped
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
+    slow_safepoints: int        # stops that waited longer than safepoint_warning_ms
     batch_flushes: int          # batches cut short for a waiting mutator
     handles: int                # live Refs
     mutators: int

@@ -12,7 +12,8 @@ from support import kernel_offers, node_shape
 
 import gcheap
 
-COMBINATIONS = [("move", "sigbus"), ("copy", "sigbus"), ("stw", "sigbus")]
+COMBINATIONS = [("move", "sigbus"), ("copy", "sigbus"), ("move", "handler"), ("copy", "handler"),
+                ("stw", "sigbus")]
 CONCURRENT = [pair for pair in COMBINATIONS if pair[0] != "stw"]
 _SEED = pytest.StashKey[int]()
 
@@ -32,6 +33,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SEED] = secrets.randbits(32) if seed is None else seed
     if config.getoption("--hypothesis-seed", None) is None:
         hypothesis.core.global_force_seed = config.stash[_SEED]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the mode `handler` where a test is marked sigbus_only."""
+    out = [item for item in items if item.get_closest_marker("sigbus_only") and served(item)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in set(out)]
+
+
+def served(item: pytest.Item) -> bool:
+    """Whether a test's combination has a thread that serves faults."""
+    parameters = getattr(item, "callspec", None) and item.callspec.params or {}
+    return any(parameters.get(name, ("", ""))[1] == "handler"
+               for name in ("combination", "concurrent"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

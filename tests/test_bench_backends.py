@@ -10,7 +10,8 @@ from support import kernel_offers, run_python
 from gcheap.tools import bench_backends
 
 CONFIG = {"workload": "churn", "live": 64 << 20, "capacity": 128 << 20, "rounds": 3,
-          "seconds": 2.0, "mutators": 1, "unit_pages": 16, "seed": 1, "min_cycles": 3}
+          "seconds": 2.0, "mutators": 1, "faults": "sigbus", "unit_pages": 16, "seed": 1,
+          "min_cycles": 3}
 
 
 def row(turn, name, relocate, resident=1.2):
@@ -83,6 +84,7 @@ def turns(monkeypatch):
 
     def run(config, progress=None):
         made.append((config.backend, config.unit_pages, config.seconds, config.seed))
+        assert config.faults == "handler"
         return {"relocate_ms": {"p50": 10.0}, "cycles": int(config.seconds), "verified": True,
                 "seconds": config.seconds, "ops_per_s": 1.0, "used_before_max_bytes": 100,
                 "peak_heap_resident_bytes": 120, "noise_floor_us": {"p99": 1.0},
@@ -93,7 +95,8 @@ def turns(monkeypatch):
 
 
 def test_configurations_take_turns_with_one_seed(turns):
-    args = SimpleNamespace(rounds=2, seconds=4.0, mutators=1, live=8 << 20, unit_pages=16, seed=9)
+    args = SimpleNamespace(rounds=2, seconds=4.0, mutators=1, live=8 << 20, faults="handler",
+                           unit_pages=16, seed=9)
     rows = []
     bench_backends.measure(args, rows, Console(file=io.StringIO()))
     assert [run[:2] for run in turns] == [("move", 16), ("copy", 16), ("copy", 1)] * 2
@@ -104,7 +107,8 @@ def test_configurations_take_turns_with_one_seed(turns):
 
 
 def test_a_run_with_too_few_cycles_is_repeated_longer(turns):
-    args = SimpleNamespace(rounds=1, seconds=1.0, mutators=1, live=8 << 20, unit_pages=16, seed=1)
+    args = SimpleNamespace(rounds=1, seconds=1.0, mutators=1, live=8 << 20, faults="handler",
+                           unit_pages=16, seed=1)
     rows = []
     bench_backends.measure(args, rows, Console(file=io.StringIO()))
     assert [run[2] for run in turns] == [1.0, 2.0, 4.0, 4.0, 4.0]

@@ -17,6 +17,7 @@ from support import (
     MutatorThread,
     check_interleaved,
     interleaved,
+    new_halves,
     node_shape,
     wait_until,
     writable_mappings,
@@ -180,6 +181,7 @@ def words_of(m, ref) -> list[int]:
     return _testing.read_words(m.native(), ref, KEY + 1)
 
 
+@pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler.py")
 def test_two_mutators_fault_on_the_same_unit(make_concurrent_heap):
     heap = make_concurrent_heap("4MiB")
     node = node_shape(heap)
@@ -500,16 +502,13 @@ def test_evacuated_pages_are_the_next_buffers(make_concurrent_heap):
 
 # ---- threads that are not attached -------------------------------------------------------
 
+@pytest.mark.sigbus_only("with a handler it is served as any other: test_handler.py")
 def test_a_thread_that_is_not_attached_waits_for_the_page_it_touches(concurrent,
                                                                      make_concurrent_heap):
     """A runtime's own thread reads through an address: it has no buffer to build a unit in."""
     before = writable_mappings()
     heap = make_concurrent_heap("16MiB")
-    made = {start: end - start for start, end in writable_mappings().items()
-            if start not in before and end - start >= heap.capacity}
-    # Each space is two mappings of one size; that of small objects has the smallest ones.
-    size = min(size for size in made.values() if list(made.values()).count(size) == 2)
-    halves = [start for start in made if made[start] == size]
+    halves = new_halves(heap, before)
     memcpy = ctypes.CDLL(None).memcpy                       # CDLL lets go of the GIL
     memcpy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 

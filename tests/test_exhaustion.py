@@ -9,6 +9,8 @@ from support import PATIENCE, MutatorThread, check_interleaved, interleaved, nod
 import gcheap
 from gcheap import failpoints
 
+pytestmark = pytest.mark.sigbus_only("who serves faults makes no room")
+
 MIB = 1 << 20
 
 

@@ -163,6 +163,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.sigbus_only("test_handler.py has those endings that matter to its thread")
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 def test_the_interpreter_ends_cleanly(combination, ending):
     script = textwrap.dedent(PRELUDE) + textwrap.dedent(ending)
@@ -323,7 +324,7 @@ def test_a_heap_says_what_it_is(make_heap, combination):
     heap = make_heap("3MiB")
     assert heap.capacity == 3 << 20
     assert heap.backend == combination["backend"]
-    assert isinstance(heap.fault_mode, str) and heap.fault_mode
+    assert heap.fault_mode == ("none" if heap.backend == "stw" else combination["faults"])
     assert heap.backend in repr(heap) and not heap.closed
     assert len(heap.why) > 10
 

@@ -37,8 +37,10 @@ backend = sys.argv[1]
 """
 
 
-def run_with(backend: str, body: str) -> str:
-    return run_cleanly(PRELUDE + body, arguments=(backend,))
+def run_with(options: dict[str, str], body: str) -> str:
+    """Runs `body` with `backend` set, and the other options of a heap as its environment's."""
+    environment = {f"GCHEAP_{name.upper()}": value for name, value in options.items()}
+    return run_cleanly(PRELUDE + body, arguments=(options["backend"],), env=environment)
 
 
 # ---- corruption --------------------------------------------------------------------------
@@ -46,7 +48,7 @@ def run_with(backend: str, body: str) -> str:
 def test_a_black_run_is_not_described_by_what_is_allocated_after_the_flip(concurrent):
     """A large array is allocated black; after the flip, before the compactor gets to it, TLABs
     are handed out at the same unit numbers of the other half; then its slots are fixed."""
-    assert run_with(concurrent["backend"], """
+    assert run_with(concurrent, """
 heap = gcheap.Heap("64MiB", backend=backend, verify=3)
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 with heap.attach() as m:
@@ -71,6 +73,7 @@ print("sound")
 """) == "sound\n"
 
 
+@pytest.mark.sigbus_only("it is about verification")
 @pytest.mark.parametrize("holder", [0, 1])
 def test_verification_sees_an_object_that_starts_inside_another(combination, holder):
     """A slot leads into the middle of an array whose own start is visited earlier, or later."""
@@ -124,7 +127,7 @@ def test_refs_in_cyclic_garbage_give_their_handles_back(any_heap, any_mutator):
 
 def test_objects_that_were_never_initialized_raise():
     """Made by __new__ or by a subclass that skips __init__: every use raises."""
-    assert run_with("stw", """
+    assert run_with({"backend": "stw"}, """
 heap = gcheap.Heap("4MiB", backend=backend)
 m = heap.attach()
 S = heap.shape("S", refs=("n",))
@@ -170,7 +173,7 @@ print(obj.n)
 def test_a_process_without_a_mapping_left_keeps_its_heap(concurrent):
     """REGISTER splits a mapping: at vm.max_map_count it is refused, and cycles relocate inside
     their pause, also for a mutator that stalls.  With mappings free again they do not."""
-    assert run_with(concurrent["backend"], """
+    assert run_with(concurrent, """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -210,7 +213,7 @@ print("sound")
 
 def test_a_heap_whose_process_locks_its_memory_later(concurrent):
     """mlockall() populates and locks to-space, which MOVE and madvise then refuse."""
-    out = run_with(concurrent["backend"], """
+    out = run_with(concurrent, """
 import ctypes
 heap = gcheap.Heap("8MiB", backend=backend, verify=3)
 with heap.attach() as m:
@@ -231,7 +234,7 @@ with heap.attach() as m:
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root: RLIMIT_NPROC would bind the user's others")
 def test_a_collector_thread_that_cannot_be_started_is_an_error():
     """The C library stores the thread before it fails to start it; nobody may join that one."""
-    assert run_with("stw", """
+    assert run_with({"backend": "stw"}, """
 import gc, resource
 gcheap.Heap("1MiB", backend=backend).close()
 os.setgroups([])
@@ -252,9 +255,10 @@ print("alive")
 
 # ---- closing -----------------------------------------------------------------------------
 
+@pytest.mark.sigbus_only("the stall is in an allocation")
 def test_closing_waits_for_a_native_mutator_in_an_allocation_stall(combination):
     """A native mutator stands in the middle of gc_alloc, stalled, when close() is called."""
-    assert run_with(combination["backend"], """
+    assert run_with(combination, """
 heap = gcheap.Heap("4MiB", backend=backend)
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 order = []
@@ -339,7 +343,7 @@ def await_child(pid):
 def test_a_child_forked_by_an_attached_thread_ends(combination):
     """fork() on a thread that is a mutator, while the collector is inside a pause and so holds
     the list's lock for ever in the child; then that thread, the child's only one, ends."""
-    assert run_with(combination["backend"], FORK + """
+    assert run_with(combination, FORK + """
 heap = gcheap.Heap("4MiB", backend=backend)
 children = []
 def work():
@@ -362,7 +366,7 @@ print(await_child(children[0]))
 def test_a_child_may_close_a_heap_that_another_thread_was_closing(combination):
     """fork() while another thread is inside close(), with the heap's guard, waiting for a
     mutator that stalls."""
-    assert run_with(combination["backend"], FORK + """
+    assert run_with(combination, FORK + """
 heap = gcheap.Heap("4MiB", backend=backend)
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 def work():
@@ -404,6 +408,7 @@ def test_large_runs_start_a_cycle_before_they_stall(make_heap):
         assert heap.stats().stalls == 0
 
 
+@pytest.mark.sigbus_only("the stalls are in allocations")
 def test_nobody_is_starved_while_others_allocate_garbage(combination):
     """Six threads share what a live set of four fifths leaves; whoever wakes finds the room
     taken by others, again and again, and still must not be told that the heap is exhausted."""
@@ -493,7 +498,7 @@ print("not reached")
 @pytest.mark.skipif(kernel_offers("copy") is not None, reason="no SIGBUS mode here")
 def test_a_foreign_sigbus_while_heaps_come_and_go():
     """The handler looks for a heap of the address while another thread frees heaps."""
-    assert run_with("copy", """
+    assert run_with({"backend": "copy"}, """
 import ctypes, mmap, signal, tempfile
 class Action(ctypes.Structure):
     _fields_ = [("handler", ctypes.c_void_p), ("mask", ctypes.c_ulong * 16),

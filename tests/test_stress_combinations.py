@@ -9,6 +9,8 @@ import pytest
 from gcheap import failpoints
 from gcheap.stress import StressConfig, run_stress
 
+pytestmark = pytest.mark.sigbus_only("for handler: test_churn of test_handler.py")
+
 
 def churn(seconds: float, seed: int, **options) -> dict:
     document = run_stress(StressConfig(

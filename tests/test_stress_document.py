@@ -18,6 +18,8 @@ from gcheap.workloads._record import Recording, RunControl
 from gcheap.workloads._trees import TreesSession
 from gcheap.workloads.runner import Run
 
+pytestmark = pytest.mark.sigbus_only("the document is the same")
+
 SHORT = {"p50", "p99", "max"}
 SHORT_US = {"p50_us", "p99_us", "max_us"}
 NAMES = {

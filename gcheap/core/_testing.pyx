@@ -1,5 +1,6 @@
 """Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
 from gcheap.core.events cimport hist_record, hist_upper, new_histogram
+from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint
 from gcheap.core.layout cimport (
     Block, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo,
     UnitPlan, WORD, word)
@@ -36,6 +37,18 @@ def read_words(uintptr_t mutator, index, uint64_t count):
     words = [copy[i] for i in range(count)]
     free(copy)
     return words
+
+
+def stay_running(uintptr_t mutator):
+    """Passes the failpoint "mutator.running" while RUNNING, as code does that never polls.
+
+    mutator   Mutator.native() of the calling thread
+    """
+    cdef MutatorState* m = <MutatorState*>mutator
+    with nogil:
+        enter_running(m)
+        failpoint(FP_MUTATOR_RUNNING)
+        leave_running(m)
 
 
 def histogram(values):

@@ -7,21 +7,8 @@ from gcheap.core.native cimport (
     load64_relaxed, load64_seq, store32_release, store32_seq, store64_seq)
 from gcheap.core.pacing cimport set_goal
 from gcheap.core.requests cimport announce_progress
+from gcheap.core.threads cimport join_thread, start_thread
 from libc.stdint cimport uint32_t, uint64_t
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef unsigned long pthread_t
-    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
-    int pthread_setname_np(pthread_t, const char*)
-
-cdef extern from "<signal.h>" nogil:
-    ctypedef struct sigset_t:
-        pass
-    int sigfillset(sigset_t*)
-    int sigdelset(sigset_t*, int)
-    int pthread_sigmask(int, const sigset_t*, sigset_t*)
-    int SIG_SETMASK, SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGABRT
 
 
 cdef void* collector_main(void* argument) noexcept nogil:
@@ -49,33 +36,17 @@ cdef void* collector_main(void* argument) noexcept nogil:
 
 
 cdef int start_collector(HeapState* h) noexcept nogil:
-    """Starts the thread with every asynchronous signal blocked: they belong to the program."""
-    cdef sigset_t blocked, saved
     cdef int error
-    sigfillset(&blocked)
-    sigdelset(&blocked, SIGBUS)
-    sigdelset(&blocked, SIGSEGV)
-    sigdelset(&blocked, SIGFPE)
-    sigdelset(&blocked, SIGILL)
-    sigdelset(&blocked, SIGABRT)
-    pthread_sigmask(SIG_SETMASK, &blocked, &saved)
     h.collector_alive = 1
-    error = pthread_create(&h.collector_thread, NULL, collector_main, h)
-    pthread_sigmask(SIG_SETMASK, &saved, NULL)
+    error = start_thread(&h.collector_thread, b"gcheap-collect", collector_main, h)
     if error:
         h.collector_alive = 0
-        h.collector_thread = 0
-        return error
-    pthread_setname_np(h.collector_thread, b"gcheap-collect")
-    return 0
+    return error
 
 
 cdef void stop_collector(HeapState* h) noexcept nogil:
     """Lets the cycle in flight end, then ends the thread and joins it."""
-    if h.collector_thread == 0:
-        return
     store32_seq(&h.stop_collector, 1)
     add32_seq(&h.kick, 1)
     futex_wake_all(&h.kick)
-    pthread_join(h.collector_thread, NULL)
-    h.collector_thread = 0
+    join_thread(&h.collector_thread)

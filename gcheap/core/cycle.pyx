@@ -19,6 +19,7 @@ from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
+from gcheap.core.handler cimport end_faults
 from gcheap.core.large cimport (
     begin_large, bound_large, flip_large, plan_large, stay_large)
 from gcheap.core.layout cimport (
@@ -65,9 +66,9 @@ cdef void retire_all(HeapState* h) noexcept nogil:
 
 
 cdef void begin_pause(HeapState* h, Cycle* c, int kind) noexcept nogil:
-    stop_world(h, &c.pause)
-    c.pause.kind = kind
+    c.pause.kind = kind         # before the stop: a warning of a slow one names it
     c.pause.cycle = c.record.cycle
+    stop_world(h, &c.pause)
 
 
 cdef void end_pause(HeapState* h, Cycle* c) noexcept nogil:
@@ -240,6 +241,7 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_STW:
         check_that(each_range(h, False, SPACES) == SPACES, b"to-space cannot be unregistered",
                    h.r.to_base, h.r.registered_bytes)
+        end_faults(h)
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)

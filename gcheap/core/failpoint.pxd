@@ -26,6 +26,9 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_RELOCATE_DONE
     FP_UNREGISTER_DONE
     FP_CYCLE_END
+    FP_MUTATOR_RUNNING          # only in a hook for tests: RUNNING, without a poll
+    FP_HANDLER_POLL
+    FP_HANDLER_READ
     FAILPOINTS
 
 cdef enum FailpointAction:

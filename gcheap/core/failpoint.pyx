@@ -13,6 +13,7 @@ NAMES = (
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
     "relocate.done", "unregister.done", "cycle.end",
+    "mutator.running", "handler.poll", "handler.read",
 )
 assert len(NAMES) == FAILPOINTS
 

@@ -1,6 +1,7 @@
 """The fault path: SIGBUS on a page that has not arrived.  See fault.pyx."""
-from gcheap.core.layout cimport HeapState
+from gcheap.core.layout cimport HeapState, MutatorState, word
 
+cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil
 cdef int watch_heap(HeapState* h) noexcept nogil          # errno; installs the handler
 cdef void unwatch_heap(HeapState* h) noexcept nogil
 cdef void ensure_handler(HeapState* h) noexcept nogil

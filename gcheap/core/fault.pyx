@@ -21,6 +21,9 @@ handler that left the thread while it owns a unit would hang all waiters.  A SIG
 not ours goes to whoever had the handler before us.  `faulthandler.enable()` and `disable()`
 replace our handler without a word, so it is checked before each REGISTER (`ensure_handler`).
 
+With faults="handler" none of the signal part is used, and a thread of the heap calls `serve`:
+see core/handler.pyx.
+
 Source: SigbusHandler of Android ART's mark-compact collector.
 """
 from gcheap.core.events cimport hist_record
@@ -33,7 +36,7 @@ from gcheap.core.native cimport (
 from gcheap.core.place cimport place_hole
 from gcheap.core.relocate cimport build_unit
 from gcheap.core.safepoint cimport thread_mutator
-from gcheap.core.units cimport claim, is_registered, state_of, unit_at, wait_placed
+from gcheap.core.units cimport claim, is_registered, state_of, unit_at, unit_size, wait_placed
 from libc.errno cimport ENOSPC, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -89,17 +92,24 @@ cdef extern from *:
 
 
 cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
-    """Makes the page at `address` of a relocating heap appear."""
+    """Makes the page at `address` of a relocating heap appear.
+
+    m   whose bounce buffer and counters to use: the faulting thread's mutator, the fault
+        server's own, or NULL, which can only wait
+
+    False: the range is no longer registered, and the access can be run again.
+    """
     cdef word end
     cdef uint64_t unit = unit_at(h, address, &end)
     if address >= end:
         gcheap_fatal(b"an access beyond the objects: a wild pointer (address, end)", address, end)
     failpoint(FP_MUTATOR_FAULT)
     if state_of(h, unit) == PLACED:
-        add64_relaxed(&h.hole_faults, 1)
         return place_hole(h, address & ~(h.page - 1))
     if m != NULL and claim(h, unit):
-        store64_relaxed(&m.fault_pages, m.fault_pages + build_unit(h, m, unit) // h.page)
+        # Counted first: the thread that is woken finds its own fault in the statistics.
+        store64_relaxed(&m.fault_pages, m.fault_pages + unit_size(h, unit) // h.page)
+        build_unit(h, m, unit)
         return True
     # Somebody else's, or a thread without a bounce buffer of its own: the compactor comes by.
     if m != NULL:
@@ -197,8 +207,9 @@ cdef bint install() noexcept nogil:
 
 
 cdef void ensure_handler(HeapState* h) noexcept nogil:
-    """Puts our handler back if somebody replaced it; theirs is called for what is not ours."""
-    if install():
+    """Puts our handler back if somebody replaced it; theirs is called for what is not ours.
+    A heap whose faults a thread serves leaves SIGBUS to the program."""
+    if h.server == NULL and install():
         add64_relaxed(&h.handler_reinstalls, 1)
 
 

@@ -251,6 +251,15 @@ cdef struct MutatorState:
     MutatorState* thread_next   # the thread's list: one mutator a heap
     char name[32]
 
+# ---- the thread that serves faults -------------------------------------------------------
+
+cdef struct FaultServer:        # faults="handler"; see core/handler.pyx
+    MutatorState self           # attached to nothing: its bounce buffer and its counters
+    unsigned long thread
+    int bell                    # eventfd: rung to stop the thread, -1 when there is none
+    uint32_t stop
+    uint32_t serving            # atomic: 1 from before a read until what it gave is served
+
 # ---- handles -----------------------------------------------------------------------------
 
 cdef enum:
@@ -317,6 +326,8 @@ cdef struct HeapState:
     int fd                      # the userfaultfd, -1 under stw
     uint32_t closed
     uint32_t forked             # this is a forked child: nothing works any more
+    FaultServer* server         # NULL: faulting threads serve themselves (sigbus)
+    uint64_t safepoint_warning_ns   # 0: never warn of a mutator that does not stop
 
     # Side tables.
     Block* blocks
@@ -388,6 +399,7 @@ cdef struct HeapState:
     uint64_t register_refusals  # cycles that relocated inside a pause for want of REGISTER
     uint64_t foreign_faults     # faults of threads that are not mutators of this heap
     uint64_t handler_reinstalls
+    uint64_t slow_safepoints    # stops that took longer than safepoint_warning_ns
     uint64_t batch_flushes      # batches cut short for a waiter
     IoctlCounts ioctls[IOCTL_KINDS]
 

@@ -15,8 +15,8 @@ Runs on faulting threads: async-signal-safe, takes no lock, allocates nothing (I
 from gcheap.core.failpoint cimport (
     FP_PLACE_COPY, FP_PLACE_MOVE, FP_PLACE_ZEROPAGE, failpoint)
 from gcheap.core.layout cimport (
-    BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, IoctlCounts,
-    PHASE_RELOCATE, word)
+    BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE,
+    IoctlCounts, PHASE_RELOCATE, word)
 from gcheap.core.native cimport (
     add64_relaxed, gcheap_fatal, load32_acquire, sched_yield, set_errno, sleep_ns)
 from gcheap.core.uffd cimport (
@@ -177,6 +177,7 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
         count_ioctl(h, IOCTL_ZEROPAGE, p)
         if p.error == 0:
             add64_relaxed(&h.zeroed_bytes, h.page)
+            add64_relaxed(&h.hole_faults, 1)
             return True
         if p.error == EEXIST:
             return True         # somebody else was faster

@@ -4,4 +4,4 @@ from libc.stdint cimport uint64_t
 
 cdef void compact(HeapState* h) noexcept nogil
 cdef void compact_large(HeapState* h) noexcept nogil
-cdef uint64_t build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogil
+cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogil

@@ -207,17 +207,17 @@ cdef void build_grain(HeapState* h, LargeSpace* s, uint64_t grain) noexcept nogi
     failpoint(FP_MUTATOR_PLACED)
 
 
-cdef uint64_t build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogil:
-    """Builds one unit that a faulting mutator has claimed (I4); returns its bytes."""
+cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogil:
+    """Builds one unit that a faulting mutator has claimed (I4)."""
     cdef word buffer = m.bounce, source
     cdef bint recycled = False
     cdef int i
     if unit >= h.half_units:
-        i = 0
-        while unit - h.large[i].first_state >= h.large[i].half_grains:
-            i += 1
+        i = LARGE_SPACES - 1
+        while unit < h.large[i].first_state:
+            i -= 1
         build_grain(h, &h.large[i], unit - h.large[i].first_state)
-        return <uint64_t>1 << h.large[i].shift
+        return
     failpoint(FP_MUTATOR_CLAIMED)
     if not moves_whole(h, unit):
         if h.r.backend == BACKEND_MOVE:
@@ -235,4 +235,3 @@ cdef uint64_t build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept 
     place(h, unit_address(h, unit), source, h.unit_bytes, moves_whole(h, unit))
     publish(h, unit, 1)
     failpoint(FP_MUTATOR_PLACED)
-    return h.unit_bytes

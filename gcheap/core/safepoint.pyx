@@ -31,6 +31,7 @@ from gcheap.core.native cimport (
 from gcheap.core.roots cimport return_handles
 from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport free_bounce, new_bounce, release_heap, retire_tlab
+from gcheap.core.watchdog cimport wait_for_stop
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -203,8 +204,10 @@ cdef void park(MutatorState* m) noexcept nogil:
 # ---- the collector's side ----------------------------------------------------------------
 
 cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
-    """Returns when no mutator runs; the caller then owns every object until resume_world."""
+    """Returns when no mutator runs; the caller then owns every object until resume_world.
+    `pause.kind` is set: the watchdog names it when a mutator does not stop."""
     cdef MutatorState* m
+    cdef uint64_t warn_after = h.safepoint_warning_ns
     cdef uint32_t seen
     cdef int spins
     mutex_lock(&h.list_lock)
@@ -223,7 +226,7 @@ cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
             if spins < SPINS:
                 cpu_relax()
             else:
-                futex_wait(&h.arrivals, seen, 0)
+                warn_after = wait_for_stop(h, m, pause, seen, warn_after)
         m = m.next
     pause.work_ns = clock_ns()
     pause.cpu_ns = thread_cpu_ns()

@@ -17,8 +17,8 @@ from gcheap.core.layout cimport (
     Block, HANDLE_CHUNK, HUGE, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun,
     LargeSpace, MutatorState, SatbBuffer, UnitPlan, word)
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
-    store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
+    add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
+    load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
 from gcheap.core.requests cimport request_cycle
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -214,6 +214,9 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     free(h.events)
     free(h.reach_hist)
     free(h.retired.fault_hist)
+    if h.server != NULL:
+        free(h.server.self.fault_hist)
+        free(h.server)
     free(h)
 
 

@@ -48,3 +48,13 @@ cdef inline uint64_t unit_at(HeapState* h, word address, word* end) noexcept nog
             break
     end[0] = s.to_base + (s.grains << s.shift)
     return s.first_state + ((address - s.to_base) >> s.shift)
+
+
+cdef inline uint64_t unit_size(HeapState* h, uint64_t unit) noexcept nogil:
+    """Bytes of a unit, or of a grain, by its index into `states`."""
+    cdef int i = LARGE_SPACES - 1
+    if unit < h.half_units:
+        return h.unit_bytes
+    while unit < h.large[i].first_state:
+        i -= 1
+    return <uint64_t>1 << h.large[i].shift

@@ -25,6 +25,7 @@ class Heap:
         batch_units: int | None = None,
         huge_pages: str | None = None,
         verify: int | None = None,
+        safepoint_warning_ms: int | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

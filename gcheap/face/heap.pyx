@@ -43,12 +43,15 @@ cdef class Heap:
 
     capacity     bytes of objects it may hold, headers included: an int or "512MiB"
     backend      "auto", "move" (UFFDIO_MOVE), "copy" (UFFDIO_COPY) or "stw" (inside a pause)
-    faults       "sigbus": a thread that touches a page that has not arrived builds it itself
+    faults       "sigbus": a thread that touches a page that has not arrived builds it itself;
+                 "handler": it waits in the kernel, and a thread of the heap builds it
     unit_pages   pages claimed, assembled and placed as one, a power of two; 1: page by page
     batch_units  most units placed by one ioctl of the compactor; 0: chosen
     huge_pages   transparent huge pages for raw arrays of 8 MiB and more: "system", "always" (they
                  are asked for) or "never"
     verify       0, or 3: the full graph is checked before and after each cycle
+    safepoint_warning_ms
+                 a pause that waits longer for a mutator names it on standard error; 0: never
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
     Raises OptionError for a value that is not accepted.  Every method may be called from any
@@ -147,6 +150,10 @@ cdef class Heap:
                 stall_max = max(stall_max, load64_relaxed(&m.stall_max_ns))
                 m = m.next
             mutex_unlock(&h.list_lock)
+        if h.server != NULL:
+            faults += load64_relaxed(&h.server.self.faults)
+            pages += load64_relaxed(&h.server.self.fault_pages)
+            waits += load64_relaxed(&h.server.self.fault_waits)
         return HeapStats(
             capacity_bytes=h.capacity,
             used_bytes=load64_relaxed(&h.used),
@@ -173,6 +180,7 @@ cdef class Heap:
             register_refusals=load64_relaxed(&h.register_refusals),
             stray_pages=load64_relaxed(&h.stray_pages),
             handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
+            slow_safepoints=load64_relaxed(&h.slow_safepoints),
             batch_flushes=load64_relaxed(&h.batch_flushes),
             handles=live_handles(h),
             mutators=mutators,
@@ -234,9 +242,12 @@ cdef class Heap:
         return rows
 
     def histogram(self, name):
-        """(values_ns, counts, max_ns) of "fault" (time in the fault path) or
-        "time_to_safepoint"; values are the upper edges of the non-empty buckets (3 significant
-        digits)."""
+        """(values_ns, counts, max_ns) of "fault" or "time_to_safepoint".
+
+        Values are the upper edges of the non-empty buckets (3 significant digits).  A fault is
+        timed in the fault path; with faults="handler" from the moment its message was read until
+        its page was there, so that the ways into the kernel and back are not in it.
+        """
         cdef HeapState* h = self.core.h
         cdef Histogram* sum
         cdef MutatorState* m
@@ -258,6 +269,8 @@ cdef class Heap:
                     hist_add(sum, m.fault_hist)
                     m = m.next
                 mutex_unlock(&h.list_lock)
+            if h.server != NULL:
+                hist_add(sum, h.server.self.fault_hist)
         rows = [(hist_upper(i), sum.counts[i]) for i in range(HISTOGRAM_SLOTS) if sum.counts[i]]
         top = sum.max
         free(sum)
@@ -284,8 +297,11 @@ cdef class Heap:
 
     @property
     def fault_mode(self):
-        """Who serves faults: "sigbus", or "none" under stw."""
-        return "none" if self.core.h.backend == BACKEND_STW else "sigbus"
+        """Who serves faults: "sigbus" (each thread its own), "handler" (a thread of the heap), or
+        "none" under stw."""
+        if self.core.h.backend == BACKEND_STW:
+            return "none"
+        return "sigbus" if self.core.h.server == NULL else "handler"
 
     @property
     def why(self):

@@ -208,7 +208,8 @@ cdef Mutator attach(HeapCore core, str name):
         raise NotAttached(
             f"thread {threading.current_thread().name!r} is attached to this heap already; detach "
             f"its Mutator first")
-    unblock_sigbus()
+    if core.h.server == NULL:
+        unblock_sigbus()
     with nogil:
         error = attach_mutator(core.h, text, &m)
     if error:

@@ -12,7 +12,8 @@ cdef class HeapCore:
     cdef dict array_shapes              # dtype -> Shape
     cdef uint64_t exports               # views of pinned arrays; under the GIL
     cdef object guard                   # serializes shape definitions and close
-    cdef choose_backend(self, str wanted)
+    cdef choose_backend(self, str wanted, str faults)
+    cdef serve_faults(self, str faults)
     cdef set_geometry(self, options)
     cdef define_arrays(self)
     cdef tear_down(self)

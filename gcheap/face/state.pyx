@@ -13,6 +13,8 @@ from gcheap.core import probe as probing
 from gcheap.core.collector cimport start_collector, stop_collector
 from gcheap.core.events cimport new_histogram
 from gcheap.core.fault cimport unwatch_heap, watch_heap
+from gcheap.core.handler cimport (
+    forget_fault_server, start_fault_server, stop_fault_server)
 from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNKS, HandleChunk,
     HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
@@ -58,9 +60,10 @@ cdef class HeapCore:
         self.shapes = [None] * 3
         self.shapes_by_name = {}
         self.array_shapes = {}
-        self.choose_backend(options["backend"])
+        self.choose_backend(options["backend"], options["faults"])
         self.set_geometry(options)
         h.verify = options["verify"]
+        h.safepoint_warning_ns = options["safepoint_warning_ms"] * 1000000
         h.tag_mask = 7
         h.shapes = <ShapeInfo*>calloc(MAX_SHAPES, sizeof(ShapeInfo))
         h.handles = <HandleChunk**>calloc(HANDLE_CHUNKS, sizeof(HandleChunk*))
@@ -81,16 +84,13 @@ cdef class HeapCore:
         h.alloc_limit = h.half_bytes
         set_goal(h, 0)
         if h.backend != BACKEND_STW:
-            error = watch_heap(h)
-            if error:
-                raise GcheapError("256 heaps with a userfaultfd are open in this process already; "
-                                  "close one")
+            self.serve_faults(options["faults"])
         error = start_collector(h)
         if error:
             raise GcheapError(f"the collector thread cannot be started: {os.strerror(error)}")
         _live.add(self)
 
-    cdef choose_backend(self, str wanted):
+    cdef choose_backend(self, str wanted, str faults):
         cdef uint64_t features = 0, ioctls = 0
         found = probing.probe()
         if wanted == "auto":
@@ -108,9 +108,22 @@ cdef class HeapCore:
         if self.h.fd < 0:
             raise GcheapError(f"userfaultfd answers {os.strerror(error)} now, although it has just "
                               f"worked; is the process out of descriptors (RLIMIT_NOFILE)?")
-        if uffd_handshake(self.h.fd, GC_FEATURE_SIGBUS | (
+        # Without the SIGBUS feature a fault blocks in the kernel until somebody places the page.
+        if uffd_handshake(self.h.fd, (0 if faults == "handler" else GC_FEATURE_SIGBUS) | (
                 GC_FEATURE_MOVE if backend == "move" else 0), &features, &ioctls) != 0:
             raise GcheapError("the userfaultfd handshake failed although it has just worked")
+
+    cdef serve_faults(self, str faults):
+        cdef int error
+        if faults == "handler":
+            error = start_fault_server(self.h)
+            if error:
+                raise GcheapError(
+                    f"the thread that serves faults cannot be started: {os.strerror(error)}; is "
+                    f"the process out of descriptors (RLIMIT_NOFILE) or threads (RLIMIT_NPROC)?")
+        elif watch_heap(self.h):
+            raise GcheapError("256 heaps with a userfaultfd are open in this process already; "
+                              "close one")
 
     cdef set_geometry(self, options):
         cdef HeapState* h = self.h
@@ -203,7 +216,8 @@ cdef class HeapCore:
     cdef tear_down(self):
         cdef HeapState* h = self.h
         with nogil:
-            stop_collector(h)
+            stop_collector(h)       # first: the cycle in flight needs its faults served
+            stop_fault_server(h)
         unwatch_heap(h)
         if h.fd >= 0:
             posix_close(h.fd)
@@ -216,6 +230,7 @@ cdef class HeapCore:
         if h.fd >= 0:
             posix_close(h.fd)
             h.fd = -1
+        forget_fault_server(h)
         self.guard = threading.Lock()       # another thread may have held it
         h.forked = 1
         h.closed = 1

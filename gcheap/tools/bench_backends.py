@@ -31,6 +31,9 @@ MOST_SECONDS = 600              # of one run, however few cycles it makes
 LABELS = {"move": "move", "copy": "copy", "copy_single": "copy by page"}
 
 
+HEAP_OPTIONS = ("faults", "unit_pages")
+
+
 def configurations(unit_pages):
     """Name -> the options in which it differs: backend, pages of a unit, units of a batch."""
     return {
@@ -55,7 +58,7 @@ def add(suites):
                              f"{MIN_CYCLES} cycles")
     parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
                         help="mutator threads (default 1)")
-    add_heap_options(parser, ("unit_pages",))
+    add_heap_options(parser, HEAP_OPTIONS)
     parser.add_argument("--seed", type=int, default=1, help="of every run (default 1)")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -65,7 +68,8 @@ def run(args):
     """Run the rounds; after Ctrl-C report the whole rounds there are."""
     if args.json:
         check_target(args.json)
-    args.unit_pages = heap_options(args, ("unit_pages",))["unit_pages"]
+    for name, value in heap_options(args, HEAP_OPTIONS).items():
+        setattr(args, name, value)
     if args.seconds is None:
         args.seconds = max(2.0, args.live / (32 << 20))
     runs, interrupted = [], False
@@ -102,7 +106,7 @@ def measure_one(args, options, seconds):
     while True:
         document = run_stress(StressConfig(
             workload=WORKLOAD, seconds=seconds, mutators=args.mutators, live=args.live,
-            seed=args.seed, **options))
+            seed=args.seed, faults=args.faults, **options))
         if document.get("interrupted"):
             raise KeyboardInterrupt
         if document["cycles"] >= MIN_CYCLES or seconds >= MOST_SECONDS:
@@ -130,7 +134,8 @@ def row_of(document):
 def config_of(args):
     return {"workload": WORKLOAD, "live": args.live, "capacity": 2 * args.live,
             "rounds": args.rounds, "seconds": args.seconds, "mutators": args.mutators,
-            "unit_pages": args.unit_pages, "seed": args.seed, "min_cycles": MIN_CYCLES}
+            "faults": args.faults, "unit_pages": args.unit_pages, "seed": args.seed,
+            "min_cycles": MIN_CYCLES}
 
 
 def summarize(runs, config, interrupted=False):
@@ -179,7 +184,7 @@ def show(document, console):
     rounds = f"{document['rounds']} round" + ("s" if document["rounds"] != 1 else "")
     console.print(Text(
         f"churn, {format_size(config['live'])} live in {format_size(config['capacity'])}, "
-        f"{rounds}, {document['machine']}, Linux {document['kernel']}, "
+        f"faults {config['faults']}, {rounds}, {document['machine']}, Linux {document['kernel']}, "
         f"{document['cpus']} CPUs"))
     console.print()
     columns = (("relocation", "relocate_ms", _ms), ("flip p99", "relocate_start_p99_us", _us),

@@ -40,9 +40,9 @@ FOR_HEAP = {
     "copy": Capability("COPY of a page", "4.14"),
     "zeropage": Capability("ZEROPAGE", "4.14"),
     "move_huge": Capability("MOVE of a whole huge page", "6.8", "CONFIG_TRANSPARENT_HUGEPAGE"),
+    "reader": Capability("faults read by a thread, for fault mode handler", "4.3"),
 }
 FOR_OTHERS = {
-    "reader": Capability("faults read by a thread", "4.3"),
     "wake": Capability("DONTWAKE, then WAKE", "4.3"),
     "kernel_faults": Capability("faults of system calls", "4.3"),
     "device": Capability("descriptors by /dev/userfaultfd", "6.1"),

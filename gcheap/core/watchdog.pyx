@@ -1,0 +1,97 @@
+"""The safepoint watchdog: says which mutator keeps a pause waiting, and for which pause.
+
+A mutator that stays RUNNING without a poll stops every other one with the next pause: a
+program that stands still without a word.  So the wait of `stop_world` is timed.  When it has
+lasted `safepoint_warning_ms`, one line on standard error names the mutator, and another when
+it has lasted twice as long, four times, and so on: a few lines, however long it takes.
+
+The line is written by the collector thread, inside the pause: by write(2), from its own stack,
+without the GIL or an allocation, and only when standard error takes it at once.  A full pipe
+loses the line instead of holding the pause.
+
+Source: HotSpot's SafepointTimeout and SafepointTimeoutDelay (share/runtime/safepoint.cpp).
+"""
+from gcheap.core.layout cimport (
+    HeapState, MutatorState, PAUSE_MARK_END, PAUSE_MARK_START,
+    PAUSE_RELOCATE_START, PAUSE_VERIFY, PauseRecord)
+from gcheap.core.native cimport add64_relaxed, clock_ns, futex_wait
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from posix.unistd cimport write
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events, revents
+    int poll(pollfd*, unsigned long, int)
+    short POLLOUT
+
+cdef enum:
+    STANDARD_ERROR = 2
+    MS = 1000000                # nanoseconds
+    NAME_BYTES = 32             # of MutatorState.name
+
+cdef const char* kind_name(uint32_t kind) noexcept nogil:
+    """As Heap.pauses() calls it."""
+    if kind == PAUSE_MARK_START:
+        return b"mark_start"
+    if kind == PAUSE_MARK_END:
+        return b"mark_end"
+    if kind == PAUSE_RELOCATE_START:
+        return b"relocate_start"
+    return b"verify" if kind == PAUSE_VERIFY else b"full"
+
+
+cdef void printable(char* name) noexcept nogil:
+    """A name may be anything; it stays on one line and sends no control codes to a terminal."""
+    cdef int i = 0
+    while name[i]:
+        if 0 <= <signed char>name[i] < 32 or name[i] == 127:
+            name[i] = b"?"
+        i += 1
+
+
+cdef void warn(MutatorState* m, const PauseRecord* pause, uint64_t waited_ns) noexcept nogil:
+    cdef char line[320]
+    cdef char name[NAME_BYTES]
+    cdef pollfd target
+    cdef int i, length
+    for i in range(NAME_BYTES):
+        name[i] = m.name[i]     # ends in a zero
+    printable(name)
+    # glibc's snprintf allocates nothing for these conversions.
+    length = snprintf(
+        line, sizeof(line),
+        b"gcheap: the pause %s has waited %llu ms for mutator '%s' (thread %lld): it is running "
+        b"in the heap and neither polls nor leaves it, and no other mutator can run\n",
+        kind_name(pause.kind), <unsigned long long>(waited_ns // MS), name,
+        <long long>m.thread_id)
+    target.fd = STANDARD_ERROR
+    target.events = POLLOUT
+    target.revents = 0
+    if poll(&target, 1, 0) == 1 and target.revents & POLLOUT:
+        write(STANDARD_ERROR, line, length)
+
+
+cdef uint64_t wait_for_stop(HeapState* h, MutatorState* m, const PauseRecord* pause,
+                            uint32_t seen, uint64_t warn_after) noexcept nogil:
+    """Sleeps until a mutator stops, or until a warning of `m` is due; may return early.
+
+    seen         `h.arrivals` before `m` was found RUNNING
+    warn_after   ns after pause.start_ns at which the next warning is due; 0: never
+
+    Returns the next `warn_after`.  The collector thread holds list_lock, so `m` exists.
+    """
+    cdef uint64_t waited
+    if warn_after == 0:
+        futex_wait(&h.arrivals, seen, 0)
+        return 0
+    waited = clock_ns() - pause.start_ns
+    if waited >= warn_after:
+        if warn_after == h.safepoint_warning_ns:
+            add64_relaxed(&h.slow_safepoints, 1)        # once for each stop
+        warn(m, pause, waited)
+        while warn_after <= waited:
+            warn_after *= 2
+    futex_wait(&h.arrivals, seen, warn_after - waited)
+    return warn_after
