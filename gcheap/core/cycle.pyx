@@ -209,7 +209,7 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
 
 cdef bint worth_relocating(HeapState* h, bint full) noexcept nogil:
     """A cycle that would win nothing does not relocate; an explicit one always compacts."""
-    return full or h.r.slid_units < h.r.tams_bytes >> h.unit_shift
+    return full or h.stress.always_relocate or h.r.slid_units < h.r.tams_bytes >> h.unit_shift
 
 
 cdef void stay(HeapState* h, Cycle* c) noexcept nogil:

@@ -19,6 +19,7 @@ from gcheap.core.layout cimport (
     PHASE_RELOCATE, word)
 from gcheap.core.native cimport (
     add64_relaxed, gcheap_fatal, load32_acquire, sched_yield, set_errno, sleep_ns)
+from gcheap.core.stress cimport delay_placement
 from gcheap.core.uffd cimport (
     GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)
 from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, errno
@@ -93,6 +94,7 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
     cdef bint copying
     cdef uint64_t calm = 0
     cdef Progress p
+    delay_placement(h)
     if h.r.backend == BACKEND_COPY:
         copy_until = nbytes
     while done < nbytes:

@@ -24,6 +24,9 @@ class Heap:
         unit_pages: int | None = None,
         batch_units: int | None = None,
         verify: int | None = None,
+        relocate: str | None = None,
+        collect_every: int | None = None,
+        delay_placements_us: int | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
