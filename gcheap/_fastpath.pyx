@@ -7,16 +7,17 @@ from gcheap.core.large cimport large_room, take_large
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
     clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
-    store64_relaxed)
+    store64_relaxed, unlikely)
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
 from gcheap.core.space cimport TAKEN, small_room, take_tlab
+from gcheap.core.stress cimport cycle_due, hide_tlab, show_tlab, wait_for_flip
 from libc.stdint cimport uint32_t, uint64_t
 
 
-cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil:
-    """Allocates without waiting; 0 when a cycle must make room first.  RUNNING."""
+cdef inline word alloc_here(MutatorState* m, uint64_t nbytes, word header,
+                            uint64_t length) noexcept nogil:
     cdef HeapState* h = m.heap
     cdef word at
     if nbytes > h.large_bytes:
@@ -53,6 +54,17 @@ cdef bint wait_for_cycle(MutatorState* m) noexcept nogil:
         if not load32_acquire(&h.collector_alive):
             return False
         futex_wait(&h.progress, seen, 0)
+
+
+cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil:
+    """Allocates without waiting; 0 when a cycle must make room first.  RUNNING."""
+    cdef word at
+    if unlikely(m.heap.stress.collect_every):
+        show_tlab(m)
+        at = alloc_here(m, nbytes, header, length)
+        hide_tlab(m)
+        return at
+    return alloc_here(m, nbytes, header, length)
 
 
 cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
@@ -97,8 +109,15 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
 cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil:
     """The slow path of gc_alloc: a safepoint, and a stall when there is no room."""
     cdef word at
+    cdef uint64_t ticket
     cdef bint found
     park(m)
+    if unlikely(m.heap.stress.collect_every):
+        ticket = cycle_due(m)
+        if ticket:
+            begin_stall(m)
+            wait_for_flip(m.heap, ticket)
+            enter_running(m)
     while True:
         at = alloc_try(m, nbytes, header, length)
         if at:

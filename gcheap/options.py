@@ -5,6 +5,7 @@ Imports nothing of gcheap but the errors, so that every layer may read it.
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from gcheap.errors import OptionError
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-zA-Z]{0,4})\s*", re.ASCII)
+MINIMUM = "min"
+TLAB_BYTES = 65536              # of a heap whose units are not larger
 _HOW = 'expected a positive number of bytes such as 67108864 or "64MiB"'
 
 
@@ -79,6 +82,40 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
+def _capacity(value: Any, name: str) -> int | str:
+    """A size, or "min"; `resolve` knows which size that is."""
+    return MINIMUM if value == MINIMUM else parse_size(value, name)
+
+
+@dataclass(frozen=True)
+class Between:
+    """The type of an option that takes a whole number from `least` to `most`."""
+
+    least: int
+    most: int
+
+    def __call__(self, value: Any, name: str) -> int:
+        number = _integer(value, name)
+        if not self.least <= number <= self.most:
+            raise OptionError(
+                f"{name}={value!r}: expected a whole number from {self.least} to {self.most}")
+        return number
+
+
+def least_capacity(unit_pages: int) -> int:
+    """Bytes of the smallest heap with units of so many pages: four TLABs."""
+    return 4 * max(unit_pages * os.sysconf("SC_PAGE_SIZE"), TLAB_BYTES)
+
+
+# Readable: what an option's type is called, and what it accepts.
+_KINDS: dict[Any, tuple[str, str]] = {
+    _capacity: ("size", 'bytes, text such as "64MiB", or "min": the smallest that works'),
+    parse_size: ("size", 'bytes, or text such as "64MiB"'),
+    _integer: ("integer", "any"),
+    _text: ("text", "any"),
+}
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a heap.
@@ -93,6 +130,22 @@ class Option:
     env: str
     help: str
     choices: tuple[Any, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What the type is called: "size", "integer", "text" …"""
+        if isinstance(self.type, Between):
+            return "integer"
+        return _KINDS.get(self.type, (self.type.__name__.strip("_"), ""))[0]
+
+    @property
+    def accepted(self) -> str:
+        """The range or the choices, for people."""
+        if self.choices:
+            return ", ".join(map(str, self.choices))
+        if isinstance(self.type, Between):
+            return f"{self.type.least} to {self.type.most}"
+        return _KINDS.get(self.type, ("", "any"))[1]
 
     def validate(self, value: Any, label: str | None = None) -> Any:
         """The accepted form of `value`; OptionError naming `label` otherwise."""
@@ -109,8 +162,10 @@ def _option(name: str, kind: Callable[[Any, str], Any], default: Any, text: str,
     return Option(name, kind, default, f"GCHEAP_{name.upper()}", text, choices)
 
 
+DAY_MS = 86_400_000
+
 OPTIONS: tuple[Option, ...] = (
-    _option("capacity", parse_size, "64MiB",
+    _option("capacity", _capacity, "64MiB",
             "most bytes of objects the heap may hold, headers included"),
     _option("backend", _text, "auto",
             "how units reach to-space: UFFDIO_MOVE, UFFDIO_COPY, or inside one pause",
@@ -121,20 +176,29 @@ OPTIONS: tuple[Option, ...] = (
     _option("unit_pages", _integer, 16,
             "pages claimed, assembled and placed as one; 1: page by page",
             (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)),
-    _option("batch_units", _integer, 0,
+    _option("batch_units", Between(0, 4096), 0,
             "most units the compactor places by one ioctl; 0: 256 pages' worth "
             "(1 if unit_pages is 1)"),
     _option("huge_pages", _text, "system",
             "transparent huge pages for raw arrays of 8 MiB and more: as the system has it, "
             "asked for, or refused", ("system", "always", "never")),
-    _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
-            (0, 3)),
-    _option("safepoint_warning_ms", _integer, 1000,
+    _option("safepoint_warning_ms", Between(0, DAY_MS), 1000,
             "a pause that waits longer for a mutator names it on standard error; 0: never"),
+    _option("verify", _integer, 0,
+            "checks of each cycle, each level with those below it: 0 none, 1 counters, 2 every "
+            "phase, 3 the full graph and an inaccessible old half, 4 marking again and comparing",
+            (0, 1, 2, 3, 4)),
+    _option("relocate", _text, "worth",
+            "which cycles relocate that were not asked for explicitly: those that win a unit, "
+            "or all", ("worth", "always")),
+    _option("collect_every", Between(0, 2**32), 0,
+            "stress: a full cycle at every so many allocations of a mutator; 1: it waits for the "
+            "flip each time; 0: off"),
+    _option("delay_placements_us", Between(0, 1_000_000), 0,
+            "stress: microseconds that every placement in to-space waits; 0: none"),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _BUILD_TIME = {"GCHEAP_BUILD"}
-DAY_MS = 86_400_000
 
 
 def check_environment(environ: Mapping[str, str] = os.environ) -> None:
@@ -168,11 +232,19 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -
             values[option.name] = option.validate(environ[option.env], option.env)
         else:
             values[option.name] = option.validate(option.default)
-    if values["batch_units"] < 0 or values["batch_units"] * values["unit_pages"] > 4096:
+    if values["capacity"] == MINIMUM:
+        values["capacity"] = least_capacity(values["unit_pages"])
+    if values["batch_units"] * values["unit_pages"] > 4096:
         raise OptionError(f"batch_units={values['batch_units']}: expected 0 to "
                           f"{4096 // values['unit_pages']} for units of "
                           f"{values['unit_pages']} pages")
-    if not 0 <= values["safepoint_warning_ms"] <= DAY_MS:
-        raise OptionError(f"safepoint_warning_ms={values['safepoint_warning_ms']}: expected "
-                          f"milliseconds, 0 (never) to {DAY_MS}")
     return values
+
+
+def signature() -> inspect.Signature:
+    """The signature of `gcheap.Heap`: every option, `capacity` by position too."""
+    kinds = {"capacity": inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return inspect.Signature([
+        inspect.Parameter(option.name, kinds.get(option.name, inspect.Parameter.KEYWORD_ONLY),
+                          default=None)
+        for option in OPTIONS])

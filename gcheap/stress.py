@@ -26,7 +26,8 @@ from gcheap.workloads.runner import Run
 
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
-HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units")
+HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units", "relocate",
+                "collect_every", "delay_placements_us")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,9 @@ class StressConfig:
                     `seconds`, at most 1
     depth           of `trees`; None is the greatest that `live` allows
 
-    `backend`, `faults`, `unit_pages`, `verify` and `batch_units` are options of `gcheap.Heap`,
-    and None has the meaning it has there: the environment's GCHEAP_* value, or the default.
-    All are resolved when the configuration is made.
+    What is in HEAP_OPTIONS is an option of `gcheap.Heap`, and None has the meaning it has there:
+    the environment's GCHEAP_* value, or the default.  All are resolved when the configuration is
+    made.
     """
 
     workload: str = DEFAULT
@@ -56,6 +57,9 @@ class StressConfig:
     unit_pages: int | None = None
     verify: int | None = None
     batch_units: int | None = None
+    relocate: str | None = None
+    collect_every: int | None = None
+    delay_placements_us: int | None = None
     seed: int = 1
     warm_up: float | None = None
     noise_seconds: float | None = None
@@ -75,16 +79,15 @@ class StressConfig:
         if self.depth is not None:
             _whole("depth", self.depth, 1, 64)
         put("live", parse_size(self.live, "live"))
-        put("capacity", 2 * self.live if self.capacity is None
-            else parse_size(self.capacity, "capacity"))
+        options = resolve({name: getattr(self, name) for name in HEAP_OPTIONS} | {
+            "capacity": 2 * self.live if self.capacity is None else self.capacity})
+        for name in ("capacity", *HEAP_OPTIONS):
+            put(name, options[name])
         if self.capacity <= self.live:
             raise OptionError(
                 f"capacity {format_size(self.capacity)} does not exceed the "
                 f"{format_size(self.live)} of live data; leave it out for twice the live data"
             )
-        options = resolve({name: getattr(self, name) for name in HEAP_OPTIONS})
-        for name in HEAP_OPTIONS:
-            put(name, options[name])
         find(self.workload).check(self)
 
 

@@ -85,7 +85,10 @@ BAD_OPTIONS = {
     "backend": ["mvoe", "", "MOVE ", 3],
     "faults": ["signal", "", 0],
     "unit_pages": [0, -1, 3, 12, 2**20, "many", 1.5, True],
-    "verify": [-1, 7, "all", 1.5],
+    "verify": [-1, 5, 7, "all", 1.5],
+    "relocate": ["", "never", 1],
+    "collect_every": [-1, 2**33, "often", 1.5, True],
+    "delay_placements_us": [-1, 10**7, "long", 0.5],
     "batch_units": [-1, 2**40, "x", 1.5],
 }
 

@@ -34,10 +34,11 @@ class Twin:
 
 class GraphMachine(RuleBasedStateMachine):
     options: dict
+    capacity = "8MiB"
 
     @initialize(unit_pages=st.sampled_from([1, 2, 16]))
     def start(self, unit_pages):
-        self.heap = gcheap.Heap("8MiB", unit_pages=unit_pages, **self.options)
+        self.heap = gcheap.Heap(self.capacity, unit_pages=unit_pages, **self.options)
         self.shapes = {n: self.heap.shape(n, **d) for n, d in SHAPES.items()}
         self.mutator = self.heap.attach()
         self.second = MutatorThread(self.heap, "second")

@@ -1,4 +1,4 @@
-"""`churn` for a short while under every combination, with every read checked."""
+"""Workloads for a short while under every combination, with every read checked."""
 from __future__ import annotations
 
 import errno
@@ -30,6 +30,17 @@ def test_churn(combination, verify, mutators, seed):
     else:
         assert document["relocate_ops"] > 0
         assert document["faults"]["count"] > 0
+
+
+@pytest.mark.parametrize("mutators", [1, 2])
+@pytest.mark.parametrize(("live", "unit_pages"), [("1MiB", 1), ("16MiB", 16)])
+def test_array_holes(combination, live, unit_pages, mutators, seed):
+    document = run_stress(StressConfig(
+        workload="array-holes", seconds=1.0, live=live, mutators=mutators, seed=seed,
+        unit_pages=unit_pages, verify=3, noise_seconds=0, **combination))
+    assert document["verified"] is True, document["failure"]
+    assert document["ops"] > 0 and document["cycles"] > 0
+    assert document["facts"]["shared_links_read"] > 0
 
 
 # Each thread of the protocol made slow in turn, so that the others overtake it.

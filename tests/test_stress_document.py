@@ -11,7 +11,9 @@ import pytest
 
 import gcheap
 from gcheap.stress import StressConfig, run_stress
+from gcheap.workloads import _array_holes
 from gcheap.workloads import document as documents
+from gcheap.workloads._array_holes import DAMAGES, ArrayHolesSession
 from gcheap.workloads._churn import ChurnSession
 from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import Recording, RunControl
@@ -196,7 +198,7 @@ class Driven:
         return self.recording.failures
 
 
-@pytest.mark.parametrize("kind", [ChurnSession, TreesSession])
+@pytest.mark.parametrize("kind", [ChurnSession, TreesSession, ArrayHolesSession])
 def test_an_audit_finds_nothing_wrong_across_collections(heap, mutator, kind):
     driven = Driven(heap, mutator, kind)
     heap.collect()
@@ -218,6 +220,32 @@ def test_an_audit_sees_damage(any_heap, any_mutator, what, told):
     assert driven.audit() > 0
     assert told in driven.recording.first_failure()
     driven.session.leave(0)
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_an_audit_of_array_holes_sees_damage(any_heap, any_mutator, what):
+    driven = Driven(any_heap, any_mutator, ArrayHolesSession)
+    driven.run(0.05)
+    driven.session.damage(0, what)
+    assert driven.audit() > 0
+    told = {"bytes": "bytes", "words": "bytes", "element": "id", "lost": "null"}.get(what, "slot")
+    assert told in driven.recording.first_failure()
+    driven.session.leave(0)
+
+
+def test_array_holes_are_of_all_sizes_and_every_link_is_read(combination, seed):
+    document = run_stress(quick(workload="array-holes", mutators=2, seed=seed, **combination))
+    assert document["verified"] is True, document["failure"]
+    facts = document["facts"]
+    assert facts["arrays"] > 200 and facts["largest_bytes"] == 128 << 10
+    assert facts["arrays_replaced"] >= document["ops"] > 0
+    assert facts["shared_links_read"] > 0 and document["cycles"] > 0
+
+
+def test_the_largest_array_of_array_holes_follows_the_live_bytes():
+    largest = {share: _array_holes.largest(share) for share in (64 << 10, 4 << 20, 1 << 30)}
+    assert largest == {64 << 10: 4 << 10, 4 << 20: 256 << 10, 1 << 30: 4 << 20}
+    assert all(_array_holes.place_count(share) >= 80 for share in largest)
 
 
 @pytest.mark.parametrize("what", ["id", "link"])
@@ -352,6 +380,8 @@ def test_when_one_mutator_fails_all_stop_and_its_error_is_kept(any_heap, step):
     ({"live": "16KiB"}, "churn needs"), ({"live": "1MiB", "mutators": 99}, "churn needs"),
     ({"live": "-1"}, "-1"), ({"capacity": "4MiB"}, "capacity .* does not exceed"),
     ({"workload": "trees", "live": "1KiB"}, "depth 6"),
+    ({"workload": "array-holes", "live": "100KiB", "mutators": 2}, "array-holes needs"),
+    ({"workload": "array-holes", "depth": 3}, "no trees"),
     ({"workload": "trees", "depth": 20}, "depth 20"), ({"depth": 9}, "nine levels"),
 ])
 def test_a_bad_configuration_is_refused_with_its_value(options, told):

@@ -254,7 +254,8 @@ cdef bint worth_relocating(HeapState* h, Cycle* c, bint full) noexcept nogil:
     """A cycle that would win less than a unit does not relocate, unless addresses run short; an
     explicit one always compacts."""
     cdef int i
-    if full or c.used_at_tams >= c.live_bytes + h.unit_bytes:
+    if (full or h.stress.always_relocate
+            or c.used_at_tams >= c.live_bytes + h.unit_bytes):
         return True
     for i in range(LARGE_SPACES):
         if h.large[i].tams - h.large[i].slid > h.large[i].half_grains // 4:

@@ -249,6 +249,8 @@ cdef struct MutatorState:
     int64_t thread_id
     MutatorState* next          # the heap's list
     MutatorState* thread_next   # the thread's list: one mutator a heap
+    word tlab_hidden            # collect_every: where tlab_end really is; see core/stress.pyx
+    uint64_t since_cycle        # collect_every: allocations since this mutator asked for one
     char name[32]
 
 # ---- the thread that serves faults -------------------------------------------------------
@@ -295,6 +297,20 @@ cdef struct Relocation:
 
 cdef enum:
     WAIT_SHARDS = 64
+
+# ---- stress and verification -----------------------------------------------------------------
+
+cdef struct StressModes:        # set when the heap is made; see core/stress.pyx
+    uint64_t collect_every      # a full cycle at so many allocations of a mutator; 0: off
+    uint64_t place_delay_ns     # before every placement
+    uint32_t always_relocate
+    uint32_t unused
+
+cdef struct Verification:       # what the checks keep from phase to phase; see core/verify.pyx
+    uint64_t placed_before      # bytes moved and copied up to this cycle's flip
+    uint64_t floating_bytes     # marked by the last cycle, though nothing reached them at Mark End
+    uint32_t closed_half        # 1 + the half that is inaccessible now; 0: neither
+    uint32_t unused
 
 # ---- the heap ----------------------------------------------------------------------------
 
@@ -403,5 +419,7 @@ cdef struct HeapState:
     uint64_t batch_flushes      # batches cut short for a waiter
     IoctlCounts ioctls[IOCTL_KINDS]
 
+    StressModes stress
+    Verification verification
     Events* events
     uint32_t refs               # atomic: the Python object and each attached mutator

@@ -19,6 +19,7 @@ from gcheap.core.layout cimport (
     IoctlCounts, PHASE_RELOCATE, word)
 from gcheap.core.native cimport (
     add64_relaxed, gcheap_fatal, load32_acquire, sched_yield, set_errno, sleep_ns)
+from gcheap.core.stress cimport delay_placement
 from gcheap.core.uffd cimport (
     GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)
 from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, errno
@@ -124,6 +125,7 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
     if h.r.backend == BACKEND_STW:
         copy_in_pause(h, dst, src, nbytes)
         return False
+    delay_placement(h)
     if h.r.backend == BACKEND_COPY:
         copy_until = nbytes
     while done < nbytes:

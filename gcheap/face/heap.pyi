@@ -26,6 +26,9 @@ class Heap:
         huge_pages: str | None = None,
         verify: int | None = None,
         safepoint_warning_ms: int | None = None,
+        relocate: str | None = None,
+        collect_every: int | None = None,
+        delay_placements_us: int | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

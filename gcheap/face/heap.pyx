@@ -18,6 +18,7 @@ from gcheap.core.space cimport allocated_by, resident_bytes
 from gcheap.face.mutator cimport attach
 from gcheap.face.shape cimport define_shape
 from gcheap.face.state cimport HeapCore
+from gcheap.options import signature
 from gcheap.statistics import HeapStats, IoctlStats
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -41,7 +42,7 @@ CYCLE_DTYPE = np.dtype([(name, "u8") for name in (
 cdef class Heap:
     """A concurrent compacting heap.
 
-    capacity     bytes of objects it may hold, headers included: an int or "512MiB"
+    capacity     bytes of objects it may hold, headers included: an int, "512MiB", or "min"
     backend      "auto", "move" (UFFDIO_MOVE), "copy" (UFFDIO_COPY) or "stw" (inside a pause)
     faults       "sigbus": a thread that touches a page that has not arrived builds it itself;
                  "handler": it waits in the kernel, and a thread of the heap builds it
@@ -49,9 +50,16 @@ cdef class Heap:
     batch_units  most units placed by one ioctl of the compactor; 0: chosen
     huge_pages   transparent huge pages for raw arrays of 8 MiB and more: "system", "always" (they
                  are asked for) or "never"
-    verify       0, or 3: the full graph is checked before and after each cycle
     safepoint_warning_ms
                  a pause that waits longer for a mutator names it on standard error; 0: never
+    verify       0 to 4: checks of each cycle (docs/reference/verification.md); a broken invariant
+                 is written to standard error and aborts
+    relocate     "worth": a cycle that would win less than a unit does not relocate; "always"
+    collect_every
+                 stress: a full cycle at every so many allocations of a mutator; with 1 each
+                 allocation waits for its flip; 0: off
+    delay_placements_us
+                 stress: microseconds that every placement waits, so that mutators fault; 0: none
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
     Raises OptionError for a value that is not accepted.  Every method may be called from any
@@ -60,6 +68,8 @@ cdef class Heap:
 
     cdef HeapCore core
     cdef object __weakref__
+
+    __signature__ = signature()     # every option by name, for inspect and help()
 
     def __init__(self, capacity=None, **options):
         self.core = HeapCore(dict(options, capacity=capacity))

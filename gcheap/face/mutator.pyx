@@ -14,6 +14,7 @@ from gcheap.core.roots cimport take_handle
 from gcheap.core.safepoint cimport (
     attach_mutator, detach_mutator, drop_owner, leave_running, thread_mutator)
 from gcheap.core.space cimport NO_PLACE, TAKEN
+from gcheap.core.stress cimport cycle_due, wait_for_flip
 from gcheap.errors import ForeignRef, HeapExhausted, NotAttached
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
@@ -76,8 +77,15 @@ cdef class Mutator:
         cdef MutatorState* m
         cdef word at
         cdef uint32_t handle
+        cdef uint64_t ticket
         cdef bint found
         self.check()
+        if unlikely(self.core.h.stress.collect_every):
+            ticket = cycle_due(self.m)
+            if ticket:
+                with nogil:
+                    wait_for_flip(self.core.h, ticket)
+                self.check()
         while True:
             m = self.core.enter()
             at = alloc_try(m, nbytes, header_of_shape(shape), length)

@@ -26,7 +26,7 @@ from gcheap.core.safepoint cimport (
 from gcheap.core.space cimport release_heap, release_space, reserve_space
 from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
-from gcheap.options import format_size, resolve
+from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
 from posix.unistd cimport close as posix_close
@@ -64,6 +64,9 @@ cdef class HeapCore:
         self.set_geometry(options)
         h.verify = options["verify"]
         h.safepoint_warning_ns = options["safepoint_warning_ms"] * 1000000
+        h.stress.collect_every = options["collect_every"]
+        h.stress.place_delay_ns = 1000 * options["delay_placements_us"]
+        h.stress.always_relocate = options["relocate"] == "always"
         h.tag_mask = 7
         h.shapes = <ShapeInfo*>calloc(MAX_SHAPES, sizeof(ShapeInfo))
         h.handles = <HandleChunk**>calloc(HANDLE_CHUNKS, sizeof(HandleChunk*))
@@ -133,12 +136,12 @@ cdef class HeapCore:
         h.unit_bytes = h.page * h.unit_pages
         h.unit_words = h.unit_bytes // 8
         h.unit_shift = h.unit_bytes.bit_length() - 1
-        h.tlab_bytes = max(h.unit_bytes, <uint64_t>65536)
+        h.tlab_bytes = max(h.unit_bytes, <uint64_t>TLAB_BYTES)
         h.large_bytes = h.unit_bytes // 2
         h.batch_units = options["batch_units"] or (
             1 if h.unit_pages == 1 else max(1, 256 // h.unit_pages))
         h.capacity = options["capacity"]
-        least = 4 * h.tlab_bytes
+        least = least_capacity(h.unit_pages)
         if not least <= h.capacity <= MAX_CAPACITY:
             raise OptionError(
                 f"capacity={options['capacity']}: expected {format_size(least)} (with units of "

@@ -35,6 +35,7 @@ def accepted(check):
 
 
 size_argument = accepted(parse_size)
+capacity_argument = accepted(BY_NAME["capacity"].validate)
 
 
 def positive_int(text):
@@ -70,8 +71,9 @@ def heap_options(args, names):
 
 def default_capacity(args):
     """`--capacity`, else GCHEAP_CAPACITY, else None (the command's own default)."""
-    if args.capacity is None and BY_NAME["capacity"].env in os.environ:
-        return resolve({})["capacity"]
+    option = BY_NAME["capacity"]
+    if args.capacity is None and option.env in os.environ:
+        return option.validate(os.environ[option.env], option.env)
     return args.capacity
 
 

@@ -6,6 +6,7 @@ from gcheap.tools import tables
 from gcheap.tools.arguments import (
     add_heap_options,
     add_json,
+    capacity_argument,
     default_capacity,
     heap_options,
     positive_int,
@@ -17,7 +18,8 @@ from gcheap.tools.output import check_target, emit_json
 from gcheap.tools.progress import Progress
 from gcheap.workloads import DEFAULT, WORKLOADS
 
-HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify")
+HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "relocate", "collect_every",
+                "delay_placements_us")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -41,7 +43,7 @@ def add(commands):
     parser.add_argument("--live", type=size_argument, metavar="SIZE", default=StressConfig.live,
                         help="live bytes, headers included "
                              f"(default {tables.size(StressConfig.live)})")
-    parser.add_argument("--capacity", type=size_argument, metavar="SIZE",
+    parser.add_argument("--capacity", type=capacity_argument, metavar="SIZE|min",
                         help="bytes of objects the heap may hold (default twice the live bytes)")
     add_heap_options(parser, HEAP_OPTIONS)
     parser.add_argument("--seed", type=int, metavar="N", default=StressConfig.seed,

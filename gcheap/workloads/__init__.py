@@ -93,6 +93,28 @@ def _trees_check(config):
         )
 
 
+def _array_holes_session(heap, config):
+    from gcheap.workloads._array_holes import ArrayHolesSession
+
+    return ArrayHolesSession(heap, mutators=config.mutators, live=config.live, seed=config.seed)
+
+
+def _array_holes_check(config):
+    least = 64 * 1024 * config.mutators
+    if config.live < least:
+        raise OptionError(
+            f"live {format_size(config.live)}: array-holes needs {format_size(64 * 1024)} a "
+            f"mutator, {format_size(least)} for {config.mutators}, to have arrays of many sizes"
+        )
+    if config.live // config.mutators > 1 << 44:
+        raise OptionError(
+            f"live {format_size(config.live)}: array-holes numbers its arrays with 32 bits, "
+            f"which is {format_size(1 << 44)} a mutator at most"
+        )
+    if config.depth is not None:
+        raise OptionError(f"depth {config.depth}: array-holes has no trees")
+
+
 BUILT_IN = (
     Workload(
         "churn",
@@ -105,6 +127,12 @@ BUILT_IN = (
         "binary trees: one long-lived, many short-lived built bottom-up, counted and checked",
         _trees_session,
         _trees_check,
+    ),
+    Workload(
+        "array-holes",
+        "arrays of 16 bytes to 4 MiB: every second one dropped, compacted, holes refilled",
+        _array_holes_session,
+        _array_holes_check,
     ),
 )
 

@@ -31,6 +31,7 @@ cdef enum FailureKind:
     BAD_RING = 6                # a young node that is not the one put there
     BAD_SUM = 7                 # the audit: a replacement was lost
     BAD_COUNT = 8               # a tree with another number of nodes than built
+    BAD_SLOT = 9                # a slot with another value or reference than was stored
 
 cdef struct Control:
     uint32_t state              # ControlState; written by the supervising thread only

@@ -26,6 +26,7 @@ _FAILURES = {
     BAD_RING: "another node in the ring of young ones",
     BAD_SUM: "a lost replacement (sum of generations)",
     BAD_COUNT: "another number of nodes than the tree was built with",
+    BAD_SLOT: "another value in a slot",
 }
 
 

@@ -1,0 +1,579 @@
+"""`array-holes`: arrays from 16 bytes to 4 MiB, every second one dropped, compacted, refilled.
+
+Live data: raw arrays and slot arrays whose sizes are log-uniform between 16 bytes and a
+sixteenth of the mutator's share, at most 4 MiB (the .pxd says what they hold).  The table
+is walked in rounds of every second place.  Dropping runs a quarter of the table ahead of
+filling, so that between the two every second place is a hole when a cycle comes; one is asked
+for twice a round.  One operation replaces one array:
+
+1. drop the next one, after its turn; its hub's slot is cleared
+2. draw a size that the budget allows for the oldest hole, allocate, fill and link an array there
+3. check an array that survived: header, length, both ends, links, two pages of the inside
+4. check one entry of the shared table, whoever wrote it, and perhaps write one
+
+The audit checks every word of every array, each Element and link, and that holes are holes.
+
+Mutators work on disjoint parts of one table.  The shared table holds Links to small arrays:
+each is written by one mutator and read by all, and it keeps what was dropped meanwhile alive.
+
+Safepoints: allocations, every 32 KiB of filling and checking, and each operation.  A local
+address never lives across one; what must is in the mutator's shadow-stack frame (AT_...).
+"""
+from libc.math cimport exp2, log2
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+from posix.stdlib cimport posix_memalign
+
+from gcheap._fastpath cimport (
+    gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_length, gc_load,
+    gc_load_element, gc_poll, gc_pop, gc_push, gc_store, gc_store_element)
+from gcheap.core.layout cimport MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.native cimport (
+    clock_ns, fence_seq, load64_relaxed, store64_relaxed, unlikely)
+from gcheap.core.objects cimport shape_of_header
+from gcheap.core.requests cimport cycle_running, request_cycle
+from gcheap.workloads._random cimport mix64, random64, scaled
+from gcheap.workloads._record cimport (
+    BAD_BYTES, BAD_ID, BAD_LINK, BAD_SHAPE, BAD_SLOT, CACHE_LINES, FAILURES_BEFORE_STOP,
+    Recording, record_failure, record_operation, stop_wanted)
+
+import math
+
+
+cdef inline Entry* entry_of(Holes* c, uint64_t place) noexcept nogil:
+    return &c.part.entries[place - c.part.low]
+
+
+# ---- making ------------------------------------------------------------------------------
+
+cdef uint64_t draw_length(Part* p, uint64_t place) noexcept nogil:
+    """Elements of the next array at `place`: log-uniform, or what is left of the budget."""
+    cdef uint64_t left = p.budget - min(p.budget, p.live)
+    cdef double span = log2(<double>p.top) - log2(<double>LEAST_BYTES)
+    cdef double share = (random64(&p.random) >> 11) * (1.0 / (<uint64_t>1 << 53))
+    cdef uint64_t nbytes = <uint64_t>exp2(log2(<double>LEAST_BYTES) + share * span)
+    nbytes = max(min(nbytes, left), <uint64_t>(HUB_BYTES if is_hub(place) else LEAST_BYTES))
+    return (nbytes - 16) // item_of(kind_of(place))
+
+
+cdef void fill_words(Holes* c, int kind, uint64_t length, uint64_t key) noexcept nogil:
+    """Writes every word of a fresh array, a chunk between two safepoints.
+
+    A slot's old value is null, so it needs no barrier; relaxed stores, because the marker may
+    be reading them.
+    """
+    cdef uint64_t words = words_of(kind, length), at = 0, upto, i
+    cdef uint64_t tag = 1 if kind == KIND_SLOTS else 0
+    cdef uint64_t* to
+    while at < words:
+        upto = min(words, at + CHUNK_WORDS)
+        to = <uint64_t*>gc_elements(c.frame[AT_ARRAY])
+        for i in range(at, upto):
+            store64_relaxed(to + i, value_at(key, i) | tag)
+        if upto == words:
+            to[words - 1] &= tail_mask(kind, length)
+        at = upto
+        gc_poll(c.m)
+
+
+cdef bint make_elements(Holes* c, uint64_t length, uint64_t key) noexcept nogil:
+    cdef uint64_t slot = ELEMENT_EVERY - 1
+    cdef word element
+    while slot < length:
+        element = gc_alloc(c.m, c.world.element)
+        if unlikely(element == 0):
+            return False
+        gc_store(c.m, element, 0, c.frame[AT_ARRAY])
+        (<uint64_t*>element)[2] = value_at(key, slot)
+        gc_store_element(c.m, c.frame[AT_ARRAY], slot, element)
+        slot += ELEMENT_EVERY
+        gc_poll(c.m)
+    return True
+
+
+cdef void link_hub(Holes* c, uint64_t place, uint64_t length) noexcept nogil:
+    """A new hub refers to what its group holds now."""
+    cdef uint64_t member
+    for member in range(1, GROUP):
+        gc_store_element(c.m, c.frame[AT_ARRAY], link_slot(length, member),
+                         gc_load_element(c.frame[AT_TABLE], place + member))
+
+
+cdef void link_to_hub(Holes* c, uint64_t place, word array) noexcept nogil:
+    """The hub of a member, unless that is a hole, refers to `array` now."""
+    cdef uint64_t hub = place // GROUP * GROUP
+    cdef word at = gc_load_element(c.frame[AT_TABLE], hub)
+    if at and hub != place:
+        gc_store_element(c.m, at, link_slot(gc_length(at), place - hub), array)
+
+
+cdef bint fill_hole(Holes* c, uint64_t place) noexcept nogil:
+    """Allocates, fills and links the next array at `place`; false when the heap is exhausted."""
+    cdef Entry* e = entry_of(c, place)
+    cdef int kind = kind_of(place)
+    cdef uint64_t length = draw_length(c.part, place)
+    cdef uint64_t key = key_of(place, e.generation + 1)
+    cdef word array = gc_alloc_array(c.m, c.world.shapes[kind], length)
+    if unlikely(array == 0):
+        return False
+    c.frame[AT_ARRAY] = array
+    fill_words(c, kind, length, key)
+    if kind == KIND_SLOTS and not make_elements(c, length, key):
+        return False
+    if is_hub(place):
+        link_hub(c, place, length)
+    array = c.frame[AT_ARRAY]
+    gc_store_element(c.m, c.frame[AT_TABLE], place, array)
+    link_to_hub(c, place, array)
+    c.frame[AT_ARRAY] = 0
+    e.generation += 1
+    e.length = length
+    e.present = 1
+    c.part.live += bytes_of(place, length)
+    return True
+
+
+cdef void drop_next(Holes* c) noexcept nogil:
+    """Drops the next array in turn.  Holds no safepoint."""
+    cdef uint64_t place = place_of(c.part, c.part.dropped)
+    cdef Entry* e = entry_of(c, place)
+    c.part.dropped += 1
+    gc_store_element(c.m, c.frame[AT_TABLE], place, 0)
+    link_to_hub(c, place, 0)
+    e.present = 0
+    c.part.live -= bytes_of(place, e.length)
+
+
+# ---- reading with checks -----------------------------------------------------------------
+
+cdef bint header_holds(Holes* c, word array, uint64_t place, uint64_t length) noexcept nogil:
+    """Whether an array of the right shape and length stands there; others are not read."""
+    if unlikely(array == 0):
+        record_failure(c.r, BAD_LINK, place, 0, place)
+        return False
+    if unlikely(shape_of_header((<word*>array)[0]) != c.world.shapes[kind_of(place)]
+                or gc_length(array) != length):
+        record_failure(c.r, BAD_SHAPE, place, gc_length(array), length)
+        return False
+    return True
+
+
+cdef void check_words(Holes* c, word array, uint64_t place, uint64_t key, uint64_t low,
+                      uint64_t high) noexcept nogil:
+    """Checks words [low, high) of the elements; Elements and links only by not being values."""
+    cdef int kind = kind_of(place)
+    cdef uint64_t length = gc_length(array), i
+    cdef uint64_t last = words_of(kind, length) - 1, mask = tail_mask(kind, length)
+    cdef uint64_t tag = 1 if kind == KIND_SLOTS else 0
+    cdef uint64_t wanted
+    cdef const uint64_t* at = <const uint64_t*>gc_elements(array)
+    for i in range(low, high):
+        wanted = value_at(key, i) | tag
+        if i == last:
+            wanted &= mask
+        if at[i] != wanted and not (kind == KIND_SLOTS and (
+                i % ELEMENT_EVERY == ELEMENT_EVERY - 1 or is_link_slot(place, length, i))):
+            record_failure(c.r, BAD_SLOT if kind == KIND_SLOTS else BAD_BYTES, place, at[i],
+                           wanted)
+            return
+
+
+cdef void check_element(Holes* c, word array, uint64_t place, uint64_t key,
+                        uint64_t slot) noexcept nogil:
+    """The Element at `slot`, unless a link of the hub stands there."""
+    cdef word element = gc_load_element(array, slot)
+    if is_link_slot(place, gc_length(array), slot):
+        return
+    if element == 0 or element & 7:
+        record_failure(c.r, BAD_LINK, place, element, slot)
+    elif (<uint64_t*>element)[2] != value_at(key, slot):
+        record_failure(c.r, BAD_ID, place, (<uint64_t*>element)[2], value_at(key, slot))
+    elif gc_load(element, 0) != array:
+        record_failure(c.r, BAD_SLOT, place, gc_load(element, 0), array)
+
+
+cdef void check_links(Holes* c, word hub, uint64_t place) noexcept nogil:
+    cdef uint64_t member
+    cdef word found, wanted
+    for member in range(1, GROUP):
+        found = gc_load_element(hub, link_slot(gc_length(hub), member))
+        wanted = gc_load_element(c.frame[AT_TABLE], place + member)
+        if found != wanted:
+            record_failure(c.r, BAD_SLOT, place + member, found, wanted)
+
+
+cdef void check_sample(Holes* c, uint64_t place) noexcept nogil:
+    """Both ends, and two pages, of an array that is there.  Holds no safepoint."""
+    cdef Entry* e = entry_of(c, place)
+    cdef word array = gc_load_element(c.frame[AT_TABLE], place)
+    cdef int kind = kind_of(place)
+    cdef uint64_t key = key_of(place, e.generation)
+    cdef uint64_t words = words_of(kind, e.length), page, i
+    if not header_holds(c, array, place, e.length):
+        return
+    check_words(c, array, place, key, 0, min(words, <uint64_t>PAGE_WORDS))
+    check_words(c, array, place, key, words - min(words, <uint64_t>8), words)
+    if words > PAGE_WORDS:
+        for i in range(2):
+            page = scaled(random64(&c.part.random), words // PAGE_WORDS)
+            check_words(c, array, place, key, page * PAGE_WORDS, (page + 1) * PAGE_WORDS)
+    if kind == KIND_SLOTS:
+        if e.length >= ELEMENT_EVERY:
+            page = scaled(random64(&c.part.random), e.length // ELEMENT_EVERY)
+            check_element(c, array, place, key, (page + 1) * ELEMENT_EVERY - 1)
+        if is_hub(place):
+            check_links(c, array, place)
+
+
+cdef void check_survivor(Holes* c) noexcept nogil:
+    """A random array of the part that is no hole: a cycle is likely to have moved it."""
+    cdef uint64_t place = c.part.low + scaled(random64(&c.part.random), c.part.count)
+    while not entry_of(c, place).present:
+        place = c.part.low + (place + 1 - c.part.low) % c.part.count
+    check_sample(c, place)
+
+
+# ---- the shared table --------------------------------------------------------------------
+
+cdef void read_cross(Holes* c) noexcept nogil:
+    """Checks a small array to which any mutator linked, whatever became of its place."""
+    cdef uint64_t i = scaled(random64(&c.part.random), c.world.cross)
+    cdef word link = gc_load_element(c.frame[AT_CROSS], i), array
+    cdef uint64_t place
+    if link == 0:
+        return
+    c.cross_reads += 1
+    place = (<uint64_t*>link)[2]
+    array = gc_load(link, 0)
+    if place >= c.world.places or kind_of(place) == KIND_SLOTS:
+        record_failure(c.r, BAD_ID, i, place, c.world.places)
+    elif header_holds(c, array, place, (<uint64_t*>link)[4]):
+        check_words(c, array, place, key_of(place, <uint32_t>(<uint64_t*>link)[3]), 0,
+                    words_of(kind_of(place), gc_length(array)))
+
+
+cdef bint write_cross(Holes* c, uint64_t place) noexcept nogil:
+    """Links to the array at `place`, when it is small and raw, from an entry of this mutator's
+    own.  False when the heap is exhausted."""
+    cdef Entry* e = entry_of(c, place)
+    cdef uint64_t mine = c.world.cross // c.world.mutators
+    cdef uint64_t at = scaled(random64(&c.part.random), mine) * c.world.mutators + c.index
+    cdef word link
+    if kind_of(place) == KIND_SLOTS or bytes_of(place, e.length) > CROSS_BYTES:
+        return True
+    link = gc_alloc(c.m, c.world.link)
+    if unlikely(link == 0):
+        return False
+    gc_store(c.m, link, 0, gc_load_element(c.frame[AT_TABLE], place))
+    (<uint64_t*>link)[2] = place
+    (<uint64_t*>link)[3] = e.generation
+    (<uint64_t*>link)[4] = e.length
+    # A slot publishes nothing by itself: Link and array come before the reference to them.
+    # Readers follow it, and such loads are ordered.
+    fence_seq()
+    gc_store_element(c.m, c.frame[AT_CROSS], at, link)
+    return True
+
+
+# ---- one operation -----------------------------------------------------------------------
+
+cdef inline bint operation(Holes* c) noexcept nogil:
+    """False when the heap is exhausted."""
+    cdef Part* p = c.part
+    cdef uint64_t place = place_of(p, p.filled)
+    drop_next(c)
+    if not fill_hole(c, place) or not write_cross(c, place):
+        return False
+    p.filled += 1
+    check_survivor(c)
+    read_cross(c)
+    # Twice a round, unless one is under way: when the stretch of holes has moved on by itself.
+    if p.filled % (p.count // 4) == 0 and not cycle_running(c.m.heap):
+        request_cycle(c.m.heap, True)
+    gc_poll(c.m)
+    return True
+
+
+cdef void run_loop(Holes* c) noexcept nogil:
+    c.r.last_ns = clock_ns()
+    while True:
+        if unlikely(not operation(c)):
+            c.r.exhausted = 1
+            return
+        if unlikely(c.r.failures > FAILURES_BEFORE_STOP):
+            return
+        if unlikely(not record_operation(c.r)):
+            return
+
+
+# ---- population --------------------------------------------------------------------------
+
+cdef bint populate_part(Holes* c) noexcept nogil:
+    """Fills every place, then drops the first holes; false when the heap is exhausted."""
+    cdef Part* p = c.part
+    cdef uint64_t i
+    for i in range(p.low, p.low + p.count):
+        if stop_wanted(c.r):
+            return True
+        if not fill_hole(c, i):
+            return False
+        store64_relaxed(&c.world.built, c.world.built + 1)      # relaxed: for the display only
+    for i in range(p.count // 4):
+        drop_next(c)
+    return True
+
+
+cdef bint make_tables(Holes* c) noexcept nogil:
+    cdef word made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, c.world.places)
+    if made == 0:
+        return False
+    c.frame[AT_TABLE] = made
+    made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, c.world.cross)
+    if made == 0:
+        return False
+    c.frame[AT_CROSS] = made
+    c.world.owner_frame = c.frame
+    return True
+
+
+cdef void adopt(Holes* c) noexcept nogil:
+    """Takes the tables over from the mutator that made them.
+
+    This thread is running, so no pause is under way until its next safepoint: the words in
+    the other mutator's frame are up to date and stay so, whatever that thread does.
+    """
+    if c.world.owner_frame != c.frame:
+        # Relaxed: written before these threads met, and then by pauses only.
+        c.frame[AT_TABLE] = load64_relaxed(&c.world.owner_frame[AT_TABLE])
+        c.frame[AT_CROSS] = load64_relaxed(&c.world.owner_frame[AT_CROSS])
+
+
+# ---- the audit ---------------------------------------------------------------------------
+
+cdef void audit_array(Holes* c, uint64_t place) noexcept nogil:
+    cdef Entry* e = entry_of(c, place)
+    cdef uint64_t key = key_of(place, e.generation), at = 0, upto
+    cdef uint64_t words = words_of(kind_of(place), e.length)
+    cdef word array = gc_load_element(c.frame[AT_TABLE], place)
+    if not e.present:
+        if array:
+            record_failure(c.r, BAD_SLOT, place, array, 0)
+        return
+    if not header_holds(c, array, place, e.length):
+        return
+    if is_hub(place):
+        check_links(c, array, place)
+    while at < words:
+        upto = min(words, at + CHUNK_WORDS)
+        array = gc_load_element(c.frame[AT_TABLE], place)       # a poll lies in between
+        check_words(c, array, place, key, at, upto)
+        if kind_of(place) == KIND_SLOTS:
+            at += ELEMENT_EVERY - 1
+            while at < upto:
+                check_element(c, array, place, key, at)
+                at += ELEMENT_EVERY
+        at = upto
+        gc_poll(c.m)
+
+
+cdef void audit_all(Holes* c) noexcept nogil:
+    cdef uint64_t i
+    for i in range(c.part.low, c.part.low + c.part.count):
+        audit_array(c, i)
+        gc_poll(c.m)
+        if c.r.failures > FAILURES_BEFORE_STOP:
+            return
+    for i in range(c.world.cross):
+        read_cross(c)
+
+
+cdef uint64_t first_of(Holes* c, int kind) noexcept nogil:
+    """The first place of the part that holds a `kind` of some size and is no hub, nor a hole."""
+    cdef uint64_t place = c.part.low
+    while place + 1 < c.part.low + c.part.count and (
+            is_hub(place) or kind_of(place) != kind or not entry_of(c, place).present
+            or entry_of(c, place).length < ELEMENT_EVERY):
+        place += 1
+    return place
+
+
+cdef void break_one(Holes* c, int kind) noexcept nogil:
+    """See ArrayHolesSession.damage.  Holds no safepoint."""
+    cdef uint64_t place = c.part.low + GROUP
+    cdef word table = c.frame[AT_TABLE]
+    cdef word array, element
+    if kind <= 1:
+        place = first_of(c, KIND_WORDS if kind else KIND_BYTES)
+        array = gc_load_element(table, place)
+        gc_elements(array)[entry_of(c, place).length * item_of(kind_of(place)) - 1] ^= 1
+    elif kind <= 3:
+        place = first_of(c, KIND_SLOTS)
+        array = gc_load_element(table, place)
+        if kind == 2:
+            gc_store_element(c.m, array, 1, gc_load_element(array, 1) ^ 8)
+        else:
+            element = gc_load_element(array, ELEMENT_EVERY - 1)
+            (<uint64_t*>element)[2] ^= 1
+    elif kind == 4:
+        while not (entry_of(c, place).present and entry_of(c, place + 2).present):
+            place += GROUP
+        array = gc_load_element(table, place)
+        gc_store_element(c.m, array, link_slot(gc_length(array), 2), 0)
+    elif kind == 5:
+        gc_store_element(c.m, table, first_of(c, KIND_BYTES), 0)
+    else:
+        place = place_of(c.part, c.part.filled)         # the oldest hole
+        gc_store_element(c.m, table, place, gc_load_element(table, first_of(c, KIND_BYTES)))
+
+
+# ---- the Python side ---------------------------------------------------------------------
+
+DAMAGES = ("bytes", "words", "slot", "element", "link", "lost", "hole")
+
+
+def largest(share):
+    """Bytes of the largest array of a mutator with so many live bytes."""
+    return min(MOST_BYTES, share // 16)
+
+
+def place_count(share):
+    """Places of a mutator with so many live bytes: whole groups."""
+    top = largest(share)
+    mean = (top - LEAST_BYTES) / math.log(top / LEAST_BYTES) + 8
+    return int(share / mean) // GROUP * GROUP
+
+
+cdef class ArrayHolesSession:
+    """`array-holes` on one heap; the calls are those of `ChurnSession`, and in the same order."""
+    cdef Arrays world
+    cdef Holes* all
+    cdef int mutators
+    cdef uint64_t each
+
+    def __cinit__(self, heap, *, int mutators, live, seed, **_other):
+        cdef void* at = NULL
+        cdef uint64_t i, count = place_count(live // mutators)
+        cdef Holes* c
+        self.mutators = mutators
+        self.world.mutators = mutators
+        self.world.places = count * mutators
+        # Links and what they keep alive take a sixteenth of the live bytes at most.
+        self.world.cross = max(4, min(1024, live // mutators // 16 // (CROSS_BYTES + LINK_BYTES))
+                               ) * mutators
+        self.world.shapes[KIND_BYTES] = SHAPE_BYTES
+        self.world.shapes[KIND_SLOTS] = SHAPE_SLOT_ARRAY
+        self.world.element = heap.shape("array-holes.Element", refs=("array",),
+                                        raw=[("id", "u8")]).id
+        self.world.link = heap.shape("array-holes.Link", refs=("array",), raw=[
+            ("place", "u8"), ("generation", "u8"), ("length", "u8")]).id
+        # A whole number of cache lines each, so that no two mutators share one.
+        self.each = (sizeof(Holes) + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
+        if posix_memalign(&at, CACHE_LINES, self.each * mutators) != 0:
+            raise MemoryError("no memory for the workload's mutators")
+        memset(at, 0, self.each * mutators)
+        self.all = <Holes*>at
+        for i in range(<uint64_t>mutators):
+            c = self.mine(i)
+            c.world = &self.world
+            c.part = &c.own
+            c.index = i
+            c.own.low = count * i
+            c.own.count = count
+            c.own.top = largest(live // mutators)
+            c.own.budget = live // mutators * 15 // 16
+            c.own.random = mix64((<uint64_t>seed << 8) + i)
+            c.own.entries = <Entry*>calloc(count, sizeof(Entry))
+            if c.own.entries == NULL:
+                raise MemoryError("no memory for what the workload's arrays must be")
+
+    def __dealloc__(self):
+        cdef int i
+        if self.all != NULL:
+            for i in range(self.mutators):
+                free(self.mine(i).own.entries)
+            free(self.all)
+
+    cdef Holes* mine(self, uint64_t index) noexcept:
+        return <Holes*>(<uintptr_t>self.all + index * self.each)
+
+    @property
+    def populated(self):
+        """The share of the arrays built so far, 0 to 1; from any thread."""
+        return load64_relaxed(&self.world.built) / self.world.places        # display only
+
+    def populate(self, mutator, uint64_t index, Recording recording not None):
+        """Mutator 0 builds the arrays of all."""
+        cdef Holes* c = self.mine(index)
+        cdef bint held
+        cdef int i
+        c.m = <MutatorState*><uintptr_t>mutator.native()
+        c.r = recording.r
+        if index == 0:
+            self.world.shapes[KIND_WORDS] = mutator.new_array("u8", 0).shape.id
+        with nogil:
+            gc_enter(c.m)
+            c.frame = gc_push(c.m, FRAME)
+            held = c.frame != NULL and (index != 0 or make_tables(c))
+            gc_leave(c.m)
+        if index == 0 and held:
+            for i in range(self.mutators):
+                c.part = &self.mine(i).own
+                with nogil:
+                    gc_enter(c.m)
+                    held = held and populate_part(c)
+                    gc_leave(c.m)
+            c.part = &c.own
+        if not held:
+            c.r.exhausted = 1
+
+    def run(self, uint64_t index):
+        """Operations until the run is stopped, the heap exhausted, or too much failed."""
+        cdef Holes* c = self.mine(index)
+        with nogil:
+            gc_enter(c.m)
+            adopt(c)
+            run_loop(c)
+            gc_leave(c.m)
+
+    def audit(self, uint64_t index):
+        """Checks everything that this mutator worked on; failures go to its recording."""
+        cdef Holes* c = self.mine(index)
+        with nogil:
+            gc_enter(c.m)
+            audit_all(c)
+            gc_leave(c.m)
+
+    def damage(self, uint64_t index, str what):
+        """Breaks one thing of a mutator's part, for tests of the checks.
+
+        `what`: "bytes" or "words" (the last element of a raw array), "slot" (a tagged value),
+        "element" (the id of an Element), "link" (a hub's), "lost" (an array), "hole" (it refers
+        to an array).  Called between two other calls.
+        """
+        cdef Holes* c = self.mine(index)
+        cdef int kind = DAMAGES.index(what)
+        with nogil:
+            gc_enter(c.m)
+            break_one(c, kind)
+            gc_leave(c.m)
+
+    def leave(self, uint64_t index):
+        """Gives the mutator's shadow-stack frame back.  Nothing of the run is left."""
+        cdef Holes* c = self.mine(index)
+        if c.frame != NULL:
+            with nogil:
+                gc_enter(c.m)       # a pause reads the shadow stacks of those outside
+                gc_pop(c.m, FRAME)
+                gc_leave(c.m)
+            c.frame = NULL
+
+    def facts(self):
+        """What the workload adds to the document: counts, all with the warm-up."""
+        cdef int i
+        replaced = reads = 0
+        for i in range(self.mutators):
+            replaced += self.mine(i).own.filled
+            reads += self.mine(i).cross_reads
+        return {"arrays": self.world.places, "largest_bytes": self.mine(0).own.top,
+                "arrays_replaced": replaced, "shared_links_read": reads}

@@ -1,0 +1,103 @@
+"""One table of options: `gcheap options`, the documentation, signature and stub all follow it."""
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import gcheap
+from gcheap import cli
+from gcheap.options import OPTIONS, Between, Option, least_capacity, resolve
+from gcheap.tools import options as command
+
+ROOT = Path(__file__).parent.parent
+NAMES = [option.name for option in OPTIONS]
+ANNOTATIONS = {"size": "int | str | None", "integer": "int | None", "text": "str | None"}
+
+
+def test_the_page_of_the_documentation_is_the_table():
+    assert (ROOT / "docs/reference/options.md").read_text() == command.page(), (
+        "make it again: gcheap options --markdown > docs/reference/options.md")
+
+
+def test_the_signature_shows_every_option():
+    parameters = inspect.signature(gcheap.Heap).parameters
+    assert list(parameters) == NAMES
+    assert all(parameter.default is None for parameter in parameters.values())
+    kinds = {name: parameter.kind for name, parameter in parameters.items()}
+    assert kinds.pop("capacity") is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert set(kinds.values()) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_the_stub_has_every_option_with_its_type():
+    tree = ast.parse((Path(gcheap.__path__[0]) / "face/heap.pyi").read_text())
+    heap = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Heap")
+    init = next(n for n in heap.body
+                if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    arguments = init.args.args[1:] + init.args.kwonlyargs
+    assert [argument.arg for argument in arguments] == NAMES
+    for argument, option in zip(arguments, OPTIONS, strict=True):
+        wanted = ANNOTATIONS.get(option.kind)
+        assert wanted is None or ast.unparse(argument.annotation) == wanted, option.name
+    defaults = init.args.defaults + init.args.kw_defaults
+    assert [ast.unparse(default) for default in defaults] == ["None"] * len(OPTIONS)
+
+
+def test_the_docstring_lists_every_option():
+    lines = inspect.getdoc(gcheap.Heap).split("\n\n")
+    listing = next(part for part in lines if part.startswith("capacity "))
+    assert re.findall(r"^(\w+)(?:\s|$)", listing, re.MULTILINE) == NAMES
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_each_option_can_be_read_by_people(option):
+    assert option.kind and option.accepted and option.help
+    assert option.env == f"GCHEAP_{option.name.upper()}"
+    assert option.validate(option.default) is not None
+
+
+def test_the_command_shows_what_the_environment_says(monkeypatch, capsys):
+    monkeypatch.setenv("GCHEAP_VERIFY", "2")
+    assert cli.main(["options"]) == 0
+    shown = capsys.readouterr().out
+    for option in OPTIONS:
+        assert option.name in shown and option.env in shown
+    assert shown.count("(environment)") == 1
+    assert cli.main(["options", "--json", "-"]) == 0
+    rows = json.loads(capsys.readouterr().out)["options"]
+    assert [row["name"] for row in rows] == NAMES
+    verify = rows[NAMES.index("verify")]
+    assert (verify["value"], verify["default"], verify["set_by_environment"]) == (2, 0, True)
+    assert set(verify) >= {"type", "accepted", "environment", "help"}
+
+
+def test_the_page_does_not_depend_on_the_environment(monkeypatch, capsys):
+    monkeypatch.setenv("GCHEAP_VERIFY", "nonsense")
+    assert cli.main(["options", "--markdown"]) == 0
+    assert capsys.readouterr().out == command.page()
+
+
+def test_a_bad_environment_is_one_line_and_status_2(monkeypatch, capsys):
+    monkeypatch.setenv("GCHEAP_COLLECT_EVERY", "often")
+    assert cli.main(["options"]) == 2
+    error = capsys.readouterr().err
+    assert "GCHEAP_COLLECT_EVERY" in error and error.count("\n") == 1
+
+
+def test_a_number_outside_its_range_is_told_with_the_range():
+    option = Option("depth", Between(2, 9), 3, "GCHEAP_DEPTH", "levels")
+    assert (option.kind, option.accepted) == ("integer", "2 to 9")
+    assert option.validate("9") == 9
+    with pytest.raises(gcheap.OptionError, match="depth=10: .* 2 to 9"):
+        option.validate(10)
+
+
+def test_capacity_min_follows_the_units():
+    for unit_pages in (1, 16, 512):
+        values = resolve({"capacity": "min", "unit_pages": unit_pages}, {})
+        assert values["capacity"] == least_capacity(unit_pages)
+    assert resolve({}, {"GCHEAP_CAPACITY": "min"})["capacity"] == least_capacity(16)
