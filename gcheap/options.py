@@ -16,6 +16,7 @@ from gcheap.errors import OptionError
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-zA-Z]{0,4})\s*", re.ASCII)
+MOST_MS = 86_400_000            # a day
 _HOW = 'expected a positive number of bytes such as 67108864 or "64MiB"'
 
 
@@ -73,6 +74,19 @@ def _integer(value: Any, name: str) -> int:
         raise OptionError(f"{name}={value!r}: expected an integer") from None
 
 
+def _milliseconds(value: Any, name: str) -> int:
+    number = _integer(value, name)
+    if not 0 <= number <= MOST_MS:
+        raise OptionError(f"{name}={value!r}: expected 0 (off) to {MOST_MS} milliseconds")
+    return number
+
+
+def _policy(value: Any, name: str) -> Any:
+    from gcheap.policy import parse_policy      # it needs parse_size: imported at first use
+
+    return parse_policy(value, name)
+
+
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise OptionError(f"{name}={value!r}: expected a string")
@@ -123,6 +137,13 @@ OPTIONS: tuple[Option, ...] = (
     _option("batch_units", _integer, 0,
             "most units the compactor places by one ioctl; 0: 256 pages' worth "
             "(1 if unit_pages is 1)"),
+    _option("policy", _policy, "factor:2.0,minimum=16MiB",
+            "how far the heap grows before a cycle: fixed (to its capacity), "
+            "factor:F[,minimum=SIZE] times the live bytes, membalancer:C[,minimum=SIZE]"),
+    _option("stall_warning_ms", _milliseconds, 100,
+            "an allocation stall that is longer is reported on standard error; 0: none is"),
+    _option("idle_ms", _milliseconds, 0,
+            "a heap in which nothing was allocated for so long is collected once; 0: never"),
     _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
             (0, 3)),
 )

@@ -1,5 +1,5 @@
 """Marking: which words of from-space are live.  See mark.pyx."""
-from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, WORD, word
+from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, ShapeTotal, WORD, word
 from gcheap.core.native cimport load64_relaxed, store64_relaxed
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -13,6 +13,7 @@ cdef struct Marker:
     word* sp                    # next free stack entry
     word* deepest
     uint64_t live_words
+    ShapeTotal* count           # totals by shape when somebody may ask what fills the heap, or NULL
     uint64_t head               # queue: [tail, head) modulo MARK_QUEUE
     uint64_t tail
     word queue[MARK_QUEUE]

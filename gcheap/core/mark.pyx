@@ -16,11 +16,13 @@ value it sees, the other is logged or allocated black.
 """
 from gcheap.core.layout cimport (
     BLOCK_BYTES, HeapState, NO_START, SatbBuffer, ShapeInfo, WORD, word)
-from gcheap.core.native cimport check_that, load64_relaxed, prefetch_read, prefetch_write
+from gcheap.core.native cimport (
+    check_that, load64_relaxed, prefetch_read, prefetch_write, unlikely)
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.satb cimport take_full
+from gcheap.core.shapes_census cimport begin_survey, count_object, end_survey
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from posix.mman cimport MADV_DONTNEED, madvise
@@ -53,6 +55,8 @@ cdef inline void visit(Marker* k, word obj) noexcept nogil:
                obj, nbytes)
     set_live(k.heap.blocks, offset // WORD, nbytes // WORD)
     k.live_words += nbytes // WORD
+    if unlikely(k.count != NULL):
+        count_object(&k.count[shape_of_header(header)], nbytes)
     if object_slots(shape, obj):
         k.sp[0] = obj
         k.sp += 1
@@ -85,6 +89,7 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil:
     k.limit = h.r.tams_bytes
     k.sp = k.deepest = h.mark_stack
     k.live_words = k.head = k.tail = 0
+    k.count = begin_survey(h)
 
 
 cdef word mark_root(void* context, HeapState* h, word value) noexcept nogil:
@@ -150,6 +155,8 @@ cdef void end_marking(Marker* k) noexcept nogil:
     """Gives most of the mark stack back."""
     cdef HeapState* h = k.heap
     cdef word keep
+    if k.count != NULL:
+        end_survey(h)
     if <word>k.deepest - <word>h.mark_stack > KEEP_STACK:
         keep = (<word>h.mark_stack + KEEP_STACK + h.page - 1) & ~(h.page - 1)
         madvise(<void*>keep, (<word>k.deepest - keep + h.page - 1) & ~(h.page - 1), MADV_DONTNEED)

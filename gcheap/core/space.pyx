@@ -152,6 +152,8 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     free(h.events)
     free(h.reach_hist)
     free(h.retired.fault_hist)
+    free(h.stalls.hist)
+    free(h.survey.count)
     free(h)
 
 
@@ -203,7 +205,7 @@ cdef int take_units(HeapState* h, uint64_t nbytes, uint64_t count, word* at) noe
     alloc_limit changes only inside a pause.  Relaxed: the memory itself is handed over by
     the pause that made it available.
     """
-    cdef uint64_t seen, charged, goal, size = round_up(nbytes, h.unit_bytes)
+    cdef uint64_t seen, charged, size = round_up(nbytes, h.unit_bytes)
     while True:
         seen = load64_relaxed(&h.used)
         if seen + count > h.capacity:
@@ -218,9 +220,9 @@ cdef int take_units(HeapState* h, uint64_t nbytes, uint64_t count, word* at) noe
             return NO_ROOM
         if cas64(&h.top, seen, seen + size):
             break
-    # The goal leaves as much address space free as bytes: large runs may use up to twice theirs.
-    goal = load64_relaxed(&h.goal)
-    if ((charged > goal or seen + size + (h.capacity - goal) > load64_relaxed(&h.alloc_limit))
+    # As much address space is kept free as bytes: large runs may use up to twice theirs.
+    if ((charged > load64_relaxed(&h.goal)
+         or seen + size + load64_relaxed(&h.headroom) > load64_relaxed(&h.alloc_limit))
             and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
         request_cycle(h, False)
     at[0] = h.base[h.current] + seen

@@ -12,7 +12,8 @@ from gcheap.core.objects cimport array_bytes, header_of_shape
 from gcheap.core.roots cimport take_handle
 from gcheap.core.safepoint cimport (
     attach_mutator, detach_mutator, drop_owner, leave_running, thread_mutator)
-from gcheap.errors import ForeignRef, HeapExhausted, NotAttached
+from gcheap.errors import ForeignRef, NotAttached
+from gcheap.face.exhaustion cimport exhausted
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
@@ -89,7 +90,7 @@ cdef class Mutator:
                 found = wait_for_room(m, nbytes)
             if not found:
                 self.core.check_open()
-                raise HeapExhausted(self.core.describe_full(nbytes))
+                raise exhausted(self.core, nbytes)
 
     def new(self, Shape shape not None, /, **fields):
         """A new object of `shape`; fields not given are zero or None.
@@ -116,7 +117,7 @@ cdef class Mutator:
         if length < 0:
             raise ValueError(f"{what}: {n} elements; expected 0 or more")
         if length * item > self.core.h.capacity:
-            raise HeapExhausted(self.core.describe_full(min(length * item, 2**63)))
+            raise exhausted(self.core, min(length * item, 2**63))
         return length
 
     def new_slots(self, n):

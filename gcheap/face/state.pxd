@@ -1,6 +1,5 @@
 """The owner of a heap's native state, and the entry and exit of every Python call."""
 from gcheap.core.layout cimport HeapState, MutatorState
-from libc.stdint cimport uint64_t
 
 cdef class HeapCore:
     cdef HeapState* h
@@ -17,4 +16,3 @@ cdef class HeapCore:
     cdef tear_down(self)
     cdef int check_open(self) except -1
     cdef MutatorState* enter(self) except NULL
-    cdef str describe_full(self, uint64_t nbytes)
