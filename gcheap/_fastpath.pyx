@@ -6,13 +6,12 @@ learns that the heap is exhausted.  Everything here runs without the GIL.
 from gcheap.core.failpoint cimport FP_STALL_WAIT, failpoint
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
-    clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
-    store64_relaxed)
+    futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq, store64_relaxed)
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
 from gcheap.core.space cimport TAKEN, has_room, take_large, take_tlab
-from gcheap.core.stalls cimport stall_begins, stall_ended
+from gcheap.core.stalls cimport Stall, stall_begins, stall_ended
 from libc.stdint cimport uint32_t, uint64_t
 
 
@@ -42,11 +41,12 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
     found enough room and others took it first: they make progress, and this thread asks again.
     """
     cdef HeapState* h = m.heap
-    cdef uint64_t started = clock_ns(), ticket, handed_out
+    cdef uint64_t ticket, handed_out
+    cdef Stall stall
     cdef uint32_t seen
     cdef bint first = True
     cdef bint joined, found = nbytes <= h.capacity
-    stall_begins(h)
+    stall_begins(&stall, h, nbytes)
     while found:
         joined = first and cycle_running(h)
         first = False
@@ -69,7 +69,7 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
                  and (joined or (load64_relaxed(&h.handed_out) != handed_out
                                  and load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes)
                                  <= h.capacity)))
-    stall_ended(m, nbytes, clock_ns() - started)
+    stall_ended(&stall, m)
     return found
 
 
