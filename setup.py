@@ -43,7 +43,7 @@ setup(
                 extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
                                     "-Wno-sign-compare", "-pthread"]
                 + VARIANTS[variant] + machine,
-                extra_link_args=["-pthread"] + sanitizer,
+                extra_link_args=["-pthread", "-lm"] + sanitizer,
             )
             for path in sorted(Path("gcheap").rglob("*.pyx"))
         ],

@@ -14,7 +14,7 @@ import gcheap
 @pytest.fixture
 def heap():
     """A heap large enough that a round starts no cycle by itself."""
-    with gcheap.Heap(capacity="512MiB") as heap:
+    with gcheap.Heap(capacity="512MiB", policy="fixed") as heap:
         yield heap
 
 

@@ -10,7 +10,7 @@ def half_dead(request):
     """A heap in which every second node of 48 bytes is dead: 9 MiB live of 18."""
     import gcheap
     try:
-        heap = gcheap.Heap(capacity=64 * MIB, backend=request.param)
+        heap = gcheap.Heap(capacity=64 * MIB, backend=request.param, policy="fixed")
     except gcheap.GcheapError as error:
         pytest.skip(f"backend {request.param}: {error}")
     with heap, heap.attach("benchmark") as mutator:

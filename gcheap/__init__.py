@@ -14,7 +14,7 @@ from gcheap._unbuilt import use_installed_copy as _use_installed_copy
 
 _use_installed_copy(__path__)
 
-from gcheap import failpoints
+from gcheap import failpoints, policy
 from gcheap.errors import (
     ForeignRef,
     GcheapError,
@@ -35,4 +35,5 @@ __all__ = [
     "ForeignRef", "GcheapError", "Heap", "HeapClosed", "HeapExhausted", "HeapStats", "IoctlStats",
     "Mutator", "NotAttached", "OptionError", "RawArray", "Ref", "Shape", "ShapeError", "SlotArray",
     "Tagged", "__version__", "failpoints",
+    "policy",
 ]

@@ -3,15 +3,16 @@
 Slow allocation is where a mutator gets its next unit, stalls while a cycle makes room, and
 learns that the heap is exhausted.  Everything here runs without the GIL.
 """
+from gcheap.core.failpoint cimport FP_STALL_WAIT, failpoint
 from gcheap.core.large cimport large_room, take_large
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
-    clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
-    store64_relaxed, unlikely)
+    futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq, store64_relaxed, unlikely)
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
 from gcheap.core.space cimport TAKEN, small_room, take_tlab
+from gcheap.core.stalls cimport Stall, stall_begins, stall_ended
 from gcheap.core.stress cimport cycle_due, hide_tlab, show_tlab, wait_for_flip
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -70,22 +71,26 @@ cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t leng
 cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
     """An allocation stall: waits, not RUNNING, until `nbytes` may fit.  False: no cycle helps.
 
-    The cycle in flight is waited for first; what it leaves decides whether another is asked for.
-    Gives up only when what a full cycle found live leaves too little room.  While it does leave
-    room that others take first, they make progress, and this thread asks again.
+    Bounded: the cycle in flight is waited for first, whose snapshot may be older than what was
+    dropped since; then one full cycle that starts after this call.  Goes on only while that has
+    found enough room and others took it first: they make progress, and this thread asks again.
     """
     cdef HeapState* h = m.heap
-    cdef uint64_t started = clock_ns(), ticket, waited
+    cdef uint64_t ticket, handed_out
+    cdef Stall stall
     cdef uint32_t seen
     cdef bint first = True
     cdef bint joined, found = nbytes <= h.capacity
+    stall_begins(&stall, h, nbytes)
     while found:
         joined = first and cycle_running(h)
         first = False
+        handed_out = load64_relaxed(&h.handed_out)
         if joined:
             ticket = load64_seq(&h.started)
         else:
             ticket = request_cycle(h, True)     # full: now every byte counts
+        failpoint(FP_STALL_WAIT)
         while True:
             seen = load32_seq(&h.progress)
             if has_room(h, nbytes) or not load32_acquire(&h.collector_alive):
@@ -96,13 +101,10 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
         if has_room(h, nbytes):
             break
         found = (load32_acquire(&h.collector_alive)
-                 and (joined or load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes)
-                      <= h.capacity))
-    waited = clock_ns() - started
-    # Relaxed: stats() of another thread reads them.
-    store64_relaxed(&m.stalls, m.stalls + 1)
-    store64_relaxed(&m.stall_ns, m.stall_ns + waited)
-    store64_relaxed(&m.stall_max_ns, max(m.stall_max_ns, waited))
+                 and (joined or (load64_relaxed(&h.handed_out) != handed_out
+                                 and load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes)
+                                 <= h.capacity)))
+    stall_ended(&stall, m)
     return found
 
 

@@ -7,7 +7,19 @@ class GcheapError(Exception):
 
 
 class HeapExhausted(GcheapError, MemoryError):
-    """An allocation failed although a finished cycle had freed what could be freed."""
+    """An allocation failed although a finished cycle had freed what could be freed.
+
+    used, live, capacity, asked   bytes when it was raised (live: as the last cycle found them);
+                                  None where the heap is not known
+    """
+
+    def __init__(self, *args: object, used: int | None = None, live: int | None = None,
+                 capacity: int | None = None, asked: int | None = None) -> None:
+        super().__init__(*args)
+        self.used = used
+        self.live = live
+        self.capacity = capacity
+        self.asked = asked
 
 
 class HeapClosed(GcheapError, ValueError):

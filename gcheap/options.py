@@ -76,6 +76,12 @@ def _integer(value: Any, name: str) -> int:
         raise OptionError(f"{name}={value!r}: expected an integer") from None
 
 
+def _policy(value: Any, name: str) -> Any:
+    from gcheap.policy import parse_policy  # it needs parse_size: imported at first use
+
+    return parse_policy(value, name)
+
+
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise OptionError(f"{name}={value!r}: expected a string")
@@ -113,6 +119,7 @@ _KINDS: dict[Any, tuple[str, str]] = {
     parse_size: ("size", 'bytes, or text such as "64MiB"'),
     _integer: ("integer", "any"),
     _text: ("text", "any"),
+    _policy: ("policy", "a policy of gcheap.policy, or its text"),
 }
 
 
@@ -196,6 +203,13 @@ OPTIONS: tuple[Option, ...] = (
             "flip each time; 0: off"),
     _option("delay_placements_us", Between(0, 1_000_000), 0,
             "stress: microseconds that every placement in to-space waits; 0: none"),
+    _option("policy", _policy, "factor:2.0,minimum=16MiB",
+            "how far the heap grows before a cycle: fixed (to its capacity), "
+            "factor:F[,minimum=SIZE] times the live bytes, membalancer:C[,minimum=SIZE]"),
+    _option("stall_warning_ms", Between(0, DAY_MS), 100,
+            "an allocation stall that is longer is reported on standard error; 0: none is"),
+    _option("idle_ms", Between(0, DAY_MS), 0,
+            "a heap in which nothing was allocated for so long is collected once; 0: never"),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _BUILD_TIME = {"GCHEAP_BUILD"}

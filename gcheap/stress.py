@@ -9,13 +9,15 @@ figure is formed.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import gcheap
 from gcheap.errors import OptionError
-from gcheap.options import format_size, parse_size, resolve
+from gcheap.options import BY_NAME, format_size, parse_size, resolve
+from gcheap.policy import Policy
 from gcheap.workloads import DEFAULT, find
 from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl
@@ -27,7 +29,7 @@ from gcheap.workloads.runner import Run
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units", "relocate",
-                "collect_every", "delay_placements_us")
+                "collect_every", "delay_placements_us", "policy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,9 @@ class StressConfig:
     depth           of `trees`; None is the greatest that `live` allows
 
     What is in HEAP_OPTIONS is an option of `gcheap.Heap`, and None has the meaning it has there:
-    the environment's GCHEAP_* value, or the default.  All are resolved when the configuration is
-    made.
+    the environment's GCHEAP_* value, or the default.  Of `policy` the default is "fixed" here: a
+    run then has the capacity to itself, and figures of different runs compare.  All are resolved
+    when the configuration is made.
     """
 
     workload: str = DEFAULT
@@ -60,6 +63,7 @@ class StressConfig:
     relocate: str | None = None
     collect_every: int | None = None
     delay_placements_us: int | None = None
+    policy: Policy | str | None = None
     seed: int = 1
     warm_up: float | None = None
     noise_seconds: float | None = None
@@ -79,8 +83,11 @@ class StressConfig:
         if self.depth is not None:
             _whole("depth", self.depth, 1, 64)
         put("live", parse_size(self.live, "live"))
+        if self.policy is None and BY_NAME["policy"].env not in os.environ:
+            put("policy", "fixed")
         options = resolve({name: getattr(self, name) for name in HEAP_OPTIONS} | {
             "capacity": 2 * self.live if self.capacity is None else self.capacity})
+        options["policy"] = str(options["policy"])          # plain data, for the document
         for name in ("capacity", *HEAP_OPTIONS):
             put(name, options[name])
         if self.capacity <= self.live:
@@ -135,7 +142,8 @@ class _Stress:
             noise = (measure_noise(config.noise_seconds, self._control)
                      if config.noise_seconds else None)
             options = {name: getattr(config, name) for name in HEAP_OPTIONS}
-            with gcheap.Heap(config.capacity, **options) as heap:
+            # Stalls are counted here: no lines between those of the live display.
+            with gcheap.Heap(config.capacity, stall_warning_ms=0, **options) as heap:
                 outcome = self._outcome(heap)
             outcome.noise = noise
             outcome.interrupted = self._interrupted or interrupt.seen
@@ -164,7 +172,7 @@ class _Stress:
             end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
             peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=peak.bytes,
-            live_bytes=heap.stats().live_bytes, facts=session.facts(),
+            live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=session.facts(),
         )
 
     def _supervise(self, heap, run, peak, view):
@@ -226,6 +234,15 @@ class _View:
             faults=stats.faults,
             last_pause_ns=self._last_pause,
         ))
+
+
+def _limits(heap):
+    """How the soft heap size went, over the whole run and the cycles that a heap remembers."""
+    stats = heap.stats()
+    began = heap.cycles()["limit_bytes"]
+    return {"policy": str(heap.policy), "peak_bytes": stats.limit_peak_bytes,
+            "least_bytes": min([stats.limit_bytes, *began.tolist()]),
+            "last_bytes": stats.limit_bytes}
 
 
 def _seconds(name, value, least):

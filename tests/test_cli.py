@@ -68,6 +68,8 @@ def test_version(capsys):
     (["stress", "--backend", "teleport"], "teleport"),
     (["stress", "--faults", "politely"], "politely"),
     (["stress", "--unit-pages", "3"], "3"),
+    (["stress", "--policy", "often"], "often"),
+    (["stress", "--policy", "factor:1"], "factor"),
     (["stress", "--verify", "9"], "9"),
     (["stress", "--seed", "x"], "'x'"),
     (["stress", "--mut", "1"], "--mut"),

@@ -42,6 +42,7 @@ NAMES = {
     "bytes": {"moved", "copied", "zeroed", "recycled"},
     "ioctls": {"move", "copy", "zeropage"},
     "peak_rss_bytes": None, "peak_heap_resident_bytes": None, "live_bytes": None,
+    "limit": {"policy", "peak_bytes", "least_bytes", "last_bytes"},
     "backend": None, "fault_mode": None, "verified": None,
 }
 

@@ -2,16 +2,18 @@
 from gcheap.core.events cimport hist_record, hist_upper, new_histogram
 from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint
 from gcheap.core.layout cimport (
-    Block, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState, NO_START, SHAPE_FIXED, ShapeInfo,
-    UnitPlan, WORD, word)
+    Block, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState, NO_START, POLICY_FACTOR,
+    POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.objects cimport header_of_shape
+from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.roots cimport handle_value
 from gcheap.core.safepoint cimport enter_running, leave_running
 from gcheap.face.ref cimport Ref
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 
 def read_words(uintptr_t mutator, index, uint64_t count):
@@ -122,3 +124,27 @@ def plan_bitmap(starts, sizes, uint64_t unit_words, slots=None):
         free(h.readers)
         free(h.shapes)
         free(h)
+
+
+def limit_of(policy, uint64_t live, uint64_t capacity, double allocation=0, double collection=0):
+    """The limit that a policy of gcheap.policy wants, for measured speeds in bytes a second."""
+    cdef Pacing p
+    memset(&p, 0, sizeof(p))
+    p.policy = {"fixed": POLICY_FIXED, "factor": POLICY_FACTOR,
+                "membalancer": POLICY_MEMBALANCER}[policy.name]
+    p.factor = getattr(policy, "factor", 0.0)
+    p.c = getattr(policy, "c", 0.0)
+    p.minimum = getattr(policy, "minimum", 0)
+    p.allocated_bytes, p.allocated_seconds = allocation * 3, 3
+    p.marked_bytes, p.marked_seconds = collection * 2, 2
+    return policy_limit(&p, live, capacity)
+
+
+def following_limit(uint64_t limit, uint64_t wanted, bint at_once):
+    """The limit after `limit` when the policy wants `wanted`."""
+    return next_limit(limit, wanted, at_once)
+
+
+def goal_of(uint64_t live, uint64_t used, uint64_t limit, uint64_t capacity, uint64_t need):
+    """The used bytes at which a cycle starts."""
+    return next_goal(live, used, limit, capacity, need)

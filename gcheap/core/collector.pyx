@@ -4,8 +4,8 @@ from gcheap.core.failpoint cimport FP_CYCLE_END, failpoint
 from gcheap.core.layout cimport HeapState
 from gcheap.core.native cimport (
     add32_seq, futex_wait, futex_wake_all, load32_acquire, load32_seq,
-    load64_relaxed, load64_seq, store32_release, store32_seq, store64_seq)
-from gcheap.core.pacing cimport set_goal
+    load64_seq, store32_release, store32_seq, store64_seq)
+from gcheap.core.pacing cimport cycle_begins, cycle_ended, idle_ended
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.threads cimport join_thread, start_thread
 from libc.stdint cimport uint32_t, uint64_t
@@ -14,19 +14,20 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef void* collector_main(void* argument) noexcept nogil:
     cdef HeapState* h = <HeapState*>argument
     cdef uint32_t kick
-    cdef uint64_t ticket, allocated
+    cdef uint64_t ticket
     while True:
         kick = load32_seq(&h.kick)      # before the test: a later request changes it
         if load32_acquire(&h.stop_collector):
             break
         if load64_seq(&h.requested) <= load64_seq(&h.finished):
-            futex_wait(&h.kick, kick, 0)
+            futex_wait(&h.kick, kick, h.pacing.idle_ns)
+            idle_ended(h)
             continue
         ticket = load64_seq(&h.finished) + 1
-        allocated = load64_relaxed(&h.handed_out)
+        cycle_begins(h)
         store64_seq(&h.started, ticket)
         run_cycle(h, ticket <= load64_seq(&h.full_ticket))
-        set_goal(h, load64_relaxed(&h.handed_out) - allocated)
+        cycle_ended(h, ticket)
         failpoint(FP_CYCLE_END)
         store64_seq(&h.finished, ticket)
         announce_progress(h)

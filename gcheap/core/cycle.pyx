@@ -341,6 +341,7 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.cycle = load64_relaxed(&h.started)
     c.record.start_ns = clock_ns()
     c.record.used_before = load64_relaxed(&h.used)
+    c.record.limit_bytes = load64_relaxed(&h.pacing.limit)
     c.record.relocate_ns = c.record.relocated = c.record.black_bytes = 0
     c.record.dense_bytes = c.record.wasted_bytes = 0
     c.cleared = load64_relaxed(&h.top)

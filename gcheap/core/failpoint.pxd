@@ -29,6 +29,7 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_MUTATOR_RUNNING          # only in a hook for tests: RUNNING, without a poll
     FP_HANDLER_POLL
     FP_HANDLER_READ
+    FP_STALL_WAIT
     FAILPOINTS
 
 cdef enum FailpointAction:

@@ -34,7 +34,7 @@ from gcheap.core.layout cimport (
 from gcheap.core.native cimport (
     add64_relaxed, cas64, load64_relaxed, store32_relaxed, store64_relaxed)
 from gcheap.core.objects cimport header_words
-from gcheap.core.requests cimport request_cycle
+from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.space cimport NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -90,10 +90,7 @@ cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sha
         if cas64(&s.top, seen, seen + count):
             break
     # Capacity bounds the bytes; dead objects' addresses come back with a flip, asked for early.
-    if ((load64_relaxed(&h.used) > load64_relaxed(&h.goal)
-            or seen + count > s.half_grains - s.half_grains // 4)
-            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
-        request_cycle(h, False)
+    ask_when_due(h, seen + count > s.half_grains - s.half_grains // 4)
     enter_run(s.runs[h.current], seen, count, nbytes, shape)
     # Marking that is under way counts it as black; one that begins later has another epoch.
     store32_relaxed(&s.runs[h.current][seen].epoch, h.epoch)

@@ -185,6 +185,7 @@ cdef struct CycleRecord:
     uint64_t dense_bytes        # of slid units that moved whole, without assembly
     uint64_t wasted_bytes       # garbage kept in them, and padding
     uint64_t relocated          # 0: nothing to win, objects stayed
+    uint64_t limit_bytes        # the soft heap size when it began
 
 cdef enum:
     RECORDS = 16384             # the ring of each kind of record
@@ -311,6 +312,63 @@ cdef struct Verification:       # what the checks keep from phase to phase; see 
     uint64_t floating_bytes     # marked by the last cycle, though nothing reached them at Mark End
     uint32_t closed_half        # 1 + the half that is inaccessible now; 0: neither
     uint32_t unused
+# ---- pacing, stalls, exhaustion ------------------------------------------------------------
+
+cdef enum PolicyKind:           # gcheap/policy.py has one class for each
+    POLICY_FIXED = 0
+    POLICY_FACTOR = 1
+    POLICY_MEMBALANCER = 2
+
+cdef struct Pacing:             # when a cycle starts; see core/pacing.pyx
+    # The policy: written before the collector starts, never again.
+    uint32_t policy             # PolicyKind
+    uint32_t unused
+    double factor               # POLICY_FACTOR: limit = live * factor
+    double c                    # POLICY_MEMBALANCER: collector seconds per second, a byte
+    uint64_t minimum            # bytes: the limit is never lower
+    uint64_t idle_ns            # a heap that allocates nothing for so long is collected; 0: never
+    # Asked for by any thread, atomic.
+    uint64_t shrink_ticket      # cycles up to this one give back what they can at once
+    # Results, atomic: the collector writes, any thread reads.
+    uint64_t limit              # soft heap size, bytes of objects
+    uint64_t peak_limit
+    # Measured; the collector's own.
+    double rate                 # bytes/s that a cycle must expect: quick to rise, slow to fall
+    double flip_seconds         # from the start of a cycle until room is back: the same
+    double allocated_bytes      # sums that forget: their quotients are smoothed speeds
+    double allocated_seconds
+    double marked_bytes
+    double marked_seconds
+    uint64_t begun_bytes        # handed_out when the last cycle began
+    uint64_t begun_cpu_ns
+    uint64_t ended_bytes        # ... and when it ended
+    uint64_t ended_ns
+    uint64_t idle_bytes         # handed_out when allocation was last seen to go on
+    uint64_t idle_since_ns
+    uint64_t table_bytes        # side tables may hold pages for so many bytes of a half
+
+cdef struct Stalls:             # see core/stalls.pyx
+    uint32_t lock               # futex mutex: the histogram
+    uint32_t waiting            # atomic: threads in a stall now
+    uint64_t warning_ns         # a longer stall is reported; 0: none is
+    uint64_t warned_ns          # atomic: when the last line was written
+    uint64_t suppressed         # atomic: lines not written since then
+    Histogram* hist
+
+cdef struct ShapeTotal:
+    uint64_t bytes
+    uint64_t objects
+
+cdef enum:
+    SURVEY_TOP = 3
+
+cdef struct Survey:             # what filled the heap, by shape; see core/shapes_census.pxd
+    uint32_t lock               # futex mutex: all but `count`
+    uint32_t found              # entries of `top`, largest first
+    uint32_t top_shape[SURVEY_TOP]
+    ShapeTotal top[SURVEY_TOP]
+    ShapeTotal all
+    ShapeTotal* count           # per shape; the marker's own
 
 # ---- the heap ----------------------------------------------------------------------------
 
@@ -364,6 +422,7 @@ cdef struct HeapState:
     uint64_t alloc_limit        # mutators wait for the flip beyond it
     uint64_t used               # bytes of objects, as capacity counts them
     uint64_t goal               # a cycle starts when `used` passes it
+    uint64_t headroom           # ... or when less address space than this is left
     uint64_t live_bytes         # after the last cycle
     uint64_t wasted_bytes       # garbage and padding that the last relocation kept
     uint64_t handed_out         # bytes ever given to TLABs and large runs
@@ -374,6 +433,10 @@ cdef struct HeapState:
     uint32_t epoch              # of the last marking begun; changes only inside pauses
 
     uint64_t satb_full          # SatbBuffer*: lock-free chain of buffers for the marker
+
+    Pacing pacing
+    Stalls stalls
+    Survey survey
 
     # Safepoints and the mutator list.
     uint32_t list_lock          # futex mutex; protects `mutators`; held for a whole pause

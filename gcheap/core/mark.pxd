@@ -1,6 +1,6 @@
 """Marking: which words of from-space are live.  See mark.pyx."""
 from gcheap.core.large cimport large_reached
-from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, WORD, word
+from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, ShapeTotal, WORD, word
 from gcheap.core.pinned cimport pinned_reached
 from gcheap.core.native cimport load64_relaxed, store64_relaxed
 from libc.stdint cimport uint32_t, uint64_t
@@ -16,6 +16,7 @@ cdef struct Marker:
     word* deepest
     uint64_t live_words
     uint64_t large_bytes        # of marked large objects, and of pages of pinned ones
+    ShapeTotal* count           # totals by shape, when somebody may ask what fills the heap
     uint64_t head               # queue: [tail, head) modulo MARK_QUEUE
     uint64_t tail
     word queue[MARK_QUEUE]

@@ -19,12 +19,13 @@ from gcheap.core.layout cimport (
     BLOCK_BYTES, HeapState, LargeRun, LargeSpace, NO_START, SHAPE_FIXED, SHAPE_SLOTS, SatbBuffer,
     ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load64_relaxed, prefetch_read, prefetch_write, store32_relaxed)
+    check_that, load64_relaxed, prefetch_read, prefetch_write, store32_relaxed, unlikely)
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.pinned cimport is_pinned, pinned_charge, pinned_run
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.satb cimport take_full
+from gcheap.core.shapes_census cimport begin_survey, count_object, end_survey
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from posix.mman cimport MADV_DONTNEED, madvise
@@ -57,6 +58,8 @@ cdef inline void visit(Marker* k, word obj) noexcept nogil:
                obj, nbytes)
     set_live(k.heap.blocks, offset // WORD, nbytes // WORD)
     k.live_words += nbytes // WORD
+    if unlikely(k.count != NULL):
+        count_object(&k.count[shape_of_header(header)], nbytes)
     if object_slots(shape, obj):
         k.sp[0] = obj
         k.sp += 1
@@ -72,6 +75,8 @@ cdef void visit_pinned(Marker* k, word obj) noexcept nogil:
     if run.epoch != h.epoch:
         store32_relaxed(&run.epoch, h.epoch)
         k.large_bytes += pinned_charge(h, run.bytes)
+        if unlikely(k.count != NULL):
+            count_object(&k.count[run.shape], pinned_charge(h, run.bytes))
 
 
 cdef void visit_large(Marker* k, word obj) noexcept nogil:
@@ -94,6 +99,8 @@ cdef void visit_large(Marker* k, word obj) noexcept nogil:
         return
     store32_relaxed(&run.epoch, h.epoch)
     k.large_bytes += run.bytes
+    if unlikely(k.count != NULL):
+        count_object(&k.count[run.shape], run.bytes)
     shape = &h.shapes[run.shape]
     if shape.kind == SHAPE_SLOTS or (shape.kind == SHAPE_FIXED and shape.refs):
         k.sp[0] = obj
@@ -127,6 +134,7 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil:
     k.limit = h.r.tams_bytes
     k.sp = k.deepest = h.mark_stack
     k.live_words = k.large_bytes = k.head = k.tail = 0
+    k.count = begin_survey(h)
 
 
 cdef word mark_root(void* context, HeapState* h, word value) noexcept nogil:
@@ -192,6 +200,8 @@ cdef void end_marking(Marker* k) noexcept nogil:
     """Gives most of the mark stack back."""
     cdef HeapState* h = k.heap
     cdef word keep
+    if k.count != NULL:
+        end_survey(h)
     if <word>k.deepest - <word>h.mark_stack > KEEP_STACK:
         keep = (<word>h.mark_stack + KEEP_STACK + h.page - 1) & ~(h.page - 1)
         madvise(<void*>keep, (<word>k.deepest - keep + h.page - 1) & ~(h.page - 1), MADV_DONTNEED)

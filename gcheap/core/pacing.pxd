@@ -1,21 +1,37 @@
-"""When a cycle starts: the policy, as one function.
-
-A cycle should end before mutators run out of room.  What was allocated from the last cycle's
-start until its flip says how much room a cycle needs; half as much again is kept free.
-"""
-from gcheap.core.layout cimport HeapState
-from gcheap.core.native cimport load64_relaxed, store64_relaxed
+"""When a cycle starts, and how far the heap may grow meanwhile.  See pacing.pyx."""
+from gcheap.core.layout cimport HeapState, Pacing
+from gcheap.core.native cimport load64_relaxed, load64_seq
+from gcheap.core.requests cimport raise_to, request_cycle
 from libc.stdint cimport uint64_t
 
+cdef void begin_pacing(HeapState* h) noexcept nogil
+cdef void cycle_begins(HeapState* h) noexcept nogil
+cdef void cycle_ended(HeapState* h, uint64_t ticket) noexcept nogil
+cdef void idle_ended(HeapState* h) noexcept nogil
+cdef uint64_t policy_limit(const Pacing* p, uint64_t live, uint64_t capacity) noexcept nogil
+cdef uint64_t next_limit(uint64_t limit, uint64_t wanted, bint at_once) noexcept nogil
+cdef uint64_t next_goal(uint64_t live, uint64_t used, uint64_t limit, uint64_t capacity,
+                        uint64_t need) noexcept nogil
 
-cdef inline void set_goal(HeapState* h, uint64_t allocated_in_cycle) noexcept nogil:
-    """Sets the used bytes at which the next cycle starts.
 
-    Never within the lowest quarter of the free room: cycles that follow each other at once win
-    little and cost the mutators everything.
+cdef inline uint64_t request_shrinking(HeapState* h) noexcept nogil:
+    """Asks for a full cycle that starts from now on and gives back what it can; its ticket.
+
+    The wish is there before the cycle is asked for; when another cycle started in between, and
+    the ticket so is a later one, both are asked for again.
     """
-    cdef uint64_t live = min(load64_relaxed(&h.live_bytes), h.capacity)
-    cdef uint64_t headroom = max(h.capacity // 16, allocated_in_cycle + allocated_in_cycle // 2)
-    cdef uint64_t least = live + (h.capacity - live) // 4
-    cdef uint64_t goal = h.capacity - min(headroom, h.capacity)
-    store64_relaxed(&h.goal, max(goal, least))
+    cdef uint64_t expected, ticket
+    while True:
+        expected = load64_seq(&h.started) + 1
+        raise_to(&h.pacing.shrink_ticket, expected)
+        ticket = request_cycle(h, True)
+        if ticket == expected:
+            return ticket
+
+
+cdef inline void ask_when_due(HeapState* h, bint short_of_addresses) noexcept nogil:
+    """After an allocation: asks for a cycle when the goal is passed, or addresses run short."""
+    # Relaxed: asked for one allocation later, or once too often, does no harm.
+    if ((short_of_addresses or load64_relaxed(&h.used) > load64_relaxed(&h.goal))
+            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
+        request_cycle(h, False)

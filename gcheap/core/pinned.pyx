@@ -19,10 +19,10 @@ SWEEP_PAGES entries.
 """
 from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
 from gcheap.core.native cimport (
-    add64_relaxed, cas32, cpu_relax, load64_relaxed, mutex_lock, mutex_unlock, sched_yield,
+    add64_relaxed, cas32, cpu_relax, mutex_lock, mutex_unlock, sched_yield,
     store32_relaxed, store64_relaxed)
 from gcheap.core.objects cimport header_of_shape
-from gcheap.core.requests cimport request_cycle
+from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.safepoint cimport park
 from gcheap.core.space cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
@@ -97,9 +97,7 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
     add64_relaxed(&h.pinned.used, pinned_charge(h, nbytes))
     add64_relaxed(&h.handed_out, nbytes)
     store64_relaxed(&m.allocated, m.allocated + nbytes)
-    if (load64_relaxed(&h.used) > load64_relaxed(&h.goal)
-            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
-        request_cycle(h, False)
+    ask_when_due(h, False)
     return TAKEN
 
 

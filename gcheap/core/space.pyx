@@ -19,7 +19,7 @@ from gcheap.core.layout cimport (
 from gcheap.core.native cimport (
     add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
     load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
-from gcheap.core.requests cimport request_cycle
+from gcheap.core.pacing cimport ask_when_due
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -217,6 +217,8 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     if h.server != NULL:
         free(h.server.self.fault_hist)
         free(h.server)
+    free(h.stalls.hist)
+    free(h.survey.count)
     free(h)
 
 
@@ -281,7 +283,7 @@ cdef int take_units(HeapState* h, uint64_t nbytes, word* at) noexcept nogil:
     alloc_limit changes only inside a pause.  Relaxed: the memory itself is handed over by
     the pause that made it available.
     """
-    cdef uint64_t seen, goal
+    cdef uint64_t seen
     if charge(h, nbytes) != TAKEN:
         return NO_ROOM
     while True:
@@ -291,12 +293,7 @@ cdef int take_units(HeapState* h, uint64_t nbytes, word* at) noexcept nogil:
             return NO_ROOM
         if cas64(&h.top, seen, seen + nbytes):
             break
-    # The goal leaves as much address space free as bytes.
-    goal = load64_relaxed(&h.goal)
-    if ((load64_relaxed(&h.used) > goal
-            or seen + nbytes + (h.capacity - goal) > load64_relaxed(&h.alloc_limit))
-            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
-        request_cycle(h, False)
+    ask_when_due(h, seen + nbytes + load64_relaxed(&h.headroom) > load64_relaxed(&h.alloc_limit))
     at[0] = h.base[h.current] + seen
     add64_relaxed(&h.handed_out, nbytes)
     return TAKEN

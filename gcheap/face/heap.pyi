@@ -8,6 +8,7 @@ from typing_extensions import disjoint_base
 
 from gcheap.face.mutator import Mutator
 from gcheap.face.shape import Shape
+from gcheap.policy import Policy
 from gcheap.statistics import HeapStats
 
 PAUSE_DTYPE: np.dtype
@@ -24,6 +25,9 @@ class Heap:
         unit_pages: int | None = None,
         batch_units: int | None = None,
         huge_pages: str | None = None,
+        policy: Policy | str | None = None,
+        stall_warning_ms: int | None = None,
+        idle_ms: int | None = None,
         verify: int | None = None,
         safepoint_warning_ms: int | None = None,
         relocate: str | None = None,
@@ -51,6 +55,8 @@ class Heap:
     def resident_bytes(self) -> int: ...
     @property
     def capacity(self) -> int: ...
+    @property
+    def policy(self) -> Policy: ...
     @property
     def backend(self) -> str: ...
     @property

@@ -12,7 +12,8 @@ from gcheap.core.layout cimport (
     IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
 from gcheap.core.native cimport (
     futex_wait, load32_seq, load64_relaxed, load64_seq, mutex_lock, mutex_unlock)
-from gcheap.core.requests cimport cycle_running, request_cycle
+from gcheap.core.pacing cimport request_shrinking
+from gcheap.core.requests cimport cycle_running
 from gcheap.core.roots cimport live_handles
 from gcheap.core.space cimport allocated_by, resident_bytes
 from gcheap.face.mutator cimport attach
@@ -60,6 +61,9 @@ cdef class Heap:
                  allocation waits for its flip; 0: off
     delay_placements_us
                  stress: microseconds that every placement waits, so that mutators fault; 0: none
+    policy       how far the heap grows before a cycle: a policy of gcheap.policy, or its text
+    stall_warning_ms  an allocation stall that is longer is reported on standard error; 0: none is
+    idle_ms      a heap in which nothing was allocated for so long is collected once; 0: never
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
     Raises OptionError for a value that is not accepted.  Every method may be called from any
@@ -108,7 +112,8 @@ cdef class Heap:
         return attach(self.core, threading.current_thread().name if name is None else name)
 
     def collect(self, wait=True):
-        """A full cycle: everything allocated before the call is compacted.
+        """A full cycle: everything allocated before the call is compacted, and memory that the
+        policy does not want goes back to the kernel at once.
 
         With `wait` it returns when such a cycle has ended, served by Ctrl-C meanwhile; without,
         it starts one, or joins the one that runs.
@@ -119,9 +124,9 @@ cdef class Heap:
         self.core.check_open()
         if not wait:
             if not cycle_running(h):
-                request_cycle(h, True)
+                request_shrinking(h)
             return
-        ticket = request_cycle(h, True)
+        ticket = request_shrinking(h)
         while True:
             seen = load32_seq(&h.progress)
             if load64_seq(&h.finished) >= ticket:
@@ -170,6 +175,9 @@ cdef class Heap:
             live_bytes=load64_relaxed(&h.live_bytes),
             wasted_bytes=load64_relaxed(&h.wasted_bytes),
             pinned_bytes=load64_relaxed(&h.pinned.used),
+            limit_bytes=load64_relaxed(&h.pacing.limit),
+            limit_peak_bytes=load64_relaxed(&h.pacing.peak_limit),
+            goal_bytes=load64_relaxed(&h.goal),
             allocated_bytes=allocated,
             cycles=load64_relaxed(&h.finished),
             relocations=load64_relaxed(&h.relocations),
@@ -247,12 +255,14 @@ cdef class Heap:
             rows[i] = (records[i].cycle, records[i].start_ns, records[i].cycle_ns,
                        records[i].mark_ns, records[i].plan_ns, records[i].relocate_ns,
                        records[i].used_before, records[i].live_bytes, records[i].black_bytes,
-                       records[i].dense_bytes, records[i].wasted_bytes, records[i].relocated)
+                       records[i].dense_bytes, records[i].wasted_bytes, records[i].relocated,
+                       records[i].limit_bytes)
         free(records)
         return rows
 
     def histogram(self, name):
-        """(values_ns, counts, max_ns) of "fault" or "time_to_safepoint".
+        """(values_ns, counts, max_ns) of "fault", "stall" (waits of allocations for room) or
+        "time_to_safepoint".
 
         Values are the upper edges of the non-empty buckets (3 significant digits).  A fault is
         timed in the fault path; with faults="handler" from the moment its message was read until
@@ -262,14 +272,17 @@ cdef class Heap:
         cdef Histogram* sum
         cdef MutatorState* m
         cdef uint64_t i
-        if name not in ("fault", "time_to_safepoint"):
-            raise ValueError(f"histogram {name!r}: there are 'fault' and 'time_to_safepoint'")
+        if name not in ("fault", "stall", "time_to_safepoint"):
+            raise ValueError(
+                f"histogram {name!r}: there are 'fault', 'stall' and 'time_to_safepoint'")
         self.core.check_open()
         sum = new_histogram()
         if sum == NULL:
             raise MemoryError
         if name == "time_to_safepoint":
             hist_add(sum, h.reach_hist)
+        elif name == "stall":
+            hist_add(sum, h.stalls.hist)
         else:
             with nogil:
                 mutex_lock(&h.list_lock)
@@ -299,6 +312,11 @@ cdef class Heap:
     def capacity(self):
         """Bytes of objects the heap may hold."""
         return self.core.h.capacity
+
+    @property
+    def policy(self):
+        """The policy of `gcheap.policy` that sets `stats().limit_bytes`."""
+        return self.core.options["policy"]
 
     @property
     def backend(self):

@@ -16,6 +16,7 @@ from gcheap.core.safepoint cimport (
 from gcheap.core.space cimport NO_PLACE, TAKEN
 from gcheap.core.stress cimport cycle_due, wait_for_flip
 from gcheap.errors import ForeignRef, HeapExhausted, NotAttached
+from gcheap.face.exhaustion cimport exhausted
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
@@ -100,7 +101,7 @@ cdef class Mutator:
                 found = wait_for_room(m, nbytes)
             if not found:
                 self.core.check_open()
-                raise HeapExhausted(self.core.describe_full(nbytes))
+                raise exhausted(self.core, nbytes)
 
     def new(self, Shape shape not None, /, **fields):
         """A new object of `shape`; fields not given are zero or None.
@@ -127,7 +128,7 @@ cdef class Mutator:
         if length < 0:
             raise ValueError(f"{what}: {n} elements; expected 0 or more")
         if length * item > self.core.h.capacity:
-            raise HeapExhausted(self.core.describe_full(min(length * item, 2**63)))
+            raise exhausted(self.core, min(length * item, 2**63))
         return length
 
     def new_slots(self, n):
@@ -178,7 +179,7 @@ cdef class Mutator:
                     found = wait_for_room(m, pinned_charge(self.core.h, nbytes))
             if not found:
                 self.core.check_open()
-                raise HeapExhausted(self.core.describe_full(nbytes))
+                raise exhausted(self.core, nbytes)
 
     def new_array(self, dtype, n, pinned=False):
         """A new array of `n` elements of `dtype` (anything numpy.dtype() takes), all zero.

@@ -19,4 +19,3 @@ cdef class HeapCore:
     cdef tear_down(self)
     cdef int check_open(self) except -1
     cdef MutatorState* enter(self) except NULL
-    cdef str describe_full(self, uint64_t nbytes)

@@ -19,13 +19,13 @@ from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNKS, HandleChunk,
     HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
     ShapeInfo)
-from gcheap.core.native cimport load32_acquire, load64_relaxed, sleep_ns, store32_seq
-from gcheap.core.pacing cimport set_goal
+from gcheap.core.native cimport load32_acquire, sleep_ns, store32_seq
 from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)
 from gcheap.core.space cimport release_heap, release_space, reserve_space
 from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
+from gcheap.face.settings cimport apply_settings
 from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
@@ -85,7 +85,7 @@ cdef class HeapCore:
                 f"answers {os.strerror(error)}; lower capacity or raise RLIMIT_AS "
                 f"(ulimit -v) and vm.max_map_count")
         h.alloc_limit = h.half_bytes
-        set_goal(h, 0)
+        apply_settings(h, options)
         if h.backend != BACKEND_STW:
             self.serve_faults(options["faults"])
         error = start_collector(h)
@@ -188,13 +188,6 @@ cdef class HeapCore:
             leave_running(m)
             self.check_open()
         return m
-
-    cdef str describe_full(self, uint64_t nbytes):
-        cdef uint64_t live = load64_relaxed(&self.h.live_bytes)
-        cdef uint64_t used = load64_relaxed(&self.h.used)
-        return (f"{format_size(self.h.capacity)} heap is full: {format_size(live)} live after "
-                f"{self.h.finished} cycles, {format_size(used)} used, {format_size(nbytes)} asked "
-                f"for; raise capacity or drop roots")
 
     # ---- the end -------------------------------------------------------------------------
 

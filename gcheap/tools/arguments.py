@@ -63,6 +63,14 @@ def add_heap_options(parser, names):
             help=f"{option.help} (default {option.default}; environment {option.env})")
 
 
+def add_policy(parser):
+    """`--policy`, for commands that measure: their default is the whole capacity."""
+    option = BY_NAME["policy"]
+    parser.add_argument(
+        "--policy", type=accepted(option.validate), metavar="POLICY",
+        help=f"{option.help} (default fixed; environment {option.env})")
+
+
 def heap_options(args, names):
     """The values of `names`: as given, else from the environment, else the default."""
     given = {name: getattr(args, name) for name in names}

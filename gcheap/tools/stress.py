@@ -6,6 +6,7 @@ from gcheap.tools import tables
 from gcheap.tools.arguments import (
     add_heap_options,
     add_json,
+    add_policy,
     capacity_argument,
     default_capacity,
     heap_options,
@@ -46,6 +47,7 @@ def add(commands):
     parser.add_argument("--capacity", type=capacity_argument, metavar="SIZE|min",
                         help="bytes of objects the heap may hold (default twice the live bytes)")
     add_heap_options(parser, HEAP_OPTIONS)
+    add_policy(parser)
     parser.add_argument("--seed", type=int, metavar="N", default=StressConfig.seed,
                         help="of everything random (default %(default)s)")
     add_json(parser)
@@ -60,7 +62,8 @@ def run(args):
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,
-                     live=args.live, capacity=default_capacity(args), seed=args.seed, **options)
+                     live=args.live, capacity=default_capacity(args), seed=args.seed,
+                     policy=args.policy, **options)
         for workload in args.workloads or [DEFAULT]]
     console = result_console(args.json)
     documents = []

@@ -119,6 +119,9 @@ def rates(document):
         ("live after the last cycle", size(document["live_bytes"])),
     ):
         table.add_row(name, value)
+    limit = document.get("limit")
+    if limit:
+        table.add_row("peak heap limit", f"{size(limit['peak_bytes'])} ({limit['policy']})")
     return table
 
 

@@ -54,6 +54,7 @@ class Outcome:
     peak_heap_resident_bytes: int = 0
     live_bytes: int | None = None
     noise: object = None  # Recording of the control loop
+    limit: dict = field(default_factory=dict)  # policy, and least, peak and last soft heap size
     facts: dict = field(default_factory=dict)
 
 
@@ -97,6 +98,7 @@ def build(outcome: Outcome) -> dict:
         "peak_rss_bytes": outcome.peak_rss_bytes,
         "peak_heap_resident_bytes": outcome.peak_heap_resident_bytes,
         "live_bytes": outcome.live_bytes,
+        "limit": outcome.limit,
         "backend": end.stats.backend,
         "fault_mode": end.stats.fault_mode,
         "verified": bool(outcome.audited and failures == 0),
