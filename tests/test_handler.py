@@ -326,6 +326,35 @@ def test_a_thread_that_is_no_mutator_is_served(served):
         assert check_interleaved(nodes) == COUNT
 
 
+def test_a_system_call_on_a_page_that_has_not_arrived_fails(served):
+    """The descriptor is for user mode only: nobody can serve a fault of the kernel's."""
+    before = writable_mappings()
+    heap = gcheap.Heap("16MiB", backend=served.backend, faults="handler")
+    halves = [start for start, end in writable_mappings().items()
+              if start not in before and end - start >= heap.capacity]
+    libc = ctypes.CDLL(None, use_errno=True)
+    read, write = os.pipe()
+
+    def written(half):
+        n = libc.write(write, ctypes.c_void_p(half), 8)
+        return errno.errorcode[ctypes.get_errno()] if n < 0 else n
+
+    with heap, heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), COUNT)
+        with failpoints.pause("flip.after", times=1) as flip:
+            heap.collect(wait=False)
+            flip.wait()
+            answers = [written(half) for half in halves]
+            assert answers.count("EFAULT") == 1 and answers.count(8) == len(halves) - 1
+            assert check_interleaved(nodes) == COUNT
+            assert [written(half) for half in halves] == [8] * len(halves)      # now it is there
+            flip.release()
+        heap.collect()
+        assert check_interleaved(nodes) == COUNT
+    os.close(read)
+    os.close(write)
+
+
 def test_a_stray_access_before_the_flip_waits_for_it(served):
     """From-space is still written then: nothing may be built from it."""
     before = writable_mappings()

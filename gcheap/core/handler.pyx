@@ -116,8 +116,8 @@ cdef void serve_message(HeapState* h, gc_uffd_msg* message, uint64_t read_at) no
         sleep_ns(WAIT_NS)
     store64_relaxed(&m.faults, m.faults + 1)
     serve(h, m, address)
-    uffd_wake(h.fd, address & ~(h.page - 1), h.page)
     hist_record(m.fault_hist, clock_ns() - read_at)
+    uffd_wake(h.fd, address & ~(h.page - 1), h.page)
 
 
 cdef int serve_batch(HeapState* h) noexcept nogil:
