@@ -41,6 +41,7 @@ class HeapStats:
     stray_pages: int            # pages found in an unplaced unit and dropped
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
     batch_flushes: int          # batches cut short for a waiting mutator
+    floating_bytes: int         # verify=4: marked by the last cycle, unreachable at its Mark End
     handles: int                # live Refs
     mutators: int
     shapes: int

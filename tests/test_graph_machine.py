@@ -233,7 +233,7 @@ class GraphMachine(RuleBasedStateMachine):
         self.on(thread, lambda m: self.compare())
 
 
-@pytest.mark.parametrize("verify", [0, 3])
+@pytest.mark.parametrize("verify", [0, 1, 2, 3, 4])
 def test_random_graphs(combination, verify):
     machine = type("Machine", (GraphMachine,), {"options": combination | {"verify": verify}})
     run_state_machine_as_test(

@@ -180,6 +180,7 @@ cdef class Heap:
             stray_pages=load64_relaxed(&h.stray_pages),
             handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
             batch_flushes=load64_relaxed(&h.batch_flushes),
+            floating_bytes=load64_relaxed(&h.verification.floating_bytes),
             handles=live_handles(h),
             mutators=mutators,
             shapes=len(self.core.shapes_by_name),
