@@ -47,6 +47,7 @@ class HeapStats:
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
     slow_safepoints: int        # stops that waited longer than safepoint_warning_ms
     batch_flushes: int          # batches cut short for a waiting mutator
+    floating_bytes: int         # verify=4: marked by the last cycle, unreachable at its Mark End
     handles: int                # live Refs
     mutators: int
     shapes: int

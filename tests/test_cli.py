@@ -12,6 +12,7 @@ from support import PATIENCE, ROOT, run_python
 import gcheap
 from gcheap import cli
 from gcheap.errors import HeapExhausted
+from gcheap.options import least_capacity
 from gcheap.tools import arguments, stress
 
 SMALL = ("--seconds", "1", "--live", "8MiB")
@@ -72,6 +73,9 @@ def test_version(capsys):
     (["stress", "--policy", "factor:1"], "factor"),
     (["stress", "--verify", "9"], "9"),
     (["stress", "--seed", "x"], "'x'"),
+    (["stress", "--collect-every", "-1"], "--collect-every"),
+    (["stress", "--relocate", "never"], "never"),
+    (["stress", "--delay-placements-us", "soon"], "soon"),
     (["stress", "--mut", "1"], "--mut"),
     (["bench"], "SUITE"),
     (["bench", "nonsense"], "nonsense"),
@@ -141,6 +145,16 @@ def test_options_reach_the_run(no_run):
     assert (config.unit_pages, config.verify, config.seed) == (4, 3, 9)
 
 
+def test_stress_modes_reach_the_run(no_run):
+    assert cli.main([
+        "stress", "array-holes", "--live", "128KiB", "--capacity", "min", "--collect-every", "5",
+        "--relocate", "always", "--delay-placements-us", "30", "--verify", "4"]) == 0
+    config, = no_run.configs
+    assert (config.workload, config.capacity) == ("array-holes", least_capacity(16))
+    assert (config.collect_every, config.relocate) == (5, "always")
+    assert (config.delay_placements_us, config.verify) == (30, 4)
+
+
 def test_the_environment_stands_in_for_options_not_given(no_run, monkeypatch):
     monkeypatch.setenv("GCHEAP_BACKEND", "stw")
     monkeypatch.setenv("GCHEAP_UNIT_PAGES", "8")
@@ -192,7 +206,7 @@ def test_an_interruption_before_any_result(no_run, capsys):
 def test_commands_are_added_by_module():
     parser = cli.build_parser()
     assert isinstance(parser, arguments.Parser)
-    for command in ("stress", "doctor"):
+    for command in ("stress", "doctor", "options"):
         assert parser.parse_args([command]).run
     assert parser.parse_args(["bench", "backends"]).run
 

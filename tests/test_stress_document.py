@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from types import SimpleNamespace
@@ -229,8 +230,9 @@ def test_an_audit_of_array_holes_sees_damage(any_heap, any_mutator, what):
     driven.run(0.05)
     driven.session.damage(0, what)
     assert driven.audit() > 0
-    told = {"bytes": "bytes", "words": "bytes", "element": "id", "lost": "null"}.get(what, "slot")
-    assert told in driven.recording.first_failure()
+    # A lost array is missed at its place, or by its hub, which still refers to it.
+    told = {"bytes": "bytes", "words": "bytes", "element": "id", "lost": "null|slot"}
+    assert re.search(told.get(what, "slot"), driven.recording.first_failure())
     driven.session.leave(0)
 
 

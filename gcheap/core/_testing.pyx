@@ -2,13 +2,14 @@
 from gcheap.core.events cimport hist_record, hist_upper, new_histogram
 from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint
 from gcheap.core.layout cimport (
-    Block, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState, NO_START, POLICY_FACTOR,
-    POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
+    BLOCK_BYTES, Block, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState,
+    NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED,
+    ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
-from gcheap.core.roots cimport handle_value
+from gcheap.core.roots cimport handle_link, handle_value
 from gcheap.core.safepoint cimport enter_running, leave_running
 from gcheap.face.ref cimport Ref
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
@@ -51,6 +52,46 @@ def stay_running(uintptr_t mutator):
         enter_running(m)
         failpoint(FP_MUTATOR_RUNNING)
         leave_running(m)
+
+
+def corrupt(uintptr_t mutator, str what):
+    """Plants one wrong thing in the state of a mutator's heap, for a check to find.
+
+    mutator   Mutator.native() of any thread; the collector is held at a failpoint, after which
+              the thing is not computed anew
+    what      "live", "moved", "handle"               at any point after the flip
+              "reader", "sum", "unit", "range"        after planning
+              "state", "straddle"                     after relocation
+              "mark"                                  during marking
+    """
+    cdef HeapState* h = (<MutatorState*>mutator).heap
+    cdef uint32_t free = (<MutatorState*>mutator).handle_free
+    cdef uint64_t i = 0
+    if what == "live":
+        h.live_bytes = h.used + WORD
+    elif what == "moved":
+        h.moved_bytes += h.page
+    elif what == "handle":
+        handle_link(h, free)[0] = HANDLE_DROPPED | free
+    elif what == "reader":
+        while h.readers[i] == 0:
+            i += 1
+        h.readers[i] += 1
+    elif what == "sum":
+        h.blocks[1].before += 1
+    elif what == "unit":
+        h.plan[0].first += 1
+    elif what == "range":
+        h.r.registered_bytes += h.unit_bytes
+    elif what == "state":
+        h.states[0] = PLACING
+    elif what == "straddle":
+        h.plan[0].straddle.words = h.unit_words + 1
+    elif what == "mark":
+        # The last word below TAMS: what a retired TLAB did not use.
+        h.blocks[h.r.tams_bytes // BLOCK_BYTES - 1].live |= <uint64_t>1 << 63
+    else:
+        raise ValueError(what)
 
 
 def histogram(values):

@@ -41,7 +41,8 @@ from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport empty_half, retire_tlab
 from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
-from gcheap.core.verify cimport verify_graph
+from gcheap.core.verify cimport (
+    verify_cycle_end, verify_mark_end, verify_mark_start, verify_planned, verify_relocated)
 from libc.stdint cimport uint64_t
 
 cdef enum:
@@ -92,8 +93,8 @@ cdef void mark_start(HeapState* h, Cycle* c) noexcept nogil:
     will be live."""
     failpoint(FP_MARK_BEFORE)
     retire_all(h)
-    if h.verify >= 3:
-        verify_graph(h, False)
+    if h.verify:
+        verify_mark_start(h)
     h.r.from_base = h.base[h.current]
     h.r.to_base = h.base[1 - h.current]
     h.r.backend = h.backend
@@ -130,8 +131,8 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
     store64_relaxed(&h.alloc_limit, min(
         h.alloc_limit, load64_relaxed(&h.top) + budget // h.unit_bytes * h.unit_bytes))
     bound_large(h)
-    if h.verify >= 3:
-        verify_graph(h, True)
+    if h.verify:
+        verify_mark_end(h)
     return True
 
 
@@ -158,6 +159,8 @@ cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
                h.r.registered_bytes, h.half_bytes)
     c.record.plan_ns = clock_ns() - started
     failpoint(FP_PLAN_DONE)
+    if h.verify:
+        verify_planned(h)
 
 
 cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
@@ -236,6 +239,8 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     compact_large(h)
     compact(h)
     failpoint(FP_RELOCATE_DONE)
+    if h.verify:
+        verify_relocated(h)
     # Before unregistering: a hole's reader that is too late must see that the phase is over.
     store32_release(&h.phase, PHASE_FINISH)
     if h.r.backend != BACKEND_STW:
@@ -270,6 +275,13 @@ cdef void stay(HeapState* h, Cycle* c) noexcept nogil:
     stay_large(h)
 
 
+cdef void verify_pause(HeapState* h, Cycle* c, bint relocated) noexcept nogil:
+    if h.verify:
+        begin_pause(h, c, PAUSE_VERIFY)
+        verify_cycle_end(h, relocated)
+        end_pause(h, c)
+
+
 cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     cdef uint64_t started
     cdef int i
@@ -293,8 +305,8 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     c.record.relocated = 1
     add64_relaxed(&h.relocations, 1)
     store32_release(&h.phase, PHASE_IDLE)
-    if h.verify >= 3:
-        verify_graph(h, False)
+    if h.verify:
+        verify_cycle_end(h, True)
     end_pause(h, c)
     announce_progress(h)
 
@@ -313,6 +325,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         stay(h, c)
         store32_release(&h.phase, PHASE_IDLE)
         announce_progress(h)
+        verify_pause(h, c, False)
         return
     register_phase(h)
     begin_pause(h, c, PAUSE_RELOCATE_START)
@@ -329,10 +342,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     c.record.relocated = 1
     add64_relaxed(&h.relocations, 1)
     store32_release(&h.phase, PHASE_IDLE)
-    if h.verify >= 3:
-        begin_pause(h, c, PAUSE_VERIFY)
-        verify_graph(h, False)
-        end_pause(h, c)
+    verify_pause(h, c, True)
 
 
 cdef void run_cycle(HeapState* h, bint full) noexcept nogil:

@@ -470,6 +470,7 @@ cdef struct HeapState:
     uint64_t relocations
     uint64_t moved_bytes
     uint64_t copied_bytes
+    uint64_t skipped_bytes      # zero pages that became holes instead of being copied
     uint64_t zeroed_bytes
     uint64_t recycled_bytes     # evacuated from-space pages used again as buffers
     uint64_t released_bytes     # given back by madvise

@@ -95,7 +95,7 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
     (<word*>at[0])[0] = header_of_shape(shape)
     (<word*>at[0])[1] = length
     add64_relaxed(&h.pinned.used, pinned_charge(h, nbytes))
-    add64_relaxed(&h.handed_out, nbytes)
+    add64_relaxed(&h.handed_out, pinned_charge(h, nbytes))
     store64_relaxed(&m.allocated, m.allocated + nbytes)
     ask_when_due(h, False)
     return TAKEN

@@ -133,7 +133,9 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
         if copying:
             want = copy_until - done
             if holes:
-                done += zero_run(h, src + done, want, True)
+                want = zero_run(h, src + done, want, True)
+                add64_relaxed(&h.skipped_bytes, want)
+                done += want
                 want = zero_run(h, src + done, copy_until - done, False)
                 if want == 0:
                     continue

@@ -65,6 +65,7 @@ cdef void free_sources(HeapState* h, uint64_t unit) noexcept nogil:
     cdef uint64_t chunk = (h.plan[unit].first * 8) >> h.unit_shift
     cdef uint64_t before = words_before_chunk(h, chunk), after
     if h.plan[unit].whole:
+        sub32_acq_rel(&h.readers[chunk], 1)
         # It was the chunk's only reader; a MOVE has taken the pages, so they are no buffer.
         store8_release(&h.chunk_states[chunk],
                        CHUNK_TAKEN if h.r.backend == BACKEND_MOVE else CHUNK_FREE)

@@ -200,6 +200,7 @@ cdef class Heap:
             handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
             slow_safepoints=load64_relaxed(&h.slow_safepoints),
             batch_flushes=load64_relaxed(&h.batch_flushes),
+            floating_bytes=load64_relaxed(&h.verification.floating_bytes),
             handles=live_handles(h),
             mutators=mutators,
             shapes=len(self.core.shapes_by_name),

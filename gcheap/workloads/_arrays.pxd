@@ -82,6 +82,14 @@ cdef struct Holes:              # one mutator's; on cache lines of its own
     uint64_t cross_reads
     Part own
 
+# Each on the mutator's own thread, RUNNING.
+cdef bint fill_hole(Holes* c, uint64_t place) noexcept nogil    # False: exhausted.  A safepoint
+cdef void drop_next(Holes* c) noexcept nogil
+cdef bint header_holds(Holes* c, word array, uint64_t place, uint64_t length) noexcept nogil
+cdef void check_words(Holes* c, word array, uint64_t place, uint64_t key, uint64_t low,
+                      uint64_t high) noexcept nogil
+cdef void check_sample(Holes* c, uint64_t place) noexcept nogil
+cdef void audit_array(Holes* c, uint64_t place) noexcept nogil  # A safepoint
 
 cdef inline uint64_t key_of(uint64_t place, uint32_t generation) noexcept nogil:
     return mix64(place << 32 | generation)
@@ -147,3 +155,7 @@ cdef inline uint64_t place_of(const Part* p, uint64_t turn) noexcept nogil:
     others."""
     cdef uint64_t half = p.count // 2
     return p.low + 2 * (turn % half) + (turn // half + 1) % 2
+
+
+cdef inline Entry* entry_of(Holes* c, uint64_t place) noexcept nogil:
+    return &c.part.entries[place - c.part.low]
