@@ -82,7 +82,8 @@ def _milliseconds(value: Any, name: str) -> int:
 
 
 def _policy(value: Any, name: str) -> Any:
-    from gcheap.policy import parse_policy      # it needs parse_size: imported at first use
+    # At first use, because that module takes parse_size from this one.
+    from gcheap.policy import parse_policy
 
     return parse_policy(value, name)
 
@@ -137,7 +138,7 @@ OPTIONS: tuple[Option, ...] = (
     _option("batch_units", _integer, 0,
             "most units the compactor places by one ioctl; 0: 256 pages' worth "
             "(1 if unit_pages is 1)"),
-    _option("policy", _policy, "factor:2.0,minimum=16MiB",
+    _option("policy", _policy, "factor:3.0,minimum=16MiB",
             "how far the heap grows before a cycle: fixed (to its capacity), "
             "factor:F[,minimum=SIZE] times the live bytes, membalancer:C[,minimum=SIZE]"),
     _option("stall_warning_ms", _milliseconds, 100,

@@ -20,7 +20,7 @@ class HeapStats:
     capacity_bytes: int
     used_bytes: int             # as capacity counts them: live at the last cycle, and since then
     live_bytes: int             # found live by the last cycle
-    limit_bytes: int            # soft heap size, by the policy: a cycle keeps `used` below it
+    limit_bytes: int            # soft heap size, set by the policy; only capacity stalls mutators
     limit_peak_bytes: int       # the greatest it was
     goal_bytes: int             # the next cycle starts when `used` passes it
     allocated_bytes: int        # ever allocated
