@@ -77,7 +77,8 @@ def _integer(value: Any, name: str) -> int:
 
 
 def _policy(value: Any, name: str) -> Any:
-    from gcheap.policy import parse_policy  # it needs parse_size: imported at first use
+    # At first use, because that module takes parse_size from this one.
+    from gcheap.policy import parse_policy
 
     return parse_policy(value, name)
 
@@ -203,7 +204,7 @@ OPTIONS: tuple[Option, ...] = (
             "flip each time; 0: off"),
     _option("delay_placements_us", Between(0, 1_000_000), 0,
             "stress: microseconds that every placement in to-space waits; 0: none"),
-    _option("policy", _policy, "factor:2.0,minimum=16MiB",
+    _option("policy", _policy, "factor:3.0,minimum=16MiB",
             "how far the heap grows before a cycle: fixed (to its capacity), "
             "factor:F[,minimum=SIZE] times the live bytes, membalancer:C[,minimum=SIZE]"),
     _option("stall_warning_ms", Between(0, DAY_MS), 100,

@@ -44,7 +44,7 @@ class Factor:
     """
 
     minimum: int | str = 16 << 20
-    factor: float = 2.0
+    factor: float = 3.0
     name: ClassVar[str] = "factor"
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ class HeapStats:
     live_bytes: int             # found live by the last cycle
     wasted_bytes: int           # garbage that the last relocation carried along in dense runs
     pinned_bytes: int           # of pinned arrays, in whole pages
-    limit_bytes: int            # soft heap size, by the policy: a cycle keeps `used` below it
+    limit_bytes: int            # soft heap size, set by the policy; only capacity stalls mutators
     limit_peak_bytes: int       # the greatest it was
     goal_bytes: int             # the next cycle starts when `used` passes it
     allocated_bytes: int        # ever allocated

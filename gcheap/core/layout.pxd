@@ -335,6 +335,8 @@ cdef struct Pacing:             # when a cycle starts; see core/pacing.pyx
     # Measured; the collector's own.
     double rate                 # bytes/s that a cycle must expect: quick to rise, slow to fall
     double flip_seconds         # from the start of a cycle until room is back: the same
+    double rate_between         # bytes/s from the end of the last cycle to the start of this one
+    uint64_t stalls_begun       # stalls so far when the last cycle began
     double allocated_bytes      # sums that forget: their quotients are smoothed speeds
     double allocated_seconds
     double marked_bytes

@@ -32,7 +32,7 @@ To add a policy: a PolicyKind, its line in `policy_limit`, and its class in gche
 from gcheap.core.layout cimport (
     BACKEND_STW, CycleRecord, HeapState, POLICY_FACTOR, POLICY_MEMBALANCER, Pacing, RECORDS)
 from gcheap.core.native cimport (
-    clock_ns, load64_relaxed, load64_seq, store64_relaxed, thread_cpu_ns)
+    clock_ns, load32_seq, load64_relaxed, load64_seq, store64_relaxed, thread_cpu_ns)
 from gcheap.core.shrink cimport release_large_tables, release_tables
 from libc.math cimport pow, sqrt
 from libc.stdint cimport uint64_t
@@ -43,7 +43,7 @@ cdef double ALLOCATION_MEMORY = 0.95    # of MemBalancer's g, a second
 cdef double MARKING_MEMORY = 0.5        # of MemBalancer's s, a cycle
 
 cdef enum:
-    SHORT_NS = 1000000          # an allocation rate over less is noise
+    SHORT_NS = 1000000          # a rate over less is noise
     TABLE_SLACK = 64 << 20      # bytes of a half: 2 MiB of blocks
 
 
@@ -96,18 +96,37 @@ cdef inline double quick_to_rise(double old, double sample) noexcept nogil:
 
 # ---- measuring ---------------------------------------------------------------------------
 
-cdef void learn_rate(Pacing* p, uint64_t nbytes, uint64_t ns) noexcept nogil:
-    if ns >= SHORT_NS:
-        p.rate = quick_to_rise(p.rate, nbytes / (ns / SECOND))
+cdef uint64_t stalls_so_far(HeapState* h) noexcept nogil:
+    """Stalls that have begun.  Approximate: the two words are read apart."""
+    return load64_relaxed(&h.stalls.hist.count) + load32_seq(&h.stalls.waiting)
 
 
 cdef void cycle_begins(HeapState* h) noexcept nogil:
     """The collector is about to run a cycle: what was allocated since the last one?"""
     cdef Pacing* p = &h.pacing
-    cdef uint64_t now = clock_ns()
+    cdef uint64_t ns = clock_ns() - p.ended_ns
     p.begun_bytes = load64_relaxed(&h.handed_out)
     p.begun_cpu_ns = thread_cpu_ns()
-    learn_rate(p, p.begun_bytes - p.ended_bytes, now - p.ended_ns)
+    p.stalls_begun = stalls_so_far(h)
+    if ns >= SHORT_NS:
+        p.rate_between = (p.begun_bytes - p.ended_bytes) / (ns / SECOND)
+
+
+cdef void learn_rate(HeapState* h, uint64_t nbytes, uint64_t ns) noexcept nogil:
+    """Mutators allocated so much from a cycle's start until its flip.
+
+    That is what the next cycle must expect: between cycles they are faster, since they have the
+    processors to themselves.  But who stalled meanwhile would have allocated more, and a cycle that
+    trusted the lower rate would start later and let them stall again.
+    """
+    cdef Pacing* p = &h.pacing
+    cdef double rate
+    if ns < SHORT_NS:
+        return
+    rate = nbytes / (ns / SECOND)
+    if stalls_so_far(h) != p.stalls_begun:
+        rate = max(rate, p.rate_between)
+    p.rate = quick_to_rise(p.rate, rate)
 
 
 cdef void learn_cycle(HeapState* h) noexcept nogil:
@@ -121,7 +140,7 @@ cdef void learn_cycle(HeapState* h) noexcept nogil:
     if h.backend == BACKEND_STW:
         until_flip = 0          # mutators stand still: a cycle needs no room
     elif r.relocated:
-        learn_rate(p, r.black_bytes, until_flip)
+        learn_rate(h, r.black_bytes, until_flip)
     p.flip_seconds = quick_to_rise(p.flip_seconds, until_flip / SECOND)
     kept = pow(ALLOCATION_MEMORY, seconds)
     p.allocated_bytes = kept * p.allocated_bytes + (handed_out - p.ended_bytes)

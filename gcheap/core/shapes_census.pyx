@@ -55,6 +55,12 @@ cdef void largest_shapes(HeapState* h, Survey* into) noexcept nogil:
 
     Any thread that is not RUNNING.  `all.objects` is 0 when no cycle was surveyed yet.
     """
-    mutex_lock(&h.survey.lock)
-    into[0] = h.survey
-    mutex_unlock(&h.survey.lock)
+    cdef Survey* s = &h.survey
+    cdef int i
+    mutex_lock(&s.lock)
+    into.found = s.found
+    into.all = s.all
+    for i in range(SURVEY_TOP):
+        into.top[i] = s.top[i]
+        into.top_shape[i] = s.top_shape[i]
+    mutex_unlock(&s.lock)

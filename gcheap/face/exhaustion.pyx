@@ -24,7 +24,8 @@ cdef object exhausted(HeapCore core, uint64_t asked):
     cdef uint32_t i
     if asked > h.capacity:
         message = (f"{format_size(h.capacity)} heap cannot hold {format_size(asked)}, which was "
-                   f"asked for ({format_size(live)} live, {format_size(used)} used); raise capacity")
+                   f"asked for ({format_size(live)} live, {format_size(used)} used); "
+                   f"raise capacity")
         return HeapExhausted(message, used=used, live=live, capacity=h.capacity, asked=asked)
     with nogil:
         largest_shapes(h, &survey)

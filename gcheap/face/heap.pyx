@@ -37,7 +37,7 @@ PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), (
                         ("work_ns", "u8"), ("cpu_ns", "u8"), ("mutators", "u4")])
 CYCLE_DTYPE = np.dtype([(name, "u8") for name in (
     "cycle", "start_ns", "cycle_ns", "mark_ns", "plan_ns", "relocate_ns", "used_before",
-    "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated")])
+    "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated", "limit_bytes")])
 
 
 cdef class Heap:
