@@ -122,6 +122,7 @@ cdef struct CycleRecord:
     uint64_t start_ns
     uint64_t cycle_ns
     uint64_t mark_ns
+    uint64_t weak_ns            # processing of weak references, weak tables and guardians
     uint64_t plan_ns
     uint64_t relocate_ns        # from the flip until placed and the source released
     uint64_t used_before
@@ -328,4 +329,5 @@ cdef struct HeapState:
     IoctlCounts ioctls[IOCTL_KINDS]
 
     Events* events
+    void* weak                  # WeakState*, of core/weakdata.pxd
     uint32_t refs               # atomic: the Python object and each attached mutator

@@ -10,6 +10,7 @@ from gcheap.core.native cimport check_that, load64_relaxed
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.roots cimport visit_roots
+from gcheap.core.weakverify cimport verify_weak
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
@@ -86,3 +87,4 @@ cdef void verify_graph(HeapState* h, bint marked) noexcept nogil:
             if is_reference(shape.tag_mask, shape.tag_bits, slot[0]):
                 check_object(&k, slot[0] & ~shape.tag_mask)
             slot += 1
+    verify_weak(h, marked)

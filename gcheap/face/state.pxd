@@ -10,6 +10,7 @@ cdef class HeapCore:
     cdef list shapes                    # by shape id; None where there is none
     cdef dict shapes_by_name
     cdef dict array_shapes              # dtype -> Shape
+    cdef public object finalizers       # face/finalize.py; None until there is one
     cdef object guard                   # serializes shape definitions and close
     cdef choose_backend(self, str wanted)
     cdef set_geometry(self, options)
