@@ -134,7 +134,7 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
     cdef word* end
     cdef word value
     cdef ShapeInfo* shape
-    cdef uint64_t slots
+    cdef uint64_t slots, cost
     cdef word header
     while True:
         if k.sp == k.heap.mark_stack:
@@ -148,9 +148,10 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
         header = load64_relaxed(<word*>obj)
         shape = &k.heap.shapes[shape_of_header(header)]
         slots = object_slots(shape, obj)
-        if slots > budget:
+        cost = slots + ((header & HEADER_KEY) != 0)
+        if cost > budget:
             return False
-        budget -= slots
+        budget -= cost
         k.sp -= 1
         slot = <word*>obj + header_words(shape)
         end = slot + slots
@@ -160,7 +161,7 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
                 enqueue(k, value & ~shape.tag_mask)
             slot += 1
         if unlikely(header & HEADER_KEY):
-            visit_values(k.heap, obj, header, mark_value, k)
+            budget -= min(budget, visit_values(k.heap, obj, header, mark_value, k))
 
 
 cdef void end_marking(Marker* k) noexcept nogil:

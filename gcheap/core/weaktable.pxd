@@ -40,7 +40,7 @@ cdef uint64_t table_scan(MutatorState* m, WeakTable* t, uint64_t* cursor, word* 
                          uint64_t room) noexcept nogil
 cdef bint table_clear(MutatorState* m, WeakTable* t, uint64_t* cursor) noexcept nogil
 
-cdef void visit_values(HeapState* h, word key, word header, ValueVisitor visit,
-                       void* context) noexcept nogil
+cdef uint64_t visit_values(HeapState* h, word key, word header, ValueVisitor visit,
+                           void* context) noexcept nogil
 cdef void clear_tables(HeapState* h) noexcept nogil
 cdef void forward_tables(HeapState* h) noexcept nogil

@@ -369,22 +369,26 @@ cdef bint table_clear(MutatorState* m, WeakTable* t, uint64_t* cursor) noexcept 
 
 # ---- the collector's side ----------------------------------------------------------------------
 
-cdef void visit_values(HeapState* h, word key, word header, ValueVisitor visit,
-                       void* context) noexcept nogil:
-    """Visits the values of all entries of a key that the marker has reached."""
+cdef uint64_t visit_values(HeapState* h, word key, word header, ValueVisitor visit,
+                           void* context) noexcept nogil:
+    """Visits the values of all entries of a key that the marker has reached; how many entries
+    it looked at."""
     cdef uint32_t hash = <uint32_t>(header >> 32)
     cdef WeakShard* s = shard_of(h, hash)
     cdef WeakEntry* e
     cdef word value
+    cdef uint64_t seen = 0
     mutex_lock(&s.lock)
     e = first_of(s, hash)
     while e != NULL:
+        seen += 1
         if e.key == key and not load32_acquire(&e.table.dropped):
             value = load64_relaxed(&e.value)
             if is_reference(h.tag_mask, h.tag_bits, value):
                 visit(context, value & ~h.tag_mask)
         e = e.next
     mutex_unlock(&s.lock)
+    return seen
 
 
 cdef uint64_t clear_table(HeapState* h, WeakTable* t, bint all_of_it) noexcept nogil:

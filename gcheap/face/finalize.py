@@ -26,6 +26,8 @@ from typing import Any
 from gcheap.face.ref import Ref
 from gcheap.face.weakref import Notices, run_unraisable
 
+EXIT_PATIENCE = 1.0             # seconds that the exit waits for a callback in progress
+
 _serial = itertools.count()
 _alive: dict[Finalizer, _Call] = {}
 _services: weakref.WeakSet[_Service] = weakref.WeakSet()
@@ -115,7 +117,7 @@ class _Service:
         self.core = weakref.ref(core, self._heap_gone)
         self.notices = Notices(core)
         self.by_cell: dict[int, Finalizer] = {}
-        self.started = False
+        self.thread: threading.Thread | None = None
         _services.add(self)
 
     def register(self, core: Any, ref: Ref, fn: Callable[..., Any], args: tuple[Any, ...],
@@ -124,10 +126,13 @@ class _Service:
         finalizer = Finalizer()
         _alive[finalizer] = _Call(self, cell, fn, args, kwargs)
         self.by_cell[cell] = finalizer
-        if not self.started:
-            self.started = True
-            threading.Thread(target=self._serve, name="gcheap-finalize", daemon=True).start()
+        if self.thread is None:
+            self.start()
         return finalizer
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._serve, name="gcheap-finalize", daemon=True)
+        self.thread.start()
 
     def read(self, cell: int) -> Ref | None:
         core = self.core()
@@ -192,13 +197,24 @@ def _at_exit() -> None:
     for finalizer in sorted(_alive, key=_age):
         if finalizer.atexit:
             _run(finalizer)
+    _alive.clear()                      # what dies with the interpreter is not told
     for service in list(_services):
         service.notices.stop()
+        if service.thread is not None:
+            service.thread.join(EXIT_PATIENCE)
 
 
 def _in_child() -> None:
-    """The heap, its objects and the thread are the parent's."""
-    _alive.clear()
+    """The finalizers of a heap that is the parent's alone are its parent's; a heap that goes on
+    in the child needs a thread again."""
+    for finalizer, call in list(_alive.items()):
+        if call.service.notices.closed():
+            del _alive[finalizer]
+    for service in list(_services):
+        if service.notices.closed():
+            _services.discard(service)
+        elif service.thread is not None:
+            service.start()
 
 
 _atexit.register(_at_exit)

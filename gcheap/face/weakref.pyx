@@ -167,6 +167,10 @@ cdef class Notices:
                 futex_wait(&weak_state(self.h).notice_event, seen, 0)
         return not load32_acquire(&self.stopped)
 
+    def closed(self):
+        """Whether the heap was closed, or did not come along into this forked child."""
+        return bool(load32_acquire(&self.h.closed))
+
     def stop(self):
         """Ends the wait of the thread that serves them, now and for ever."""
         store32_seq(&self.stopped, 1)
