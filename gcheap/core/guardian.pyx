@@ -23,8 +23,8 @@ from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport Marker, mark_object, reached
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, cas64, futex_wake_all, load32_acquire, load32_relaxed,
-    load64_acquire, load64_relaxed, mutex_lock, mutex_unlock, store32_release, store64_release,
-    sub64_relaxed)
+    load64_acquire, load64_relaxed, mutex_lock, mutex_unlock, store32_relaxed, store32_release,
+    store64_release, sub64_relaxed)
 from gcheap.core.plan cimport forward
 from gcheap.core.satb cimport log_target
 from gcheap.core.segments cimport free_segments, make_segment, segment_item
@@ -79,7 +79,7 @@ cdef bint guard(MutatorState* m, Guardian* g, word obj, word agent) noexcept nog
     if e != NULL:
         e.object = obj
         e.agent = agent
-        e.state = GUARD_HELD
+        store32_relaxed(&e.state, GUARD_HELD)   # mark_due reads it without the lock
         add64_relaxed(&g.held, 1)
         add64_relaxed(&weak_state(m.heap).guarded, 1)
     mutex_unlock(&g.lock)
@@ -99,7 +99,7 @@ cdef word guardian_poll(MutatorState* m, Guardian* g) noexcept nogil:
         if g.first == NULL:
             g.last = NULL
         obj = yielded(e)
-        e.state = GUARD_FREE
+        store32_relaxed(&e.state, GUARD_FREE)
         e.next = g.free
         g.free = e
         sub64_relaxed(&g.ready, 1)
