@@ -24,16 +24,20 @@ from gcheap.errors import (
     OptionError,
     ShapeError,
 )
+from gcheap.face.finalize import Finalizer
+from gcheap.face.guardian import Guardian
 from gcheap.face.heap import Heap
 from gcheap.face.mutator import Mutator
 from gcheap.face.ref import RawArray, Ref, SlotArray, Tagged
 from gcheap.face.shape import Shape
+from gcheap.face.weakref import WeakRef
+from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
 
 __all__ = [
-    "ForeignRef", "GcheapError", "Heap", "HeapClosed", "HeapExhausted", "HeapStats", "IoctlStats",
-    "Mutator", "NotAttached", "OptionError", "RawArray", "Ref", "Shape", "ShapeError", "SlotArray",
-    "Tagged", "__version__", "failpoints",
-    "policy",
+    "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",
+    "HeapStats", "IoctlStats", "Mutator", "NotAttached", "OptionError", "RawArray", "Ref", "Shape",
+    "ShapeError", "SlotArray", "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__",
+    "failpoints", "policy",
 ]

@@ -51,6 +51,12 @@ class HeapStats:
     handles: int                # live Refs
     mutators: int
     shapes: int
+    weak_refs: int              # WeakRefs in use, and objects watched by finalizers
+    weak_entries: int           # entries of weak-key tables and of native intern tables
+    guarded: int                # registrations whose objects no cycle found unreachable
+    cleared: int                # weak references and entries that cycles cleared, ever
+    resurrected: int            # registrations that cycles found due, ever
+    finalized: int              # callbacks of finalizers that were run, ever
     backend: str
     fault_mode: str
     why: str

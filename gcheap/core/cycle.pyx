@@ -2,11 +2,11 @@
 
     concurrent    pause             concurrent   pause         concurrent  pause       concurrent
     ----------  +----------------+  ----------  +-----------+  ---------  +----------+ -----------
-    clear marks | Mark Start:    |  Mark:       | Mark End: |  Plan: sums,| Relocate | Relocate:
-                | TLABs retired, |  trace, and  | the last  |  units,     | Start,   | build every
-                | TAMS, barrier  |  what the    | of the    |  chunks;    | the flip:| unit; un-
-                | on, roots      |  barrier logs| log       |  REGISTER   | roots    | register
-                +----------------+  ----------  +-----------+  ---------  +----------+ -----------
+    clear marks | Mark Start:    |  Mark:       | Mark End: |  Clear weak | Relocate | Relocate:
+                | TLABs retired, |  trace, and  | the last  |  references;| Start,   | build every
+                | TAMS, barrier  |  what the    | of the    |  plan: sums,| the flip:| unit; un-
+                | on, roots      |  barrier logs| log       |  units; REG-| roots    | register
+                +----------------+  ----------  +-----------+  -ISTER---  +----------+ -----------
 
 Mark End never traces for long: when more is left than a fixed budget, mutators go on and so does
 concurrent marking.  From Mark Start to the flip mutators allocate black, above TAMS, up to
@@ -19,6 +19,7 @@ from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
+from gcheap.core.guardian cimport mark_held
 from gcheap.core.handler cimport end_faults
 from gcheap.core.large cimport (
     begin_large, bound_large, flip_large, plan_large, stay_large)
@@ -31,6 +32,8 @@ from gcheap.core.mark cimport (
 from gcheap.core.native cimport (
     add64_relaxed, check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
     store64_relaxed)
+from gcheap.core.nonstrong cimport (
+    announce_cleared, block_weak_reads, forward_non_strong, process_non_strong)
 from gcheap.core.pinned cimport sweep_pinned
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact, compact_large
@@ -126,7 +129,7 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
     if not trace(&c.marker, PAUSE_BUDGET):
         return False
     store32_relaxed(&h.marking, 0)
-    c.live_bytes = c.marker.live_words * WORD + c.marker.large_bytes
+    block_weak_reads(h)
     # Planning takes milliseconds; who runs into this limit waits for the flip.
     store64_relaxed(&h.alloc_limit, min(
         h.alloc_limit, load64_relaxed(&h.top) + budget // h.unit_bytes * h.unit_bytes))
@@ -139,12 +142,21 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
 cdef void mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
     """Concurrent Mark and Pause Mark End, as often as it takes."""
     cdef bint done = False
+    mark_held(&c.marker)
     while not done:
         trace_concurrently(h, c)
         begin_pause(h, c, PAUSE_MARK_END)
         done = mark_end(h, c)
         end_pause(h, c)
+
+
+cdef void weak_phase(HeapState* h, Cycle* c) noexcept nogil:
+    """Concurrent Process Non-Strong References.  What is live is final after it."""
+    cdef uint64_t started = clock_ns()
+    process_non_strong(&c.marker)
     end_marking(&c.marker)
+    c.live_bytes = c.marker.live_words * WORD + c.marker.large_bytes
+    c.record.weak_ns = clock_ns() - started
 
 
 cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
@@ -221,6 +233,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     flip_large(h)
     visit_roots(h, forward_root, NULL)
+    forward_non_strong(h)
     h.current = 1 - h.current
     # Allocation goes on above everything registered; the gap is only virtual.
     store64_relaxed(&h.top, h.r.registered_bytes)
@@ -289,10 +302,11 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     store32_release(&h.phase, PHASE_MARK)
     started = clock_ns()
     mark_start(h, c)
+    mark_held(&c.marker)
     trace(&c.marker, <uint64_t>NO_LIMIT)
     mark_end(h, c)
-    end_marking(&c.marker)
     c.record.mark_ns = clock_ns() - started
+    weak_phase(h, c)
     h.alloc_limit = h.r.tams_bytes      # nothing is allocated black
     for i in range(LARGE_SPACES):
         h.large[i].limit = h.large[i].tams
@@ -320,6 +334,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     failpoint(FP_MARK_CONCURRENT)
     mark_concurrently(h, c)
     c.record.mark_ns = clock_ns() - started
+    weak_phase(h, c)
     plan_phase(h, c, full)
     if not worth_relocating(h, c, full):
         stay(h, c)
@@ -360,6 +375,7 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
         run_stw(h, &c, full)
     else:
         run_concurrent(h, &c, full)
+    announce_cleared(h)
     c.record.live_bytes = c.live_bytes
     c.record.cycle_ns = clock_ns() - c.record.start_ns
     record_cycle(h.events, &c.record)

@@ -8,6 +8,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_MARK_BEFORE
     FP_MARK_CONCURRENT
+    FP_WEAK_BEFORE
+    FP_WEAK_CLEARED
+    FP_WEAK_RESURRECTED
+    FP_WEAK_DONE
     FP_PLAN_DONE
     FP_REGISTER_DONE
     FP_FLIP_BEFORE

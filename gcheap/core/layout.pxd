@@ -177,6 +177,7 @@ cdef struct CycleRecord:
     uint64_t start_ns
     uint64_t cycle_ns
     uint64_t mark_ns
+    uint64_t weak_ns            # processing of weak references, weak tables and guardians
     uint64_t plan_ns
     uint64_t relocate_ns        # from the flip until placed and the source released
     uint64_t used_before
@@ -433,6 +434,7 @@ cdef struct HeapState:
     LargeSpace large[LARGE_SPACES]
     PinnedSpace pinned
     uint32_t epoch              # of the last marking begun; changes only inside pauses
+    uint32_t large_keys         # atomic: 1 once a large object was a key of a weak table
 
     uint64_t satb_full          # SatbBuffer*: lock-free chain of buffers for the marker
 
@@ -488,4 +490,5 @@ cdef struct HeapState:
     StressModes stress
     Verification verification
     Events* events
+    void* weak                  # WeakState*, of core/weakdata.pxd
     uint32_t refs               # atomic: the Python object and each attached mutator

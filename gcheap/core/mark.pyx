@@ -4,11 +4,13 @@ Snapshot at the beginning (Yuasa 1990): everything reachable at the first pause 
 because the write barrier logs the old value of every slot that is overwritten meanwhile, and
 everything allocated since then, above TAMS, is live by decree (black).
 
+The values of an ephemeron count as slots of its key (weaktable.pyx).
+
 A live object gets a bit for each of its words, which is its mark (the bit of its first word) and
 at the same time all that the slide needs.  References found in an object go through a short
 queue that has already prefetched their header and their block before they are looked at (Cher,
-Hosking, Vitek 2004, "Software prefetching for mark-sweep").  Objects without slots are never
-pushed.  The stack has room for one entry per 16 bytes of heap, as address space: it cannot
+Hosking, Vitek 2004, "Software prefetching for mark-sweep").  Objects without slots, and
+without ephemerons, are never pushed.  The stack has room for one entry per 16 bytes of heap, as address space: it cannot
 overflow.
 
 One thread marks.  It reads slots that mutators may be writing: single words, relaxed; whichever
@@ -19,13 +21,15 @@ from gcheap.core.layout cimport (
     BLOCK_BYTES, HeapState, LargeRun, LargeSpace, NO_START, SHAPE_FIXED, SHAPE_SLOTS, SatbBuffer,
     ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load64_relaxed, prefetch_read, prefetch_write, store32_relaxed, unlikely)
+    check_that, load32_relaxed, load64_relaxed, prefetch_read, prefetch_write, store32_relaxed,
+    unlikely)
 from gcheap.core.objects cimport (
-    header_words, is_reference, object_bytes, object_slots, shape_of_header)
+    HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.pinned cimport is_pinned, pinned_charge, pinned_run
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.satb cimport take_full
 from gcheap.core.shapes_census cimport begin_survey, count_object, end_survey
+from gcheap.core.weaktable cimport visit_values
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from posix.mman cimport MADV_DONTNEED, madvise
@@ -60,7 +64,7 @@ cdef inline void visit(Marker* k, word obj) noexcept nogil:
     k.live_words += nbytes // WORD
     if unlikely(k.count != NULL):
         count_object(&k.count[shape_of_header(header)], nbytes)
-    if object_slots(shape, obj):
+    if object_slots(shape, obj) or header & HEADER_KEY:
         k.sp[0] = obj
         k.sp += 1
 
@@ -77,10 +81,14 @@ cdef void visit_pinned(Marker* k, word obj) noexcept nogil:
         k.large_bytes += pinned_charge(h, run.bytes)
         if unlikely(k.count != NULL):
             count_object(&k.count[run.shape], pinned_charge(h, run.bytes))
+        if load32_relaxed(&h.large_keys):
+            k.sp[0] = obj
+            k.sp += 1
 
 
 cdef void visit_large(Marker* k, word obj) noexcept nogil:
-    """Marks one large object, in its table: a raw one is not even looked at."""
+    """Marks one large object, in its table: a raw one is not even looked at, unless large objects
+    were used as keys of weak tables, which their headers say."""
     cdef HeapState* h = k.heap
     cdef LargeSpace* s = large_space(h, obj)
     cdef LargeRun* run
@@ -102,7 +110,8 @@ cdef void visit_large(Marker* k, word obj) noexcept nogil:
     if unlikely(k.count != NULL):
         count_object(&k.count[run.shape], run.bytes)
     shape = &h.shapes[run.shape]
-    if shape.kind == SHAPE_SLOTS or (shape.kind == SHAPE_FIXED and shape.refs):
+    if (shape.kind == SHAPE_SLOTS or (shape.kind == SHAPE_FIXED and shape.refs)
+            or load32_relaxed(&h.large_keys)):
         k.sp[0] = obj
         k.sp += 1
 
@@ -147,6 +156,15 @@ cdef void mark_roots(Marker* k) noexcept nogil:
     visit_roots(k.heap, mark_root, k)
 
 
+cdef void mark_object(Marker* k, word obj) noexcept nogil:
+    """Marks an object, soon; traces nothing."""
+    enqueue(k, obj)
+
+
+cdef void mark_value(void* context, word target) noexcept nogil:
+    enqueue(<Marker*>context, target)
+
+
 cdef bint mark_logged(Marker* k) noexcept nogil:
     """Marks what the write barrier has logged; traces nothing.  False: there was nothing."""
     cdef SatbBuffer* buffer = take_full(k.heap)
@@ -171,7 +189,8 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
     cdef word* end
     cdef word value
     cdef ShapeInfo* shape
-    cdef uint64_t slots
+    cdef uint64_t slots, cost
+    cdef word header
     while True:
         if k.sp == k.heap.mark_stack:
             if k.tail == k.head:
@@ -181,11 +200,13 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
         if k.sp > k.deepest:
             k.deepest = k.sp
         obj = (k.sp - 1)[0]
-        shape = &k.heap.shapes[shape_of_header(load64_relaxed(<word*>obj))]
+        header = load64_relaxed(<word*>obj)
+        shape = &k.heap.shapes[shape_of_header(header)]
         slots = object_slots(shape, obj)
-        if slots > budget:
+        cost = slots + ((header & HEADER_KEY) != 0)
+        if cost > budget:
             return False
-        budget -= slots
+        budget -= cost
         k.sp -= 1
         slot = <word*>obj + header_words(shape)
         end = slot + slots
@@ -194,6 +215,8 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
             if is_reference(shape.tag_mask, shape.tag_bits, value):
                 enqueue(k, value & ~shape.tag_mask)
             slot += 1
+        if unlikely(header & HEADER_KEY):
+            budget -= min(budget, visit_values(k.heap, obj, header, mark_value, k))
 
 
 cdef void end_marking(Marker* k) noexcept nogil:

@@ -2,12 +2,16 @@
 
 Header word:   bit 0 is always 1, so that a zero word means "no object here" and a unit can
                be walked from its start to its first zero header;
-               bits 1-7 are flags (none yet), bits 8-23 the shape, bits 24-31 reserved (age);
+               bits 1-7 are flags (bit 7: HEADER_KEY), bits 8-23 the shape, bits 24-31 reserved
+               (age);
                bits 32-63 the identity hash, 0 until somebody asks for it.  Never an address.
 """
 from gcheap.core.layout cimport (
     HeapState, MAX_SHAPES, SHAPE_FIXED, SHAPE_SLOTS, ShapeInfo, WORD, word)
 from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    HEADER_KEY = 0x80           # was a key of an ephemeron table: the marker looks there
 
 
 cdef inline word header_of_shape(uint32_t shape) noexcept nogil:

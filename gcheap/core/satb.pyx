@@ -41,9 +41,15 @@ cdef void log_old(MutatorState* m, word obj, word old) noexcept nogil:
     """The slow path of the barrier: `old` stood in a slot of `obj` and is being overwritten."""
     cdef HeapState* h = m.heap
     cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
+    if is_reference(shape.tag_mask, shape.tag_bits, old):
+        log_target(m, old & ~shape.tag_mask)
+
+
+cdef void log_target(MutatorState* m, word target) noexcept nogil:
+    """Has the marker mark `target`: an old value of a slot, or what a weak read hands out.
+    The mutator is RUNNING and marking is on."""
     cdef SatbBuffer* buffer = m.satb
-    cdef word target = old & ~shape.tag_mask
-    if not is_reference(shape.tag_mask, shape.tag_bits, old) or reached(h, target):
+    if reached(m.heap, target):
         return
     if buffer != NULL and buffer.count == SATB_ENTRIES:
         hand_over(m)

@@ -20,6 +20,7 @@ from gcheap.core.native cimport (
     add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
     load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
 from gcheap.core.pacing cimport ask_when_due
+from gcheap.core.weak cimport free_weak_state
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -206,6 +207,7 @@ cdef void release_heap(HeapState* h) noexcept nogil:
         buffer = <SatbBuffer*>h.satb_full
         h.satb_full = <uint64_t>buffer.next
         free(buffer)
+    free_weak_state(h)
     free(h.shapes)
     if h.handles != NULL:
         for i in range(h.handle_high // HANDLE_CHUNK):

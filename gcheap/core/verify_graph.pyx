@@ -12,6 +12,7 @@ from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.pinned cimport is_pinned, pinned_reached, pinned_run
 from gcheap.core.roots cimport visit_roots
+from gcheap.core.weakverify cimport verify_weak
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -144,6 +145,7 @@ cdef void verify_graph(HeapState* h, bint marked) noexcept nogil:
             if is_reference(shape.tag_mask, shape.tag_bits, slot[0]):
                 check_object(&k, slot[0] & ~shape.tag_mask)
             slot += 1
+    verify_weak(h, marked)
 
 
 cdef bint seen_last(const LargeRun* run) noexcept nogil:

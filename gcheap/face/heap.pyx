@@ -18,7 +18,11 @@ from gcheap.core.roots cimport live_handles
 from gcheap.core.space cimport allocated_by, resident_bytes
 from gcheap.face.mutator cimport attach
 from gcheap.face.shape cimport define_shape
+from gcheap.face.finalize import finalize
+from gcheap.face.guardian import Guardian
 from gcheap.face.state cimport HeapCore
+from gcheap.face.weakref cimport weak_counts
+from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.options import signature
 from gcheap.statistics import HeapStats, IoctlStats
 from libc.stdint cimport uint32_t, uint64_t
@@ -36,7 +40,7 @@ _IOCTLS = {"move": IOCTL_MOVE, "copy": IOCTL_COPY, "zeropage": IOCTL_ZEROPAGE}
 PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), ("reach_ns", "u8"),
                         ("work_ns", "u8"), ("cpu_ns", "u8"), ("mutators", "u4")])
 CYCLE_DTYPE = np.dtype([(name, "u8") for name in (
-    "cycle", "start_ns", "cycle_ns", "mark_ns", "plan_ns", "relocate_ns", "used_before",
+    "cycle", "start_ns", "cycle_ns", "mark_ns", "weak_ns", "plan_ns", "relocate_ns", "used_before",
     "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated", "limit_bytes")])
 
 
@@ -136,6 +140,31 @@ cdef class Heap:
             PyErr_CheckSignals()
             self.core.check_open()
 
+    # ---- what does not keep objects alive --------------------------------------------------
+
+    def weak_key_table(self):
+        """A new `WeakKeyTable`: ephemerons from objects, by identity, to values."""
+        return WeakKeyTable(self.core)
+
+    def weak_value_table(self):
+        """A new `WeakValueTable`: str, bytes or int to weakly held objects, for interning."""
+        return WeakValueTable(self.core)
+
+    def guardian(self):
+        """A new `Guardian`: hands registered objects back when nothing else reaches them."""
+        return Guardian(self.core)
+
+    def finalize(self, ref, fn, /, *args, **kwargs):
+        """A `Finalizer` that calls fn(*args, **kwargs) once the object of `ref` has died.
+
+        As `weakref.finalize`: it lives until then whether or not it is kept, must not refer to
+        the object itself, and runs at the interpreter's exit if its `atexit` is true (the
+        default).  `close()` is the death of every object, and runs what is left, newest first.
+        Otherwise callbacks run on a daemon thread of the heap, not attached, after the cycle
+        that found the object dead; exceptions go to sys.unraisablehook.
+        """
+        return finalize(self.core, ref, fn, args, kwargs)
+
     # ---- reports ---------------------------------------------------------------------------
 
     def stats(self):
@@ -206,7 +235,8 @@ cdef class Heap:
             shapes=len(self.core.shapes_by_name),
             backend=self.backend,
             fault_mode=self.fault_mode,
-            why=self.why)
+            why=self.why,
+            **weak_counts(h))
 
     cdef ioctl_stats(self, int kind):
         cdef HeapState* h = self.core.h
@@ -254,10 +284,10 @@ cdef class Heap:
         rows = np.zeros(n, dtype=CYCLE_DTYPE)
         for i in range(n):
             rows[i] = (records[i].cycle, records[i].start_ns, records[i].cycle_ns,
-                       records[i].mark_ns, records[i].plan_ns, records[i].relocate_ns,
-                       records[i].used_before, records[i].live_bytes, records[i].black_bytes,
-                       records[i].dense_bytes, records[i].wasted_bytes, records[i].relocated,
-                       records[i].limit_bytes)
+                       records[i].mark_ns, records[i].weak_ns, records[i].plan_ns,
+                       records[i].relocate_ns, records[i].used_before, records[i].live_bytes,
+                       records[i].black_bytes, records[i].dense_bytes, records[i].wasted_bytes,
+                       records[i].relocated, records[i].limit_bytes)
         free(records)
         return rows
 

@@ -20,6 +20,7 @@ from gcheap.face.exhaustion cimport exhausted
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
+from gcheap.face.weakref cimport new_weak
 from gcheap.options import format_size
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
@@ -201,6 +202,12 @@ cdef class Mutator:
         return new_ref(self.core,
                        self.allocate(shape.id, array_bytes(shape.item, length), length),
                        shape.id, length)
+
+    def weak(self, ref):
+        """A `WeakRef` to the object of `ref`: it does not keep the object alive.  Dropping one is
+        lock-free, on any thread.  Raises ForeignRef for a Ref of another heap."""
+        self.check()
+        return new_weak(self.core, ref)
 
     def __repr__(self):
         return f"<gcheap.Mutator {'detached' if self.left else 'attached'}>"

@@ -4,6 +4,9 @@ from gcheap.face.shape cimport Field, Shape
 from gcheap.face.state cimport HeapCore
 from libc.stdint cimport uint32_t, uint64_t
 
+cdef class Tagged:
+    cdef readonly uint64_t word     # no-cython-lint
+
 cdef class Ref:
     cdef HeapCore core
     cdef uint32_t handle
@@ -21,6 +24,7 @@ cdef class RawArray(Ref):
     cdef object format          # of its elements, for views; made when first asked for
     cdef tuple span(self, index)
 
+cdef Ref check_ref(HeapCore core, value, str where)
 cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape, uint64_t length)
 cdef int set_field(Ref ref, str name, value) except -1
 cdef int fill(RawArray array, const char* data, uint64_t first, uint64_t nbytes) except -1

@@ -11,9 +11,10 @@ cimport cython
 from cpython.buffer cimport PyBUF_FORMAT
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.barrier cimport store_slot
+from gcheap.core.identity cimport identity_hash
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOTS, word)
-from gcheap.core.native cimport cas64, load64_relaxed
+from gcheap.core.native cimport load64_relaxed
 from gcheap.core.objects cimport is_reference, shape_of_header
 from gcheap.core.pinned cimport is_pinned
 from gcheap.core.roots cimport drop_handle, handle_value, take_handle
@@ -37,8 +38,6 @@ cdef class Tagged:
     Under the default rule every word whose low three bits are not all zero is one.
     """
 
-    cdef readonly uint64_t word     # no-cython-lint
-
     def __init__(self, word):
         try:
             number = word.__index__()
@@ -60,7 +59,7 @@ cdef class Tagged:
 
 # ---- slots and Python values ----------------------------------------------------------------
 
-cdef inline Ref check_ref(HeapCore core, value, str where):
+cdef Ref check_ref(HeapCore core, value, str where):
     cdef Ref ref = <Ref>value
     if ref.core is not core:
         raise ForeignRef(f"{where}: {value!r} belongs to another heap; copy its contents instead")
@@ -192,30 +191,12 @@ cdef int set_field(Ref ref, str name, value) except -1:
     return 0
 
 
-cdef uint32_t identity_hash(HeapCore core, uint32_t handle) except 0:
+cdef uint32_t hash_of(HeapCore core, uint32_t handle) except 0:
     """The hash in the object's header; drawn when first asked for, the same for ever after."""
-    cdef MutatorState* m
-    cdef word* header
-    cdef word seen
-    cdef uint64_t x
-    m = core.enter()
-    header = <word*>handle_value(core.h, handle)[0]
-    while True:
-        seen = load64_relaxed(header)
-        if seen >> 32:
-            break
-        # xorshift64* (Marsaglia 2003, Vigna 2014) on a per-mutator state.
-        x = m.hash_state
-        x ^= x >> 12
-        x ^= x << 25
-        x ^= x >> 27
-        m.hash_state = x
-        x = ((x * <uint64_t>0x2545F4914F6CDD1D) >> 32) | 1
-        if cas64(header, seen, seen | (x << 32)):
-            seen |= x << 32
-            break
+    cdef MutatorState* m = core.enter()
+    cdef uint32_t hash = identity_hash(m, handle_value(core.h, handle)[0], 0)
     leave_running(m)
-    return <uint32_t>(seen >> 32)
+    return hash
 
 
 # No part in cyclic garbage collection: nothing a Ref holds ever refers back to it, and clearing
@@ -271,7 +252,7 @@ cdef class Ref:
 
     def __hash__(self):
         if not self.hashed:
-            self.cached_hash = identity_hash(self.core, self.handle)
+            self.cached_hash = hash_of(self.core, self.handle)
             self.hashed = True
         return self.cached_hash
 

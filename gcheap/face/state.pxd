@@ -11,6 +11,7 @@ cdef class HeapCore:
     cdef dict shapes_by_name
     cdef dict array_shapes              # dtype -> Shape
     cdef uint64_t exports               # views of pinned arrays; under the GIL
+    cdef public object finalizers       # face/finalize.py; None until there is one
     cdef object guard                   # serializes shape definitions and close
     cdef choose_backend(self, str wanted, str faults)
     cdef serve_faults(self, str faults)

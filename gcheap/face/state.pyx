@@ -24,6 +24,7 @@ from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)
 from gcheap.core.space cimport release_heap, release_space, reserve_space
 from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
+from gcheap.core.weak cimport new_weak_state
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
 from gcheap.face.settings cimport apply_settings
 from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve
@@ -74,7 +75,7 @@ cdef class HeapCore:
         h.reach_hist = new_histogram()
         h.retired.fault_hist = new_histogram()
         if (h.shapes == NULL or h.handles == NULL or h.events == NULL or h.reach_hist == NULL
-                or h.retired.fault_hist == NULL):
+                or h.retired.fault_hist == NULL or not new_weak_state(h)):
             raise MemoryError
         self.define_arrays()
         error = reserve_space(h)
@@ -208,6 +209,8 @@ cdef class HeapCore:
                     break
                 PyErr_CheckSignals()
             self.tear_down()
+        if self.finalizers is not None:
+            self.finalizers.end()       # without the guard: callbacks may do what they like
 
     cdef tear_down(self):
         cdef HeapState* h = self.h

@@ -1,0 +1,193 @@
+"""Heap.finalize: weakref.finalize for heap objects."""
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+
+import pytest
+from support import run_cleanly, wait_until
+
+import gcheap
+
+
+@pytest.fixture
+def heap(make_heap):
+    return make_heap(verify=3)
+
+
+def test_a_callback_runs_once_after_its_object_died(heap, mutator, node):
+    ran = []
+    ref = mutator.new(node, key=1)
+    finalizer = heap.finalize(ref, lambda *a, **k: ran.append((a, k, threading.current_thread())),
+                              1, 2, word="x")
+    heap.collect()
+    assert finalizer.alive and finalizer.atexit and ran == []
+    assert finalizer.peek()[0] == ref and finalizer.peek()[2:] == ((1, 2), {"word": "x"})
+    del ref
+    heap.collect()
+    wait_until(lambda: ran, "the callback")
+    assert ran[0][:2] == ((1, 2), {"word": "x"})
+    assert ran[0][2].daemon and ran[0][2] is not threading.current_thread()
+    assert not finalizer.alive and finalizer.peek() is None and finalizer() is None
+    assert finalizer.detach() is None and not finalizer.atexit
+    heap.collect()
+    assert len(ran) == 1 and heap.stats().finalized == 1
+
+
+def test_calling_and_detaching(heap, mutator, node):
+    ran = []
+    ref = mutator.new(node)
+    called, detached = heap.finalize(ref, lambda: 42), heap.finalize(ref, ran.append, 1)
+    assert called() == 42 and called() is None and not called.alive
+    found = detached.detach()
+    assert found == (ref, ran.append, (1,), {}) and not detached.alive
+    assert "dead" in repr(detached)
+    del found, ref
+    last = heap.finalize(mutator.new(node), ran.append, 2)
+    heap.collect()
+    wait_until(lambda: not last.alive, "the last callback")
+    assert ran == [2]
+
+
+def test_it_lives_without_being_kept_and_only_starts_a_thread_when_needed(make_heap, node):
+    heap = make_heap(verify=3)
+
+    def servers():
+        return sum(t.name == "gcheap-finalize" for t in threading.enumerate())
+
+    wait_until(lambda: servers() == 0, "the end of other heaps' threads")
+    ran = []
+    with heap.attach() as m:
+        assert servers() == 0
+        for i in range(500):
+            heap.finalize(m.new(heap.shape("N", raw="u8")), ran.append, i)
+        assert servers() == 1
+    gc.collect()
+    heap.collect()
+    wait_until(lambda: len(ran) == 500, "all callbacks")
+    assert sorted(ran) == list(range(500))
+    heap.close()
+    wait_until(lambda: servers() == 0, "the end of the heap's thread")
+
+
+def test_errors_go_to_the_unraisable_hook(heap, mutator, node, monkeypatch):
+    reports, ran = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda info: reports.append(
+        (info.exc_type, str(info.exc_value), info.object)))
+
+    def broken():
+        raise SystemExit("no")
+
+    heap.finalize(mutator.new(node), broken)
+    heap.collect()
+    wait_until(lambda: reports, "the report")
+    assert reports == [(SystemExit, "no", broken)]
+    heap.finalize(mutator.new(node), ran.append, 1)
+    heap.collect()
+    wait_until(lambda: ran, "the next callback")
+
+
+def test_a_callback_may_use_the_heap(heap, mutator, node):
+    ran = []
+
+    def callback():
+        with heap.attach() as m:
+            ref = m.new(node, key=3)
+            heap.finalize(ref, ran.append, "inner")
+            ran.append(ref.key)
+
+    heap.finalize(mutator.new(node), callback)
+    heap.collect()
+    wait_until(lambda: ran, "the callback")
+    heap.collect()
+    wait_until(lambda: len(ran) == 2, "the callback that it made")
+    assert ran == [3, "inner"]
+
+
+def test_close_is_the_death_of_every_object(heap, mutator, node):
+    ran = []
+    refs = [mutator.new(node) for _ in range(3)]
+    finalizers = [heap.finalize(ref, ran.append, i) for i, ref in enumerate(refs)]
+    finalizers[1].atexit = False
+    finalizers.append(heap.finalize(refs[0], heap.close))
+    mutator.detach()
+    heap.close()
+    assert ran == [2, 1, 0] and not any(f.alive for f in finalizers)
+    with pytest.raises(gcheap.HeapClosed):
+        heap.finalize(refs[0], ran.append)
+
+
+def test_a_heap_in_cyclic_garbage_goes_with_its_finalizers(combination):
+    class Owner:
+        pass
+
+    ran = []
+    owner = Owner()
+    owner.heap = gcheap.Heap("4MiB", **combination)
+    with owner.heap.attach() as m:
+        ref = m.new(owner.heap.shape("N", raw="u8"))
+        owner.heap.finalize(ref, ran.append, 1)
+        owner.refs = [ref, m.weak(ref), owner.heap.weak_key_table(), owner.heap.guardian(), owner]
+    gone = weakref.ref(owner.heap)
+    del owner, m, ref
+    wait_until(lambda: gc.collect() >= 0 and ran, "the callback")
+    assert gone() is None and ran == [1]
+
+
+def test_misuse_says_what_was_wrong(heap, mutator, node):
+    with pytest.raises(TypeError, match="expected a Ref"):
+        heap.finalize(3, print)
+    with pytest.raises(TypeError, match="expected a callable"):
+        heap.finalize(mutator.new(node), 3)
+    with gcheap.Heap("4MiB") as other, other.attach(), pytest.raises(gcheap.ForeignRef):
+        other.finalize(mutator.new(node), print)
+
+
+def test_at_exit_those_run_that_want_to_newest_first():
+    assert run_cleanly("""
+        import gcheap
+        heap = gcheap.Heap("4MiB")
+        m = heap.attach()
+        ref = m.new(heap.shape("N", raw="u8"))
+        for i in range(4):
+            heap.finalize(ref, print, i).atexit = i != 2
+        print("end")
+        """) == "end\n3\n1\n0\n"
+
+
+def test_the_interpreter_ends_while_callbacks_are_due():
+    for _ in range(3):
+        out = run_cleanly("""
+            import os, gcheap
+            heap = gcheap.Heap("4MiB")
+            m = heap.attach()
+            shape = heap.shape("N", raw="u8")
+            for i in range(300):
+                heap.finalize(m.new(shape), os.write, 1, b"%d " % i)
+            heap.collect(wait=False)
+            """)
+        assert sorted(map(int, out.split())) == list(range(300))
+
+
+def test_fork_leaves_finalizers_to_the_parent():
+    assert run_cleanly("""
+        import os, sys, gcheap
+        heap = gcheap.Heap("4MiB")
+        m = heap.attach()
+        shape = heap.shape("N", raw="u8")
+        ref = m.new(shape)
+        kept = heap.finalize(ref, print, "parent")
+        pid = os.fork()
+        if pid == 0:
+            assert not kept.alive and kept() is None
+            sys.exit(0)                         # runs the exit handlers of the child
+        assert os.waitpid(pid, 0)[1] == 0
+        del ref
+        heap.collect()
+        while kept.alive:
+            pass
+        m.detach()
+        heap.close()
+        """) == "parent\n"
