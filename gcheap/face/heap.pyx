@@ -253,8 +253,8 @@ cdef class Heap:
         for i in range(n):
             rows[i] = (records[i].cycle, records[i].start_ns, records[i].cycle_ns,
                        records[i].mark_ns, records[i].weak_ns, records[i].plan_ns,
-                       records[i].relocate_ns, records[i].used_before, records[i].live_bytes, records[i].black_bytes,
-                       records[i].relocated)
+                       records[i].relocate_ns, records[i].used_before, records[i].live_bytes,
+                       records[i].black_bytes, records[i].relocated)
         free(records)
         return rows
 
