@@ -9,7 +9,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 NAMES = (
     "mark.before", "mark.concurrent",
-    "weak.before", "weak.cleared", "weak.resurrected", "weak.done", "plan.done", "register.done", "flip.before", "flip.after",
+    "weak.before", "weak.cleared", "weak.resurrected", "weak.done",
+    "plan.done", "register.done", "flip.before", "flip.after",
     "compactor.claimed", "compactor.assembled", "compactor.placed",
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",

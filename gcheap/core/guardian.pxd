@@ -9,7 +9,8 @@ from libc.stdint cimport uint64_t
 
 cdef Guardian* new_guardian(HeapState* h) noexcept nogil        # NULL: no memory; any thread
 cdef void drop_guardian(Guardian* g) noexcept nogil             # any thread; lock-free
-cdef bint guard(MutatorState* m, Guardian* g, word obj, word agent) noexcept nogil  # False: no memory
+# False: no memory.
+cdef bint guard(MutatorState* m, Guardian* g, word obj, word agent) noexcept nogil
 cdef word guardian_poll(MutatorState* m, Guardian* g) noexcept nogil    # 0: nothing
 
 cdef void mark_held(Marker* k) noexcept nogil

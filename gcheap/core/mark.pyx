@@ -9,9 +9,9 @@ The values of an ephemeron count as slots of its key (weaktable.pyx).
 A live object gets a bit for each of its words, which is its mark (the bit of its first word) and
 at the same time all that the slide needs.  References found in an object go through a short
 queue that has already prefetched their header and their block before they are looked at (Cher,
-Hosking, Vitek 2004, "Software prefetching for mark-sweep").  Objects without slots, and
-without ephemerons, are never pushed.  The stack has room for one entry per 16 bytes of heap, as address space: it cannot
-overflow.
+Hosking, Vitek 2004, "Software prefetching for mark-sweep").  Objects without slots, and without
+ephemerons, are never pushed.  The stack has room for one entry per 16 bytes of heap, as address
+space: it cannot overflow.
 
 One thread marks.  It reads slots that mutators may be writing: single words, relaxed; whichever
 value it sees, the other is logged or allocated black.

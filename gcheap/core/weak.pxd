@@ -1,4 +1,4 @@
-"""Weak references, natively: make, read, drop.  See weak.pyx, and nonstrong.pyx for the protocol."""
+"""Weak references, natively: make, read, drop.  See weak.pyx; nonstrong.pyx has the protocol."""
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
@@ -10,9 +10,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef bint new_weak_state(HeapState* h) noexcept nogil           # False: no memory
 cdef void free_weak_state(HeapState* h) noexcept nogil
-cdef uint32_t take_weak(MutatorState* m, word target, uint32_t notice) noexcept nogil  # 0: no memory
+# 0: no memory.
+cdef uint32_t take_weak(MutatorState* m, word target, uint32_t notice) noexcept nogil
 cdef void drop_weak(HeapState* h, uint32_t index) noexcept nogil
-cdef uint64_t take_notices(HeapState* h, uint64_t* cursor, uint32_t* cells, uint64_t room) noexcept nogil
+cdef uint64_t take_notices(HeapState* h, uint64_t* cursor, uint32_t* cells,
+                           uint64_t room) noexcept nogil
 cdef void clear_cells(HeapState* h) noexcept nogil
 cdef void forward_cells(HeapState* h) noexcept nogil
 

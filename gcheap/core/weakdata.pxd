@@ -79,7 +79,7 @@ cdef struct WeakState:
     uint32_t cell_free          # chain of free cells; 0: none
     uint32_t cell_dropped       # head of the lock-free chain of dropped cells
     uint64_t cell_high          # cells that exist; index 0 is never used
-    uint64_t tables             # WeakTable*; atomic: pushed by any thread, unlinked by the collector
+    uint64_t tables             # WeakTable*; atomic: any thread pushes, the collector unlinks
     uint64_t guardians          # Guardian*; the same
     uint32_t notice_event       # futex word: bumped after a cycle that cleared a WANTED cell
     uint32_t notices            # collector only: how many such this cycle has cleared

@@ -11,15 +11,15 @@ values.
          | free entries                  | <------- | table; a linear hash table          |
          +-------------------------------+          +-------------------------------------+
 
-The index is the heap's and not each table's so that the *marker* finds all entries of a key
-with one lookup: an object that was ever a key has HEADER_KEY in its header, and the marker, when
-it traces such an object, marks the values of its entries as if they were slots of the object.
-Marking ephemerons is linear that way, there is no fixpoint to iterate, and Mark End has nothing
-left to scan.  It is the key-to-ephemerons map of V8 and Whippet, kept instead of rebuilt.
+The index (weakindex.pyx) is the heap's and not each table's so that the *marker* finds all
+entries of a key with one lookup: an object that was ever a key has HEADER_KEY in its header, and
+the marker, when it traces such an object, marks the values of its entries as if they were slots
+of the object. Marking ephemerons is linear that way, there is no fixpoint to iterate, and Mark
+End has nothing left to scan. It is the key-to-ephemerons map of V8 and Whippet, kept instead of
+rebuilt.
 
 Keys are hashed by the identity hash in their header, so nothing is rehashed when objects move;
-the flip rewrites the addresses in the entries.  A shard grows by one bucket at a time (Litwin
-1980, "Linear Hashing"), so that no insertion does more than a bounded piece of work.
+the flip rewrites the addresses in the entries.
 
 Locks: a shard's, then a table's.  Both are held for a chain or an entry, by RUNNING threads
 that pass no safepoint meanwhile, and by the collector when it does not wait for a pause; so
@@ -34,16 +34,16 @@ from gcheap.core.identity cimport identity_hash
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, check_that, count_leading_zeros, load32_acquire, load32_relaxed,
-    load64_acquire, load64_relaxed, mutex_lock, mutex_unlock, store32_relaxed, store32_release,
-    store64_relaxed, store64_release, sub64_relaxed)
+    add64_relaxed, cas64, check_that, load32_acquire, load32_relaxed, load64_acquire,
+    load64_relaxed, mutex_lock, mutex_unlock, store32_release, store64_relaxed)
 from gcheap.core.objects cimport HEADER_KEY, is_reference
 from gcheap.core.plan cimport forward
 from gcheap.core.satb cimport log_target
-from gcheap.core.segments cimport FIRST_SEGMENT, free_segments, make_segment, segment_item
+from gcheap.core.segments cimport free_segments
 from gcheap.core.weak cimport weak_load
-from gcheap.core.weakdata cimport (
-    WeakEntry, WeakShard, WeakState, WeakTable, weak_state)
+from gcheap.core.weakdata cimport WeakEntry, WeakShard, WeakState, WeakTable, weak_state
+from gcheap.core.weakindex cimport (
+    entry_at, find_key, first_of, link_entry, remove_entry, shard_of, unlink_entry)
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -51,132 +51,7 @@ cdef enum:
     PIECE = 64                  # entries cleared between safepoints
 
 
-# ---- the index -----------------------------------------------------------------------------
-
-cdef inline uint64_t mixed(uint32_t hash) noexcept nogil:
-    return hash * <uint64_t>0x9E3779B97F4A7C15     # Fibonacci hashing (Knuth, TAOCP 6.4)
-
-
-cdef inline WeakShard* shard_of(HeapState* h, uint32_t hash) noexcept nogil:
-    return &weak_state(h).shard[mixed(hash) >> 60]
-
-
-cdef inline WeakEntry** chain_of(WeakShard* s, uint32_t hash) noexcept nogil:
-    """The bucket of `hash`: by as many bits as reach the last bucket, or one less."""
-    cdef uint64_t bits = mixed(hash) << 4 >> 24     # below those that choose the shard
-    cdef unsigned level = 63 - count_leading_zeros(s.buckets)
-    cdef uint64_t i = bits & ((<uint64_t>2 << level) - 1)
-    if i >= s.buckets:
-        i = bits & ((<uint64_t>1 << level) - 1)
-    return <WeakEntry**>segment_item(s.chains, i, sizeof(WeakEntry*))
-
-
-cdef void add_bucket(WeakShard* s) noexcept nogil:
-    """Splits the next bucket in turn.  Without memory the chains just grow longer."""
-    cdef uint64_t low = s.buckets - (<uint64_t>1 << (63 - count_leading_zeros(s.buckets)))
-    cdef WeakEntry** from_chain
-    cdef WeakEntry** to_chain
-    cdef WeakEntry* e
-    cdef WeakEntry* following
-    if not make_segment(s.chains, s.buckets, sizeof(WeakEntry*)):
-        return
-    from_chain = <WeakEntry**>segment_item(s.chains, low, sizeof(WeakEntry*))
-    s.buckets += 1
-    e = from_chain[0]
-    from_chain[0] = NULL
-    while e != NULL:
-        following = e.next
-        to_chain = chain_of(s, e.hash)
-        e.next = to_chain[0]
-        to_chain[0] = e
-        e = following
-
-
-cdef inline WeakEntry* first_of(WeakShard* s, uint32_t hash) noexcept nogil:
-    return chain_of(s, hash)[0] if s.buckets else NULL
-
-
-cdef WeakEntry* find_key(WeakShard* s, WeakTable* t, uint32_t hash, word key) noexcept nogil:
-    cdef WeakEntry* e = first_of(s, hash)
-    while e != NULL and (e.key != key or e.table != t):
-        e = e.next
-    return e
-
-
-cdef WeakEntry* link_entry(WeakShard* s, WeakTable* t, uint32_t hash, word key,
-                           word value) noexcept nogil:
-    """A new entry, in its chain; NULL: no memory.  Under the shard's lock."""
-    cdef WeakEntry* e
-    cdef WeakEntry** chain
-    if s.buckets == 0:
-        if not make_segment(s.chains, 0, sizeof(WeakEntry*)):
-            return NULL
-        s.buckets = FIRST_SEGMENT
-    mutex_lock(&t.lock)
-    e = t.free
-    if e != NULL:
-        t.free = e.next
-    elif make_segment(t.entries, t.high, sizeof(WeakEntry)):
-        e = <WeakEntry*>segment_item(t.entries, t.high, sizeof(WeakEntry))
-        store64_release(&t.high, t.high + 1)
-    mutex_unlock(&t.lock)
-    if e == NULL:
-        return NULL
-    if s.entries >= 2 * s.buckets:
-        add_bucket(s)
-    chain = chain_of(s, hash)
-    e.table = t
-    store32_relaxed(&e.hash, hash)
-    store64_relaxed(&e.value, value)
-    e.next = chain[0]
-    store64_release(&e.key, key)        # last: a scan that sees the key sees the rest
-    chain[0] = e
-    store64_relaxed(&s.entries, s.entries + 1)
-    add64_relaxed(&t.count, 1)
-    return e
-
-
-cdef bint unlink_entry(WeakShard* s, WeakEntry* e, word key) noexcept nogil:
-    """Takes `e` out of its chain and frees it, if it is in it and still has `key`.  Under the
-    shard's lock; `e` may have become another entry since the caller looked."""
-    cdef uint32_t hash = load32_relaxed(&e.hash)
-    cdef WeakEntry** link
-    cdef WeakTable* t
-    if s.buckets == 0:
-        return False
-    link = chain_of(s, hash)
-    while link[0] != e:
-        if link[0] == NULL:
-            return False
-        link = &link[0].next
-    if e.key != key:
-        return False
-    t = e.table
-    link[0] = e.next
-    store64_relaxed(&s.entries, s.entries - 1)
-    mutex_lock(&t.lock)
-    store64_relaxed(&e.key, 0)
-    store64_relaxed(&e.value, 0)
-    e.next = t.free
-    t.free = e
-    mutex_unlock(&t.lock)
-    sub64_relaxed(&t.count, 1)
-    return True
-
-
-cdef bint remove_entry(HeapState* h, WeakEntry* e, word key) noexcept nogil:
-    """The same, found by a scan of its table."""
-    cdef WeakShard* s = shard_of(h, load32_relaxed(&e.hash))
-    cdef bint removed
-    mutex_lock(&s.lock)
-    removed = shard_of(h, load32_relaxed(&e.hash)) == s and unlink_entry(s, e, key)
-    mutex_unlock(&s.lock)
-    return removed
-
-
-cdef inline WeakEntry* entry_at(WeakTable* t, uint64_t index) noexcept nogil:
-    return <WeakEntry*>segment_item(t.entries, index, sizeof(WeakEntry))
-
+# ---- tables --------------------------------------------------------------------------------
 
 cdef inline word value_read(MutatorState* m, WeakEntry* e) noexcept nogil:
     """The value, to be handed to a mutator.  Its key is alive, so the value is or will be
@@ -187,8 +62,6 @@ cdef inline word value_read(MutatorState* m, WeakEntry* e) noexcept nogil:
         log_target(m, value & ~h.tag_mask)
     return value
 
-
-# ---- tables --------------------------------------------------------------------------------
 
 cdef WeakTable* new_weak_table(HeapState* h) noexcept nogil:
     """An empty table; `drop_weak_table` ends it."""

@@ -13,7 +13,7 @@ from gcheap.core.objects cimport is_reference, object_bytes, shape_of_header
 from gcheap.core.segments cimport segment_item
 from gcheap.core.weak cimport weak_cell
 from gcheap.core.weakdata cimport (
-    GUARD_FREE, GUARD_HELD, GUARD_READY, GuardEntry, Guardian, WeakEntry, WeakTable, weak_state)
+    GUARD_FREE, GUARD_READY, GuardEntry, Guardian, WeakEntry, WeakTable, weak_state)
 from libc.stdint cimport uint64_t
 
 

@@ -4,7 +4,7 @@ import time
 
 cimport cython
 from gcheap.core.guardian cimport drop_guardian, guard, guardian_poll, new_guardian
-from gcheap.core.layout cimport MutatorState, word
+from gcheap.core.layout cimport MutatorState
 from gcheap.core.native cimport futex_wait, load32_seq, load64_relaxed
 from gcheap.core.roots cimport handle_value
 from gcheap.core.safepoint cimport leave_running
