@@ -237,5 +237,6 @@ class GraphMachine(RuleBasedStateMachine):
     pytest.param(0, marks=pytest.mark.sigbus_only("once with every check is enough")), 3])
 def test_random_graphs(combination, verify):
     machine = type("Machine", (GraphMachine,), {"options": combination | {"verify": verify}})
+    examples = {0: 50, 3: 25}.get(verify, 10)
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=25 if verify else 50, stateful_step_count=50))
+        machine, settings=settings(max_examples=examples, stateful_step_count=50))

@@ -171,6 +171,7 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
     """Zeroes one missing page of a PLACED unit.  False: the range is no longer registered."""
     cdef Progress p
     cdef int64_t injected
+    delay_placement(h)
     while True:
         injected = failpoint(FP_PLACE_ZEROPAGE)
         if injected > 0:

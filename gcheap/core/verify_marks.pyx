@@ -19,7 +19,7 @@ from libc.stdint cimport uint64_t
 
 cdef void check_kept(HeapState* h, word obj) noexcept nogil:
     """Every reference in a kept object leads into the heap, to an object that is kept."""
-    cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
+    cdef ShapeInfo* shape = &h.shapes[shape_of_header((<word*>obj)[0])]
     cdef uint64_t count, i
     cdef word* slot = slots_of(h, obj, &count)
     cdef word target

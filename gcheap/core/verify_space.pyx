@@ -27,7 +27,7 @@ cdef void check_not_old(HeapState* h, word holder, word target) noexcept nogil:
 
 
 cdef void check_slots(HeapState* h, word obj) noexcept nogil:
-    cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
+    cdef ShapeInfo* shape = &h.shapes[shape_of_header((<word*>obj)[0])]
     cdef uint64_t count, i
     cdef word* slot = slots_of(h, obj, &count)
     for i in range(count):

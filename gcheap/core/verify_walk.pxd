@@ -1,6 +1,6 @@
 """Walking objects one after the other, each checked before it is stepped over."""
 from gcheap.core.layout cimport HeapState, ShapeInfo, WORD, word
-from gcheap.core.native cimport check_that, load64_relaxed
+from gcheap.core.native cimport check_that
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from libc.stdint cimport uint64_t
 
@@ -8,9 +8,9 @@ ctypedef void (*ObjectVisitor)(HeapState* h, word obj) noexcept nogil
 
 
 cdef inline uint64_t checked_words(HeapState* h, word obj, uint64_t room) noexcept nogil:
-    """Words of the object at `obj`, which must be well-formed and have at most `room` words."""
-    # Relaxed: a mutator of an earlier check may have been drawing an identity hash.
-    cdef word header = load64_relaxed(<word*>obj)
+    """Words of the object at `obj`, which must be well-formed and have at most `room` words.
+    The world is stopped."""
+    cdef word header = (<word*>obj)[0]
     cdef uint64_t words
     check_that(header & 1, b"verify: no object where one must start (address, header)", obj, header)
     check_that(shape_of_header(header) < h.shape_count,
@@ -22,7 +22,7 @@ cdef inline uint64_t checked_words(HeapState* h, word obj, uint64_t room) noexce
 
 cdef inline word* slots_of(HeapState* h, word obj, uint64_t* count) noexcept nogil:
     """The first slot of an object, and how many it has."""
-    cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
+    cdef ShapeInfo* shape = &h.shapes[shape_of_header((<word*>obj)[0])]
     count[0] = object_slots(shape, obj)
     return <word*>obj + header_words(shape)
 
