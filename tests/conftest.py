@@ -38,13 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the mode `handler` where a test is marked sigbus_only."""
     out = [item for item in items if item.get_closest_marker("sigbus_only") and served(item)]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in set(out)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        gone = set(out)
+        items[:] = [item for item in items if item not in gone]
 
 
 def served(item: pytest.Item) -> bool:
     """Whether a test's combination has a thread that serves faults."""
-    parameters = getattr(item, "callspec", None) and item.callspec.params or {}
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
     return any(parameters.get(name, ("", ""))[1] == "handler"
                for name in ("combination", "concurrent"))
 
