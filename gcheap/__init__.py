@@ -28,11 +28,12 @@ from gcheap.face.heap import Heap
 from gcheap.face.mutator import Mutator
 from gcheap.face.ref import RawArray, Ref, SlotArray, Tagged
 from gcheap.face.shape import Shape
+from gcheap.inspection import Path, Retained, Root, Step
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
 
 __all__ = [
     "ForeignRef", "GcheapError", "Heap", "HeapClosed", "HeapExhausted", "HeapStats", "IoctlStats",
-    "Mutator", "NotAttached", "OptionError", "RawArray", "Ref", "Shape", "ShapeError", "SlotArray",
-    "Tagged", "__version__", "failpoints",
+    "Mutator", "NotAttached", "OptionError", "Path", "RawArray", "Ref", "Retained", "Root", "Shape",
+    "ShapeError", "SlotArray", "Step", "Tagged", "__version__", "failpoints",
 ]

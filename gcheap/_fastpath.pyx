@@ -3,7 +3,7 @@
 Slow allocation is where a mutator gets its next unit, stalls while a cycle makes room, and
 learns that the heap is exhausted.  Everything here runs without the GIL.
 """
-from gcheap.core.layout cimport HeapState, MutatorState, word
+from gcheap.core.layout cimport CAUSE_STALL, HeapState, MutatorState, word
 from gcheap.core.native cimport (
     clock_ns, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
     store64_relaxed)
@@ -50,7 +50,7 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
         if joined:
             ticket = load64_seq(&h.started)
         else:
-            ticket = request_cycle(h, True)     # full: now every byte counts
+            ticket = request_cycle(h, CAUSE_STALL)      # full: now every byte counts
         while True:
             seen = load32_seq(&h.progress)
             if has_room(h, nbytes) or not load32_acquire(&h.collector_alive):

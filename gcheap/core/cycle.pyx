@@ -14,13 +14,14 @@ alloc_limit, which changes only inside pauses: the range to register is known be
 no mutator can name an address in it before it is registered (I6).  Under stw all of it happens
 inside one pause.
 """
-from gcheap.core.events cimport record_cycle, record_pause
+from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
+from gcheap.core.frozen cimport forward_frozen, mark_frozen
 from gcheap.core.layout cimport (
-    BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, MutatorState, PAUSE_FULL,
+    BACKEND_MOVE, BACKEND_STW, CauseTotals, CycleRecord, HeapState, MutatorState, PAUSE_FULL,
     PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
     PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
 from gcheap.core.mark cimport (
@@ -30,7 +31,7 @@ from gcheap.core.native cimport (
     store64_relaxed)
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact
-from gcheap.core.requests cimport announce_progress
+from gcheap.core.requests cimport announce_progress, cause_of
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
@@ -187,6 +188,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     store64_relaxed(&h.used, c.live_bytes + black)
     store64_relaxed(&h.live_bytes, c.live_bytes)
     c.record.black_bytes = black
+    c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
 
@@ -203,6 +205,7 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
     empty_half(h, h.r.from_base)
+    forward_frozen(h)
 
 
 # ---- the cycle ---------------------------------------------------------------------------
@@ -224,6 +227,7 @@ cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
     store32_release(&h.phase, PHASE_MARK)
     started = clock_ns()
     mark_start(h, c)
+    mark_frozen(&c.marker)
     trace(&c.marker, <uint64_t>NO_LIMIT)
     mark_end(h, c)
     end_marking(&c.marker)
@@ -251,6 +255,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     mark_start(h, c)
     end_pause(h, c)
     failpoint(FP_MARK_CONCURRENT)
+    mark_frozen(&c.marker)
     mark_concurrently(h, c)
     c.record.mark_ns = clock_ns() - started
     plan_phase(h, c)
@@ -280,6 +285,13 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         end_pause(h, c)
 
 
+cdef void add_totals(CauseTotals* totals, const CycleRecord* record) noexcept nogil:
+    add64_relaxed(&totals.cycles, 1)
+    add64_relaxed(&totals.relocations, record.relocated)
+    add64_relaxed(&totals.collected_bytes, record.collected_bytes)
+    add64_relaxed(&totals.cycle_ns, record.cycle_ns)
+
+
 cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     """A whole cycle.  Runs on the collector thread, without the GIL."""
     cdef Cycle c
@@ -287,6 +299,12 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.start_ns = clock_ns()
     c.record.used_before = load64_relaxed(&h.used)
     c.record.relocate_ns = c.record.relocated = c.record.black_bytes = 0
+    c.record.mark_ns = c.record.plan_ns = c.record.cycle_ns = 0
+    c.record.collected_bytes = c.record.used_after = 0
+    c.record.live_bytes = load64_relaxed(&h.live_bytes)
+    c.record.cause = cause_of(h, c.record.cycle)
+    record_start(h.events, &c.record)
+    announce_progress(h)
     c.cleared = load64_relaxed(&h.top)
     clear_marks(h, 0, c.cleared)
     if h.backend == BACKEND_STW:
@@ -294,5 +312,8 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     else:
         run_concurrent(h, &c, full)
     c.record.live_bytes = c.live_bytes
+    c.record.used_after = load64_relaxed(&h.used)
     c.record.cycle_ns = clock_ns() - c.record.start_ns
+    c.record.cause = cause_of(h, c.record.cycle)
+    add_totals(&h.totals[c.record.cause], &c.record)
     record_cycle(h.events, &c.record)

@@ -26,6 +26,7 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_RELOCATE_DONE
     FP_UNREGISTER_DONE
     FP_CYCLE_END
+    FP_INSPECT_STOPPED
     FAILPOINTS
 
 cdef enum FailpointAction:

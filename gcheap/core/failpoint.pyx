@@ -12,7 +12,7 @@ NAMES = (
     "compactor.claimed", "compactor.assembled", "compactor.placed",
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
-    "relocate.done", "unregister.done", "cycle.end",
+    "relocate.done", "unregister.done", "cycle.end", "inspect.stopped",
 )
 assert len(NAMES) == FAILPOINTS
 

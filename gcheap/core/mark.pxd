@@ -20,6 +20,7 @@ cdef struct Marker:
 cdef void clear_marks(HeapState* h, uint64_t low, uint64_t high) noexcept nogil
 cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil
 cdef void mark_roots(Marker* k) noexcept nogil
+cdef void mark_object(Marker* k, word obj) noexcept nogil
 cdef bint mark_logged(Marker* k) noexcept nogil
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil
 cdef void end_marking(Marker* k) noexcept nogil

@@ -97,6 +97,11 @@ cdef void mark_roots(Marker* k) noexcept nogil:
     visit_roots(k.heap, mark_root, k)
 
 
+cdef void mark_object(Marker* k, word obj) noexcept nogil:
+    """Marks one object of the current half, or of what is black; traces nothing."""
+    enqueue(k, obj)
+
+
 cdef bint mark_logged(Marker* k) noexcept nogil:
     """Marks what the write barrier has logged; traces nothing.  False: there was nothing."""
     cdef SatbBuffer* buffer = take_full(k.heap)

@@ -13,7 +13,7 @@ huge one costs a split.
 objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
 from gcheap.core.layout cimport (
-    Block, HANDLE_CHUNK, HeapState, MutatorState, SatbBuffer, ShapeInfo, SHAPE_SLOTS,
+    Block, CAUSE_GOAL, HANDLE_CHUNK, HeapState, MutatorState, SatbBuffer, ShapeInfo, SHAPE_SLOTS,
     Straddle, UnitPlan, WORD, word)
 from gcheap.core.native cimport (
     add64_relaxed, cas64, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
@@ -221,8 +221,9 @@ cdef int take_units(HeapState* h, uint64_t nbytes, uint64_t count, word* at) noe
     # The goal leaves as much address space free as bytes: large runs may use up to twice theirs.
     goal = load64_relaxed(&h.goal)
     if ((charged > goal or seen + size + (h.capacity - goal) > load64_relaxed(&h.alloc_limit))
-            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
-        request_cycle(h, False)
+            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)
+            and not load32_relaxed(&h.automatic_off)):
+        request_cycle(h, CAUSE_GOAL)
     at[0] = h.base[h.current] + seen
     add64_relaxed(&h.handed_out, count)
     return TAKEN

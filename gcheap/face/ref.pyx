@@ -10,6 +10,7 @@ import numpy as np
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.barrier cimport store_slot
+from gcheap.core.inspect cimport drop_observer
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOTS, word)
 from gcheap.core.native cimport cas64, load64_relaxed
@@ -229,7 +230,10 @@ cdef class Ref:
 
     def __dealloc__(self):
         if self.handle and self.core is not None:
-            drop_handle(self.core.h, self.handle)
+            if self.observer:
+                drop_observer(self.core.h, self.handle)
+            else:
+                drop_handle(self.core.h, self.handle)
 
     def __getattribute__(self, name):
         cdef Field f = self.layout.find(<str>name)

@@ -11,6 +11,7 @@ cdef class HeapCore:
     cdef dict shapes_by_name
     cdef dict array_shapes              # dtype -> Shape
     cdef object guard                   # serializes shape definitions and close
+    cdef object callbacks               # None until asked for: face/callbacks.pyx
     cdef choose_backend(self, str wanted)
     cdef set_geometry(self, options)
     cdef define_arrays(self)

@@ -13,6 +13,7 @@ from gcheap.core import probe as probing
 from gcheap.core.collector cimport start_collector, stop_collector
 from gcheap.core.events cimport new_histogram
 from gcheap.core.fault cimport unwatch_heap, watch_heap
+from gcheap.core.frozen cimport drop_frozen
 from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNKS, HandleChunk,
     HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
@@ -203,6 +204,7 @@ cdef class HeapCore:
         if h.fd >= 0:
             posix_close(h.fd)
             h.fd = -1
+        drop_frozen(h)
         release_space(h)
 
     def abandon_in_child(self):
