@@ -585,6 +585,49 @@ def test_a_snapshot_that_cannot_be_written_leaves_nothing(heap, mutator, node, t
     assert len(nodes) == 100
 
 
+# ---- without memory ----------------------------------------------------------------------
+
+def test_a_report_without_memory_says_so_and_breaks_nothing(combination):
+    """However little address space is left: the answer is right, or MemoryError."""
+    out = run_cleanly(f"""
+        import gc, resource
+        import gcheap
+        heap = gcheap.Heap("64MiB", **{combination!r})
+        node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
+        with heap.attach() as m:
+            wide = m.new_slots(150_000)
+            for i in range(len(wide)):
+                wide[i] = m.new(node, key=i)
+            middle, target = wide, wide[70_000]
+            handles = heap.stats().handles
+            asks = (lambda: int(heap.census()["objects"].sum()) == 150_001,
+                    lambda: heap.referrers(target)[0][1] == 70_000,
+                    lambda: heap.retained(wide).objects == 150_000,
+                    lambda: len(heap.why_alive(target)) == 3,
+                    lambda: sum(1 for _ in heap.walk()) == 150_001)
+            answers = [0, 0]
+            limits = resource.getrlimit(resource.RLIMIT_AS)
+            for extra in list(range(0, 24, 1)) + [64, 256]:
+                with open("/proc/self/statm") as f:
+                    now = int(f.read().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (now + (extra << 18), limits[1]))
+                for ask in asks:
+                    try:
+                        assert ask()
+                        answers[0] += 1
+                    except MemoryError:
+                        answers[1] += 1
+                resource.setrlimit(resource.RLIMIT_AS, limits)
+            gc.collect()
+            assert heap.stats().handles == handles, (heap.stats().handles, handles)
+            assert all(ask() for ask in asks)
+            heap.collect()
+            assert target.key == 70_000
+        print(all(answers))
+    """)
+    assert out == "True\n"
+
+
 # ---- what is not accepted ----------------------------------------------------------------
 
 def test_what_is_no_ref_is_refused(heap, mutator, node, any_heap):

@@ -69,9 +69,10 @@ cdef void unfreeze_all(HeapState* h) noexcept nogil:
 cdef void mark_frozen(Marker* k) noexcept nogil:
     """Marks what is frozen; traces nothing.  The collector, after Pause Mark Start."""
     cdef HeapState* h = k.heap
-    cdef word at = h.frozen.low
-    if load64_acquire(&h.frozen_count) == 0:
+    cdef word at
+    if load64_acquire(&h.frozen_count) == 0:    # acquire: the set is open
         return
+    at = h.frozen.low
     while True:
         at = set_next(&h.frozen, at, h.frozen.low + h.frozen.span)
         if at == 0:
@@ -104,7 +105,7 @@ cdef void read_frozen(HeapState* h, RootReader read, void* context) noexcept nog
     """Calls read(context, h, root, address) for every frozen object.  The caller has stopped
     the world.  One that is being moved may come twice."""
     cdef Root root
-    cdef word at = h.frozen.low
+    cdef word at
     cdef uint32_t phase = load32_acquire(&h.phase)
     cdef bint flipped = phase == PHASE_RELOCATE or phase == PHASE_FINISH
     if load64_acquire(&h.frozen_count) == 0:
@@ -113,6 +114,7 @@ cdef void read_frozen(HeapState* h, RootReader read, void* context) noexcept nog
     root.handle = 0
     root.mutator = NULL
     root.position = 0
+    at = h.frozen.low
     mutex_lock(&h.frozen_lock)
     while True:
         at = set_next(&h.frozen, at, h.frozen.low + h.frozen.span)

@@ -28,6 +28,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef enum:
     PAUSES_TOLD = 64            # of one cycle at most: the last ones
 
+# By number: Cause and PauseKind of core/layout.pxd.
 CAUSES = ("goal", "stall", "explicit")
 PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full", "inspect")
 

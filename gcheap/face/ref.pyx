@@ -136,7 +136,7 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
             ref = raw
         shape = core.shapes[shape_id] if shape_id > SHAPE_BYTES else builtin_shape(core, shape_id)
     except BaseException:
-        drop_handle(core.h, handle)
+        drop_observer(core.h, handle)       # whichever it is
         raise
     ref.core = core
     ref.handle = handle
