@@ -12,11 +12,6 @@ cdef struct RootFound:          # a root, told so that it outlives its pause
 cdef enum:
     ROOT_WORDS = 7              # of one RootFound
 
-cdef struct Bookmark:           # where a walk stands; zeroed: at the beginning
-    uint32_t at                 # handle of the last object given out
-    uint32_t end                # handle of the object that was the last one of all
-    uint64_t chunk              # objects given out at once
-
 # Each returns 0, an errno or INSPECT_CLOSED.  Objects found are FOUND_WORDS each (see observe()
 # in inspect.pyx), their handles the caller's even after an error.
 cdef int count_by_shape(HeapState* h, uint64_t* objects, uint64_t* nbytes) noexcept nogil
@@ -26,5 +21,4 @@ cdef int measure_retained(HeapState* h, uint32_t handle, uint64_t* objects,
                           uint64_t* nbytes, uint64_t* own) noexcept nogil
 cdef int find_path(HeapState* h, uint32_t handle, uint64_t longest, Words* root,
                    Words* steps, uint64_t* skipped) noexcept nogil
-cdef int walk_on(HeapState* h, Bookmark* mark, Words* found) noexcept nogil
 cdef int freeze_reachable(HeapState* h, uint64_t* count) noexcept nogil

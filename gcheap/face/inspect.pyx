@@ -9,15 +9,16 @@ import os
 import numpy as np
 
 cimport cython
+from gcheap.core.frozen cimport unfreeze_all
 from gcheap.core.inspect cimport FOUND_WORDS, INSPECT_CLOSED, drop_observer
 from gcheap.core.layout cimport (
     HeapState, MAX_SHAPES, MutatorState, RUNNING, SHAPE_FIXED)
 from gcheap.core.native cimport load32_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.queries cimport (
-    ROOT_WORDS, Bookmark, RootFound, count_by_shape, find_path, find_referrers,
-    freeze_reachable, measure_retained, walk_on)
-from gcheap.core.frozen cimport unfreeze_all
+    ROOT_WORDS, RootFound, count_by_shape, find_path, find_referrers, freeze_reachable,
+    measure_retained)
 from gcheap.core.safepoint cimport thread_mutator
+from gcheap.core.walk cimport Bookmark, walk_on
 from gcheap.core.words cimport Words, words_free
 from gcheap.errors import ForeignRef
 from gcheap.face.ref cimport Ref, new_ref
