@@ -32,12 +32,13 @@ from gcheap.face.ref import RawArray, Ref, SlotArray, Tagged
 from gcheap.face.shape import Shape
 from gcheap.face.weakref import WeakRef
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
+from gcheap.inspection import Path, Retained, Root, Step
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
 
 __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",
-    "HeapStats", "IoctlStats", "Mutator", "NotAttached", "OptionError", "RawArray", "Ref", "Shape",
-    "ShapeError", "SlotArray", "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__",
-    "failpoints", "policy",
+    "HeapStats", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path", "RawArray", "Ref",
+    "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step", "Tagged", "WeakKeyTable",
+    "WeakRef", "WeakValueTable", "__version__", "failpoints", "policy",
 ]

@@ -5,7 +5,7 @@ learns that the heap is exhausted.  Everything here runs without the GIL.
 """
 from gcheap.core.failpoint cimport FP_STALL_WAIT, failpoint
 from gcheap.core.large cimport large_room, take_large
-from gcheap.core.layout cimport HeapState, MutatorState, word
+from gcheap.core.layout cimport CAUSE_STALL, HeapState, MutatorState, word
 from gcheap.core.native cimport (
     futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq, store64_relaxed, unlikely)
 from gcheap.core.objects cimport shape_of_header
@@ -46,7 +46,7 @@ cdef bint has_room(HeapState* h, uint64_t nbytes) noexcept nogil:
 cdef bint wait_for_cycle(MutatorState* m) noexcept nogil:
     """Waits, not RUNNING, until a full cycle that starts now has ended.  False: none ever will."""
     cdef HeapState* h = m.heap
-    cdef uint64_t ticket = request_cycle(h, True)
+    cdef uint64_t ticket = request_cycle(h, CAUSE_STALL)
     cdef uint32_t seen
     while True:
         seen = load32_seq(&h.progress)
@@ -89,7 +89,7 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
         if joined:
             ticket = load64_seq(&h.started)
         else:
-            ticket = request_cycle(h, True)     # full: now every byte counts
+            ticket = request_cycle(h, CAUSE_STALL)      # full: now every byte counts
         failpoint(FP_STALL_WAIT)
         while True:
             seen = load32_seq(&h.progress)

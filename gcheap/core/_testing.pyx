@@ -1,4 +1,5 @@
 """Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
+from gcheap._fastpath cimport gc_pop, gc_push
 from gcheap.core.events cimport hist_record, hist_upper, new_histogram
 from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint
 from gcheap.core.layout cimport (
@@ -9,6 +10,7 @@ from gcheap.core.mark cimport set_live
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
+from gcheap.core.queries cimport freeze_reachable
 from gcheap.core.roots cimport handle_link, handle_value
 from gcheap.core.safepoint cimport enter_running, leave_running
 from gcheap.face.ref cimport Ref
@@ -92,6 +94,46 @@ def corrupt(uintptr_t mutator, str what):
         h.blocks[h.r.tams_bytes // BLOCK_BYTES - 1].live |= <uint64_t>1 << 63
     else:
         raise ValueError(what)
+
+
+def push_root(uintptr_t mutator, index):
+    """Makes the object of a Ref a root of the calling thread's shadow stack as well."""
+    cdef MutatorState* m = <MutatorState*>mutator
+    cdef uint32_t handle = (<Ref>index).handle
+    cdef word* frame
+    enter_running(m)
+    frame = gc_push(m, 1)
+    frame[0] = handle_value(m.heap, handle)[0]
+    leave_running(m)
+
+
+def pop_root(uintptr_t mutator):
+    """Undoes the last push_root of the calling thread."""
+    cdef MutatorState* m = <MutatorState*>mutator
+    enter_running(m)
+    gc_pop(m, 1)
+    leave_running(m)
+
+
+def while_running(uintptr_t mutator, function):
+    """Calls `function` in the middle of a running stretch, against the rules."""
+    cdef MutatorState* m = <MutatorState*>mutator
+    enter_running(m)
+    try:
+        return function()
+    finally:
+        leave_running(m)
+
+
+def freeze_now(index):
+    """Freezes what is reachable in the heap of a Ref, without collecting first; how many."""
+    cdef HeapState* h = (<Ref>index).core.h
+    cdef uint64_t count = 0
+    cdef int error
+    with nogil:
+        error = freeze_reachable(h, &count)
+    assert error == 0
+    return count
 
 
 def histogram(values):

@@ -14,17 +14,19 @@ alloc_limit, which changes only inside pauses: the range to register is known be
 no mutator can name an address in it before it is registered (I6).  Under stw all of it happens
 inside one pause.
 """
-from gcheap.core.events cimport record_cycle, record_pause
+from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
+from gcheap.core.frozen cimport forward_frozen, mark_frozen
 from gcheap.core.guardian cimport mark_held
 from gcheap.core.handler cimport end_faults
 from gcheap.core.large cimport (
     begin_large, bound_large, flip_large, plan_large, stay_large)
 from gcheap.core.layout cimport (
-    BACKEND_MOVE, BACKEND_STW, CycleRecord, HeapState, LARGE_SPACES, MutatorState, PAUSE_FULL,
+    BACKEND_MOVE, BACKEND_STW, CauseTotals, CycleRecord, HeapState, LARGE_SPACES, MutatorState,
+    PAUSE_FULL,
     PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
     PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
 from gcheap.core.mark cimport (
@@ -37,7 +39,7 @@ from gcheap.core.nonstrong cimport (
 from gcheap.core.pinned cimport sweep_pinned
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact, compact_large
-from gcheap.core.requests cimport announce_progress
+from gcheap.core.requests cimport announce_progress, cause_of
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
@@ -244,6 +246,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     c.record.dense_bytes = h.r.dense_units << h.unit_shift
     c.record.wasted_bytes = h.r.wasted_words * WORD
     store64_relaxed(&h.wasted_bytes, c.record.wasted_bytes)
+    c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
 
@@ -264,6 +267,7 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
     empty_halves(h, 1 - h.current)
+    forward_frozen(h)
 
 
 # ---- the cycle ---------------------------------------------------------------------------
@@ -303,6 +307,7 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     started = clock_ns()
     mark_start(h, c)
     mark_held(&c.marker)
+    mark_frozen(&c.marker)
     trace(&c.marker, <uint64_t>NO_LIMIT)
     mark_end(h, c)
     c.record.mark_ns = clock_ns() - started
@@ -332,6 +337,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     mark_start(h, c)
     end_pause(h, c)
     failpoint(FP_MARK_CONCURRENT)
+    mark_frozen(&c.marker)
     mark_concurrently(h, c)
     c.record.mark_ns = clock_ns() - started
     weak_phase(h, c)
@@ -360,6 +366,13 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     verify_pause(h, c, True)
 
 
+cdef void add_totals(CauseTotals* totals, const CycleRecord* record) noexcept nogil:
+    add64_relaxed(&totals.cycles, 1)
+    add64_relaxed(&totals.relocations, record.relocated)
+    add64_relaxed(&totals.collected_bytes, record.collected_bytes)
+    add64_relaxed(&totals.cycle_ns, record.cycle_ns)
+
+
 cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     """A whole cycle.  Runs on the collector thread, without the GIL."""
     cdef Cycle c
@@ -368,7 +381,13 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.used_before = load64_relaxed(&h.used)
     c.record.limit_bytes = load64_relaxed(&h.pacing.limit)
     c.record.relocate_ns = c.record.relocated = c.record.black_bytes = 0
-    c.record.dense_bytes = c.record.wasted_bytes = 0
+    c.record.dense_bytes = c.record.wasted_bytes = c.record.weak_ns = 0
+    c.record.mark_ns = c.record.plan_ns = c.record.cycle_ns = 0
+    c.record.collected_bytes = c.record.used_after = 0
+    c.record.live_bytes = load64_relaxed(&h.live_bytes)
+    c.record.cause = cause_of(h, c.record.cycle)
+    record_start(h.events, &c.record)
+    announce_progress(h)
     c.cleared = load64_relaxed(&h.top)
     clear_marks(h, 0, c.cleared)
     if h.backend == BACKEND_STW:
@@ -377,5 +396,8 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
         run_concurrent(h, &c, full)
     announce_cleared(h)
     c.record.live_bytes = c.live_bytes
+    c.record.used_after = load64_relaxed(&h.used)
     c.record.cycle_ns = clock_ns() - c.record.start_ns
+    c.record.cause = cause_of(h, c.record.cycle)
+    add_totals(&h.totals[c.record.cause], &c.record)
     record_cycle(h.events, &c.record)

@@ -53,6 +53,10 @@ cdef inline void hist_add(Histogram* into, const Histogram* h) noexcept nogil:
 
 cdef Histogram* new_histogram() noexcept nogil          # NULL when memory is out; free() it
 cdef void record_pause(Events* events, const PauseRecord* record) noexcept nogil
+cdef void record_start(Events* events, const CycleRecord* record) noexcept nogil
 cdef void record_cycle(Events* events, const CycleRecord* record) noexcept nogil
 cdef uint64_t copy_pauses(Events* events, PauseRecord* into) noexcept nogil
 cdef uint64_t copy_cycles(Events* events, CycleRecord* into) noexcept nogil
+cdef bint find_cycle(Events* events, uint64_t cycle, CycleRecord* into) noexcept nogil
+cdef uint64_t find_pauses(Events* events, uint64_t cycle, PauseRecord* into,
+                          uint64_t room) noexcept nogil

@@ -1,5 +1,6 @@
-"""Rings of pause and cycle records.  The collector writes, any thread copies; a futex mutex
-guards the rings, taken by the collector outside of pauses only."""
+"""Rings of pause and cycle records.  The collector writes, and whoever makes a pause of his own;
+any thread copies; a futex mutex guards the rings, taken by their writers outside of pauses only.
+"""
 from gcheap.core.layout cimport CycleRecord, Events, Histogram, PauseRecord, RECORDS
 from gcheap.core.native cimport mutex_lock, mutex_unlock
 from libc.stdint cimport uint64_t
@@ -14,6 +15,13 @@ cdef void record_pause(Events* events, const PauseRecord* record) noexcept nogil
     mutex_lock(&events.lock)
     events.pause[events.pauses % RECORDS] = record[0]
     events.pauses += 1
+    mutex_unlock(&events.lock)
+
+
+cdef void record_start(Events* events, const CycleRecord* record) noexcept nogil:
+    """Shows what is known of a cycle when it starts."""
+    mutex_lock(&events.lock)
+    events.current = record[0]
     mutex_unlock(&events.lock)
 
 
@@ -46,3 +54,39 @@ cdef uint64_t copy_cycles(Events* events, CycleRecord* into) noexcept nogil:
         into[i] = events.cycle[(first + i) % RECORDS]
     mutex_unlock(&events.lock)
     return n
+
+
+cdef bint find_cycle(Events* events, uint64_t cycle, CycleRecord* into) noexcept nogil:
+    """The record of a cycle, while the ring has it; of the one that runs, as of its start."""
+    cdef uint64_t i, n
+    cdef bint found = False
+    mutex_lock(&events.lock)
+    n = min(events.cycles, <uint64_t>RECORDS)
+    for i in range(1, n + 1):
+        into[0] = events.cycle[(events.cycles - i) % RECORDS]
+        if into.cycle <= cycle:
+            found = into.cycle == cycle
+            break
+    if not found and events.current.cycle == cycle:
+        into[0] = events.current
+        found = True
+    mutex_unlock(&events.lock)
+    return found
+
+
+cdef uint64_t find_pauses(Events* events, uint64_t cycle, PauseRecord* into,
+                          uint64_t room) noexcept nogil:
+    """The last pauses (at most `room`) of a cycle, newest first, while the ring has them."""
+    cdef uint64_t i, n, count = 0
+    cdef PauseRecord* pause
+    mutex_lock(&events.lock)
+    n = min(events.pauses, <uint64_t>RECORDS)
+    for i in range(1, n + 1):
+        pause = &events.pause[(events.pauses - i) % RECORDS]
+        if pause.cycle and pause.cycle < cycle or count == room:    # 0: of no cycle
+            break
+        if pause.cycle == cycle:
+            into[count] = pause[0]
+            count += 1
+    mutex_unlock(&events.lock)
+    return count

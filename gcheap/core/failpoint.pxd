@@ -34,6 +34,7 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_HANDLER_POLL
     FP_HANDLER_READ
     FP_STALL_WAIT
+    FP_INSPECT_STOPPED
     FAILPOINTS
 
 cdef enum FailpointAction:

@@ -15,7 +15,7 @@ NAMES = (
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
     "relocate.done", "unregister.done", "cycle.end",
-    "mutator.running", "handler.poll", "handler.read", "stall.wait",
+    "mutator.running", "handler.poll", "handler.read", "stall.wait", "inspect.stopped",
 )
 assert len(NAMES) == FAILPOINTS
 

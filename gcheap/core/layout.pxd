@@ -133,6 +133,13 @@ cdef enum Phase:
     PHASE_RELOCATE = 3          # from the flip until every unit is PLACED
     PHASE_FINISH = 4
 
+cdef struct AddressSet:         # object addresses of the reservation; see core/addresses.pyx
+    word low                    # what bit 0 stands for
+    uint64_t span               # bytes of address space covered
+    uint64_t* bits              # one a word of the heap; NULL: not opened
+    uint8_t* groups             # one a GROUP_WORDS of bits: 0, none of them is set
+    uint64_t bytes              # of both tables: one mapping
+
 # ---- measurement -------------------------------------------------------------------------
 
 cdef enum:
@@ -162,6 +169,14 @@ cdef enum PauseKind:
     PAUSE_RELOCATE_START = 2
     PAUSE_VERIFY = 3
     PAUSE_FULL = 4              # stw: mark, plan and relocation in one pause
+    PAUSE_INSPECT = 5           # somebody looks at the graph; belongs to no cycle
+
+cdef enum Cause:                # of a cycle; when several asked for it, the greatest
+    CAUSE_GOAL = 0              # `used` passed the goal
+    CAUSE_IDLE = 1              # nothing was allocated for a while
+    CAUSE_STALL = 2             # an allocation found no room
+    CAUSE_EXPLICIT = 3          # somebody called for it
+    CAUSES = 4
 
 cdef struct PauseRecord:
     uint64_t cycle
@@ -187,6 +202,15 @@ cdef struct CycleRecord:
     uint64_t wasted_bytes       # garbage kept in them, and padding
     uint64_t relocated          # 0: nothing to win, objects stayed
     uint64_t limit_bytes        # the soft heap size when it began
+    uint64_t used_after
+    uint64_t collected_bytes    # what `used` lost by the flip
+    uint64_t cause              # Cause
+
+cdef struct CauseTotals:        # of all cycles with one cause; atomic
+    uint64_t cycles
+    uint64_t relocations
+    uint64_t collected_bytes
+    uint64_t cycle_ns
 
 cdef enum:
     RECORDS = 16384             # the ring of each kind of record
@@ -198,6 +222,7 @@ cdef struct Events:
     uint64_t cycles
     PauseRecord pause[RECORDS]
     CycleRecord cycle[RECORDS]
+    CycleRecord current         # as of its start; of the cycle that began last
 
 # ---- the write barrier's log ---------------------------------------------------------------
 
@@ -271,9 +296,15 @@ cdef enum:
     HANDLE_CHUNKS = 65536
     HANDLE_DROPPED = 0x80000000     # HandleChunk.link: free; the low bits link the chain
 
+cdef enum ObserverLevel:        # whether a handle counts as a root in introspection
+    OBSERVER_NONE = 0           # it does
+    OBSERVER_REF = 1            # handed out by introspection: explains nobody's life
+    OBSERVER_CURSOR = 2         # introspection's own bookmark: keeps its object, says nothing
+
 cdef struct HandleChunk:
     word value[HANDLE_CHUNK]        # an address; meaningless while the handle is free
     uint32_t link[HANDLE_CHUNK]     # 0: live; else HANDLE_DROPPED | next free index
+    uint8_t observer[HANDLE_CHUNK]  # ObserverLevel
 
 # ---- one cycle's relocation ----------------------------------------------------------------
 
@@ -465,6 +496,14 @@ cdef struct HeapState:
     uint32_t collector_alive
     unsigned long collector_thread
     uint64_t full_ticket        # cycles up to this one compact whatever they win
+    uint64_t asked[CAUSES]      # by Cause: the greatest ticket drawn for it
+    uint32_t automatic_off      # atomic: no cycle is asked for by goal
+    CauseTotals totals[CAUSES]
+
+    # Frozen objects: roots until unfrozen.  See core/frozen.pyx.
+    AddressSet frozen
+    uint64_t frozen_count       # atomic; 0: `frozen` need not be looked at
+    uint32_t frozen_lock        # taken with list_lock held, or by the collector
 
     # Waiting for units: sharded futex words.
     uint32_t unit_event[WAIT_SHARDS]

@@ -1,8 +1,8 @@
 """When a cycle starts, and how far the heap may grow meanwhile.  See pacing.pyx."""
-from gcheap.core.layout cimport HeapState, Pacing
-from gcheap.core.native cimport load64_relaxed, load64_seq
+from gcheap.core.layout cimport CAUSE_EXPLICIT, CAUSE_GOAL, HeapState, Pacing
+from gcheap.core.native cimport load32_relaxed, load64_relaxed, load64_seq
 from gcheap.core.requests cimport raise_to, request_cycle
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef void begin_pacing(HeapState* h) noexcept nogil
 cdef void cycle_begins(HeapState* h) noexcept nogil
@@ -14,7 +14,7 @@ cdef uint64_t next_goal(uint64_t live, uint64_t used, uint64_t limit, uint64_t c
                         uint64_t need) noexcept nogil
 
 
-cdef inline uint64_t request_shrinking(HeapState* h) noexcept nogil:
+cdef inline uint64_t request_shrinking(HeapState* h, uint32_t cause) noexcept nogil:
     """Asks for a full cycle that starts from now on and gives back what it can; its ticket.
 
     The wish is there before the cycle is asked for; when another cycle started in between, and
@@ -24,7 +24,7 @@ cdef inline uint64_t request_shrinking(HeapState* h) noexcept nogil:
     while True:
         expected = load64_seq(&h.started) + 1
         raise_to(&h.pacing.shrink_ticket, expected)
-        ticket = request_cycle(h, True)
+        ticket = request_cycle(h, cause)
         if ticket == expected:
             return ticket
 
@@ -33,5 +33,6 @@ cdef inline void ask_when_due(HeapState* h, bint short_of_addresses) noexcept no
     """After an allocation: asks for a cycle when the goal is passed, or addresses run short."""
     # Relaxed: asked for one allocation later, or once too often, does no harm.
     if ((short_of_addresses or load64_relaxed(&h.used) > load64_relaxed(&h.goal))
-            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)):
-        request_cycle(h, False)
+            and load64_relaxed(&h.requested) <= load64_relaxed(&h.finished)
+            and not load32_relaxed(&h.automatic_off)):
+        request_cycle(h, CAUSE_GOAL)

@@ -4,10 +4,10 @@
 starts after it was drawn, so that a caller who waits for `finished >= ticket` knows that
 everything it allocated before was seen.  Lock-free: running mutators draw tickets (I5).
 """
-from gcheap.core.layout cimport HeapState
+from gcheap.core.layout cimport CAUSE_EXPLICIT, CAUSE_GOAL, HeapState
 from gcheap.core.native cimport (
     add32_seq, cas64, futex_wake_all, load64_seq)
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef inline void raise_to(uint64_t* counter, uint64_t value) noexcept nogil:
@@ -18,18 +18,20 @@ cdef inline void raise_to(uint64_t* counter, uint64_t value) noexcept nogil:
             return
 
 
-cdef inline uint64_t request_cycle(HeapState* h, bint full) noexcept nogil:
-    """Asks for a cycle that starts from now on; returns its ticket.
+cdef inline uint64_t request_cycle(HeapState* h, uint32_t cause) noexcept nogil:
+    """Asks for a cycle that starts from now on, and says why (Cause); returns its ticket.
 
-    A `full` one relocates whatever it wins.  The collector stores `started` before it reads
-    `full_ticket`; a request that finds its own cycle started meanwhile asks for the next.
+    Any but one by goal is full: it relocates whatever it wins.  The collector stores `started`
+    before it reads `full_ticket`; a request that finds its own cycle started meanwhile asks for
+    the next.
     """
     cdef uint64_t ticket
     while True:
         ticket = load64_seq(&h.started) + 1
-        if not full:
+        if cause == CAUSE_GOAL:
             break
         raise_to(&h.full_ticket, ticket)
+        raise_to(&h.asked[cause], ticket)
         if load64_seq(&h.started) < ticket:
             break
     raise_to(&h.requested, ticket)
@@ -37,6 +39,14 @@ cdef inline uint64_t request_cycle(HeapState* h, bint full) noexcept nogil:
     add32_seq(&h.kick, 1)
     futex_wake_all(&h.kick)
     return ticket
+
+
+cdef inline uint32_t cause_of(HeapState* h, uint64_t cycle) noexcept nogil:
+    """Why a cycle runs: the strongest of the requests that it answers."""
+    cdef uint32_t cause = CAUSE_EXPLICIT
+    while cause > CAUSE_GOAL and cycle > load64_seq(&h.asked[cause]):
+        cause -= 1
+    return cause
 
 
 cdef inline bint cycle_running(HeapState* h) noexcept nogil:

@@ -9,6 +9,21 @@ cdef void drop_handle(HeapState* h, uint32_t index) noexcept nogil
 cdef void return_handles(HeapState* h, MutatorState* m) noexcept nogil
 cdef uint64_t live_handles(HeapState* h) noexcept nogil
 
+cdef enum RootKind:
+    ROOT_HANDLE = 0
+    ROOT_SHADOW = 1
+    ROOT_FROZEN = 2             # see frozen.pyx
+
+cdef struct Root:               # where a root stands
+    uint32_t kind               # RootKind
+    uint32_t handle             # ROOT_HANDLE: its index
+    MutatorState* mutator       # ROOT_SHADOW: whose stack
+    uint64_t position           # ROOT_SHADOW: the word, from the bottom
+
+ctypedef void (*RootReader)(void* context, HeapState* h, const Root* root,
+                            word value) noexcept nogil
+cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogil
+
 ctypedef word (*RootVisitor)(void* context, HeapState* h, word value) noexcept nogil
 cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil
 

@@ -99,6 +99,34 @@ cdef uint64_t live_handles(HeapState* h) noexcept nogil:
     return n
 
 
+cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogil:
+    """Calls read(context, h, root, address) for every root of a stopped world that visit_roots
+    visits, and says where it stands."""
+    cdef uint64_t i, high = load32_acquire(&h.handle_high)
+    cdef MutatorState* m = h.mutators
+    cdef Root root
+    cdef word* at
+    root.mutator = NULL
+    root.position = 0
+    root.kind = ROOT_HANDLE
+    for i in range(1, high):
+        # Relaxed: as in visit_roots.
+        if load32_relaxed(handle_link(h, <uint32_t>i)) == 0:
+            root.handle = <uint32_t>i
+            read(context, h, &root, handle_value(h, <uint32_t>i)[0])
+    root.kind = ROOT_SHADOW
+    root.handle = 0
+    while m != NULL:
+        root.mutator = m
+        at = m.shadow
+        while at < m.shadow_top:
+            if is_reference(h.tag_mask, h.tag_bits, at[0]):
+                root.position = at - m.shadow
+                read(context, h, &root, at[0] & ~h.tag_mask)
+            at += 1
+        m = m.next
+
+
 cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil:
     """Calls visit(context, h, address) for every root of a stopped world and stores what it
     returns.  Cost: the handles ever in use at once, and the shadow-stack words."""

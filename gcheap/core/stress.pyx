@@ -17,7 +17,7 @@ nothing is placed, and nothing delayed.
 
 Source: gc_stress of language runtimes, for instance V8's --gc-interval, Ruby's GC.stress.
 """
-from gcheap.core.layout cimport HeapState, MutatorState, PHASE_RELOCATE
+from gcheap.core.layout cimport CAUSE_EXPLICIT, HeapState, MutatorState, PHASE_RELOCATE
 from gcheap.core.native cimport (
     futex_wait, load32_acquire, load32_seq, load64_seq)
 from gcheap.core.requests cimport request_cycle
@@ -33,7 +33,7 @@ cdef uint64_t cycle_due(MutatorState* m) noexcept nogil:
     if m.since_cycle < h.stress.collect_every:
         return 0
     m.since_cycle = 0
-    ticket = request_cycle(h, True)
+    ticket = request_cycle(h, CAUSE_EXPLICIT)
     return ticket if h.stress.collect_every == 1 else 0
 
 

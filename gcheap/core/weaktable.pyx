@@ -35,7 +35,7 @@ from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
     add64_relaxed, cas64, check_that, load32_acquire, load32_relaxed, load64_acquire,
-    load64_relaxed, mutex_lock, mutex_unlock, store32_release, store64_relaxed)
+    load64_relaxed, mutex_lock, mutex_unlock, store32_release, store32_relaxed, store64_relaxed)
 from gcheap.core.objects cimport HEADER_KEY, is_reference
 from gcheap.core.plan cimport forward
 from gcheap.core.satb cimport log_target

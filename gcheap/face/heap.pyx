@@ -8,18 +8,22 @@ import numpy as np
 from gcheap.core.events cimport (
     copy_cycles, copy_pauses, hist_add, hist_upper, new_histogram)
 from gcheap.core.layout cimport (
-    BACKEND_STW, CycleRecord, ERRNO_SLOTS, HISTOGRAM_SLOTS, HeapState, Histogram, IOCTL_COPY,
-    IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
+    BACKEND_STW, CAUSE_EXPLICIT, CauseTotals, CycleRecord, ERRNO_SLOTS, HISTOGRAM_SLOTS, HeapState,
+    Histogram, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
 from gcheap.core.native cimport (
-    futex_wait, load32_seq, load64_relaxed, load64_seq, mutex_lock, mutex_unlock)
+    futex_wait, load32_relaxed, load32_seq, load64_relaxed, load64_seq, mutex_lock, mutex_unlock,
+    store32_seq)
 from gcheap.core.pacing cimport request_shrinking
 from gcheap.core.requests cimport cycle_running
 from gcheap.core.roots cimport live_handles
 from gcheap.core.space cimport allocated_by, resident_bytes
+from gcheap.face import inspect
+from gcheap.face.callbacks import CAUSES, PAUSES, start_callbacks
 from gcheap.face.mutator cimport attach
 from gcheap.face.shape cimport define_shape
 from gcheap.face.finalize import finalize
 from gcheap.face.guardian import Guardian
+from gcheap.face.snapshot import snapshot
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
@@ -34,14 +38,15 @@ cdef extern from "<Python.h>":
 cdef enum:
     SIGNAL_SLICE_NS = 50000000  # how often a waiting main thread looks for Ctrl-C
 
-_PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full")
 _BACKENDS = ("move", "copy", "stw")
 _IOCTLS = {"move": IOCTL_MOVE, "copy": IOCTL_COPY, "zeropage": IOCTL_ZEROPAGE}
 PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), ("reach_ns", "u8"),
                         ("work_ns", "u8"), ("cpu_ns", "u8"), ("mutators", "u4")])
 CYCLE_DTYPE = np.dtype([(name, "u8") for name in (
     "cycle", "start_ns", "cycle_ns", "mark_ns", "weak_ns", "plan_ns", "relocate_ns", "used_before",
-    "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated", "limit_bytes")])
+    "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated", "limit_bytes",
+    "used_after", "collected_bytes")]
+    + [("cause", "U8")])
 
 
 cdef class Heap:
@@ -128,9 +133,9 @@ cdef class Heap:
         self.core.check_open()
         if not wait:
             if not cycle_running(h):
-                request_shrinking(h)
+                request_shrinking(h, CAUSE_EXPLICIT)
             return
-        ticket = request_shrinking(h)
+        ticket = request_shrinking(h, CAUSE_EXPLICIT)
         while True:
             seen = load32_seq(&h.progress)
             if load64_seq(&h.finished) >= ticket:
@@ -164,6 +169,136 @@ cdef class Heap:
         that found the object dead; exceptions go to sys.unraisablehook.
         """
         return finalize(self.core, ref, fn, args, kwargs)
+
+    # ---- as the gc module has it -----------------------------------------------------------
+
+    def enable(self):
+        """Lets cycles start by themselves again (the default)."""
+        self.core.check_open()
+        store32_seq(&self.core.h.automatic_off, 0)
+
+    def disable(self):
+        """No cycle starts by itself any more: only collect() does one.
+
+        A heap that is full still collects, while the allocation waits, before it gives up:
+        HeapExhausted always means that no room could be made.
+        """
+        self.core.check_open()
+        store32_seq(&self.core.h.automatic_off, 1)
+
+    def isenabled(self):
+        """Whether cycles start by themselves."""
+        self.core.check_open()
+        return not load32_relaxed(&self.core.h.automatic_off)
+
+    def get_stats(self):
+        """What cycles have done so far: a list of dicts, one for each cause of a cycle.
+
+        kind ("goal", "idle", "stall", "explicit"), collections (cycles), collected (bytes made free, not
+        objects), uncollectable (always 0), relocations (cycles that compacted), cycle_ns (their
+        time, most of it concurrent).
+        """
+        cdef CauseTotals* t
+        cdef int i
+        self.core.check_open()
+        rows = []
+        for i in range(len(CAUSES)):
+            t = &self.core.h.totals[i]
+            rows.append({"kind": CAUSES[i], "collections": load64_relaxed(&t.cycles),
+                         "collected": load64_relaxed(&t.collected_bytes), "uncollectable": 0,
+                         "relocations": load64_relaxed(&t.relocations),
+                         "cycle_ns": load64_relaxed(&t.cycle_ns)})
+        return rows
+
+    @property
+    def callbacks(self):
+        """A list of callables, each called as callback(phase, info) when a cycle has started
+        ("start") and when it has ended ("stop"): docs/reference/gc-manners.md has the keys of
+        `info`.
+
+        They are called in order, on a daemon thread of the heap that exists once this list was
+        asked for: soon after the event, never within a pause.  An exception goes to
+        sys.unraisablehook.
+        """
+        self.core.check_open()
+        with self.core.guard:
+            if self.core.callbacks is None:
+                self.core.callbacks = start_callbacks(self.core)
+            return self.core.callbacks
+
+    def freeze(self):
+        """A full cycle; then everything reachable is frozen: alive, whatever becomes of its
+        references, until unfreeze().
+
+        What is frozen already stays so.  Frozen objects can be used and changed like others, and
+        move like others; what they refer to lives as well.  One pause as long as it takes to
+        look at every object.
+        """
+        self.collect()
+        inspect.freeze(self.core)
+
+    def unfreeze(self):
+        """Ends what freeze() began: frozen objects are like all others again."""
+        inspect.unfreeze(self.core)
+
+    def get_freeze_count(self):
+        """How many objects are frozen."""
+        self.core.check_open()
+        return load64_relaxed(&self.core.h.frozen_count)
+
+    # ---- introspection ---------------------------------------------------------------------
+
+    def census(self):
+        """Everything reachable, by shape: a structured array, most bytes first.
+
+        shape (its name), kind ("fixed", "slots", "raw"), objects, bytes.  Garbage is not counted.
+
+        This and all that follows: any thread, attached or not; one pause (in pauses():
+        "inspect") as long as it takes to look at every object.  Raises MemoryError when there is
+        none to look with, RuntimeError for a native mutator that is running.
+        """
+        return inspect.census(self.core)
+
+    def referrers(self, ref):
+        """What holds the object of `ref`: a list of pairs.
+
+        (Ref, name of the field or index) for each slot of a reachable object; (Root, None) for
+        each root.  `ref` itself is none, nor are Refs that introspection has made.
+        """
+        return inspect.referrers(self.core, ref)
+
+    def retained(self, ref):
+        """A `Retained`: objects and bytes that nothing would reach if the object of `ref` were
+        gone; itself included."""
+        return inspect.retained(self.core, ref)
+
+    def why_alive(self, ref, longest=1000):
+        """A shortest path from a root to the object of `ref`: a `Path`, which is a list of a
+        `Root` and a `Step` for each object.  None when nothing holds it but `ref`, and Refs that
+        introspection has made.
+
+        Of more than `longest` steps the middle is left out.
+        """
+        return inspect.why_alive(self.core, ref, longest)
+
+    def walk(self):
+        """Iterates over Refs to all reachable objects, in the order in which they lie.
+
+        The heap may change meanwhile.  What is reachable from the first step to the end comes
+        exactly once; what becomes unreachable may be left out; what is allocated meanwhile mostly
+        is.  About a sixteenth of the objects is held at a time, each part found in a pause.
+        """
+        return inspect.walk(self.core)
+
+    def snapshot(self, path):
+        """Writes everything reachable to a V8 .heapsnapshot file, for the memory panels of Chrome
+        and Edge developer tools and of VS Code.
+
+        The file is written whole or not at all.  It holds names of shapes, fields and mutators,
+        sizes and references; no contents and no addresses.  Raises OSError when it cannot be
+        written.
+        """
+        snapshot(self.core, path)
 
     # ---- reports ---------------------------------------------------------------------------
 
@@ -249,7 +384,8 @@ cdef class Heap:
     def pauses(self):
         """The last pauses (at most 16,384), oldest first: a structured array.
 
-        cycle, phase ("mark_start", "mark_end", "relocate_start", "verify", "full"), start_ns
+        cycle (0: a pause of introspection, "inspect"), phase ("mark_start", "mark_end",
+        "relocate_start", "verify", "full", "inspect"), start_ns
         (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
         on), cpu_ns (thread CPU time of the work), mutators.
         """
@@ -262,7 +398,7 @@ cdef class Heap:
         n = copy_pauses(self.core.h.events, records)
         rows = np.zeros(n, dtype=PAUSE_DTYPE)
         for i in range(n):
-            rows[i] = (records[i].cycle, _PAUSES[records[i].kind], records[i].start_ns,
+            rows[i] = (records[i].cycle, PAUSES[records[i].kind], records[i].start_ns,
                        records[i].reach_ns, records[i].work_ns, records[i].cpu_ns,
                        records[i].mutators)
         free(records)
@@ -271,8 +407,11 @@ cdef class Heap:
     def cycles(self):
         """The last cycles (at most 16,384), oldest first: a structured array of ns and bytes.
 
+        relocate_ns runs from the flip until the last page is placed and the source released.
         dense_bytes moved whole, without assembly; wasted_bytes are the garbage and padding kept
-        in them, at most 1/16 of the live bytes.  relocate_ns runs from the flip until the last page is placed and the source released.
+        in them, at most 1/16 of the live bytes.  cause is "goal", "idle", "stall" or "explicit";
+        used_before and used_after count as capacity does, collected_bytes is what the cycle made
+        free.
         """
         cdef CycleRecord* records
         cdef uint64_t n, i
@@ -287,7 +426,8 @@ cdef class Heap:
                        records[i].mark_ns, records[i].weak_ns, records[i].plan_ns,
                        records[i].relocate_ns, records[i].used_before, records[i].live_bytes,
                        records[i].black_bytes, records[i].dense_bytes, records[i].wasted_bytes,
-                       records[i].relocated, records[i].limit_bytes)
+                       records[i].relocated, records[i].limit_bytes, records[i].used_after,
+                       records[i].collected_bytes, CAUSES[records[i].cause])
         free(records)
         return rows
 

@@ -11,6 +11,7 @@ cdef class Ref:
     cdef HeapCore core
     cdef uint32_t handle
     cdef bint hashed
+    cdef bint observer          # made by introspection: see core/inspect.pyx
     cdef uint32_t cached_hash
     cdef Shape layout
 

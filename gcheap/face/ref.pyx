@@ -12,6 +12,7 @@ from cpython.buffer cimport PyBUF_FORMAT
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.barrier cimport store_slot
 from gcheap.core.identity cimport identity_hash
+from gcheap.core.inspect cimport drop_observer
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOTS, word)
 from gcheap.core.native cimport load64_relaxed
@@ -139,7 +140,7 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
             ref = raw
         shape = core.shapes[shape_id] if shape_id > SHAPE_BYTES else builtin_shape(core, shape_id)
     except BaseException:
-        drop_handle(core.h, handle)
+        drop_observer(core.h, handle)       # whichever it is
         raise
     ref.core = core
     ref.handle = handle
@@ -215,7 +216,10 @@ cdef class Ref:
 
     def __dealloc__(self):
         if self.handle and self.core is not None:
-            drop_handle(self.core.h, self.handle)
+            if self.observer:
+                drop_observer(self.core.h, self.handle)
+            else:
+                drop_handle(self.core.h, self.handle)
 
     def __getattribute__(self, name):
         cdef Field f = self.layout.find(<str>name)

@@ -13,6 +13,7 @@ cdef class HeapCore:
     cdef uint64_t exports               # views of pinned arrays; under the GIL
     cdef public object finalizers       # face/finalize.py; None until there is one
     cdef object guard                   # serializes shape definitions and close
+    cdef object callbacks               # None until asked for: face/callbacks.pyx
     cdef choose_backend(self, str wanted, str faults)
     cdef serve_faults(self, str faults)
     cdef set_geometry(self, options)

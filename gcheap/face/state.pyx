@@ -13,6 +13,7 @@ from gcheap.core import probe as probing
 from gcheap.core.collector cimport start_collector, stop_collector
 from gcheap.core.events cimport new_histogram
 from gcheap.core.fault cimport unwatch_heap, watch_heap
+from gcheap.core.frozen cimport drop_frozen
 from gcheap.core.handler cimport (
     forget_fault_server, start_fault_server, stop_fault_server)
 from gcheap.core.layout cimport (
@@ -221,6 +222,7 @@ cdef class HeapCore:
         if h.fd >= 0:
             posix_close(h.fd)
             h.fd = -1
+        drop_frozen(h)
         release_space(h, self.exports > 0)
 
     def abandon_in_child(self):

@@ -27,7 +27,7 @@ from posix.stdlib cimport posix_memalign
 from gcheap._fastpath cimport (
     gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_length, gc_load,
     gc_load_element, gc_poll, gc_pop, gc_push, gc_store, gc_store_element)
-from gcheap.core.layout cimport MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.layout cimport CAUSE_EXPLICIT, MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport (
     clock_ns, fence_seq, load64_relaxed, store64_relaxed, unlikely)
 from gcheap.core.requests cimport cycle_running, request_cycle
@@ -110,7 +110,7 @@ cdef inline bint operation(Holes* c) noexcept nogil:
     read_cross(c)
     # Twice a round, unless one is under way: when the stretch of holes has moved on by itself.
     if p.filled % (p.count // 4) == 0 and not cycle_running(c.m.heap):
-        request_cycle(c.m.heap, True)
+        request_cycle(c.m.heap, CAUSE_EXPLICIT)
     gc_poll(c.m)
     return True
 

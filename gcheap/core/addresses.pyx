@@ -1,0 +1,67 @@
+"""A set of object addresses: one bit a word of the whole reservation.
+
+It assumes nothing about where in the reservation an object lies.  The bits are address space,
+mapped without reservation: only pages that stand for objects become memory, 1/64 of what the
+objects take.  A byte for each group of bits says whether the group was ever written, so that
+walking the set does not look at the address space between the objects.
+"""
+from gcheap.core.layout cimport AddressSet, HeapState, WORD, word
+from gcheap.core.native cimport count_trailing_zeros, load64_relaxed, load8_relaxed
+from libc.errno cimport errno
+from libc.stdint cimport uint8_t, uint64_t
+from posix.mman cimport (
+    MADV_DONTNEED, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap,
+    munmap)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int MAP_NORESERVE
+
+cdef enum:
+    PAGE_AT_MOST = 65536        # of every kernel that runs on x86-64 and AArch64
+    GROUP_BYTES = GROUP_WORDS * 64 * WORD
+
+
+cdef int set_open(AddressSet* s, HeapState* h) noexcept nogil:
+    """Maps an empty set for the objects of `h`.  Returns an errno."""
+    cdef uint64_t span = (h.reservation_bytes + GROUP_BYTES - 1) // GROUP_BYTES * GROUP_BYTES
+    cdef uint64_t bits = (span // 64 + PAGE_AT_MOST - 1) // PAGE_AT_MOST * PAGE_AT_MOST
+    cdef void* at
+    s.bytes = bits + span // GROUP_BYTES
+    at = mmap(NULL, s.bytes, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if at == MAP_FAILED:
+        return errno
+    s.low = h.reservation
+    s.span = span
+    s.bits = <uint64_t*>at
+    s.groups = <uint8_t*>at + bits
+    return 0
+
+
+cdef void set_close(AddressSet* s) noexcept nogil:
+    """Unmaps a set; one that was never opened is left alone."""
+    if s.bits != NULL:
+        munmap(s.bits, s.bytes)
+        s.bits = NULL
+
+
+cdef void set_clear(AddressSet* s) noexcept nogil:
+    """Empties a set and gives its memory back."""
+    madvise(s.bits, s.bytes, MADV_DONTNEED)
+
+
+cdef word set_next(AddressSet* s, word at, word limit) noexcept nogil:
+    """The lowest member in [at, limit), or 0."""
+    cdef uint64_t index = (at - s.low) // WORD, end = (limit - s.low) // WORD
+    cdef uint64_t bits
+    end = min(end, s.span // WORD)
+    while index < end:
+        if not load8_relaxed(&s.groups[index // (64 * GROUP_WORDS)]):
+            index = (index // (64 * GROUP_WORDS) + 1) * (64 * GROUP_WORDS)
+            continue
+        bits = load64_relaxed(&s.bits[index // 64]) >> (index % 64)
+        if bits:
+            index += count_trailing_zeros(bits)
+            return s.low + index * WORD if index < end else 0
+        index = (index // 64 + 1) * 64
+    return 0
