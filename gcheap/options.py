@@ -125,6 +125,8 @@ OPTIONS: tuple[Option, ...] = (
             "(1 if unit_pages is 1)"),
     _option("verify", _integer, 0, "0: no checks; 3: the full graph before and after each cycle",
             (0, 3)),
+    _option("fork", _text, "continue",
+            "what a forked child has: the heap, as its own, or nothing", ("continue", "none")),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _BUILD_TIME = {"GCHEAP_BUILD"}

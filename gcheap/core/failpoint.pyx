@@ -4,7 +4,7 @@ Async-signal-safe: mutators pass failpoints inside the fault path (I4).
 """
 from gcheap.core.native cimport (
     add32_seq, cas32, futex_wait, futex_wake_all, load32_acquire, load32_relaxed, load64_relaxed,
-    load64_acquire, add64_relaxed, sleep_ns, store32_release, sub32_seq)
+    load64_acquire, add64_relaxed, sleep_ns, store32_release, store32_seq, sub32_seq)
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 NAMES = (
@@ -12,7 +12,8 @@ NAMES = (
     "compactor.claimed", "compactor.assembled", "compactor.placed",
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
-    "relocate.done", "unregister.done", "cycle.end",
+    "relocate.done", "unregister.done", "cycle.end", "cycle.abandoned",
+    "fork.prepare", "fork.stopped", "fork.parent", "fork.child", "fork.start",
 )
 assert len(NAMES) == FAILPOINTS
 
@@ -54,6 +55,12 @@ cdef int64_t fail_slow(uint32_t name) noexcept nogil:
     if action == FP_ERRNO:
         return <int64_t>load64_relaxed(&point.argument)
     return -<int64_t>load64_relaxed(&point.argument)
+
+
+cdef void forget_waiting() noexcept nogil:
+    cdef int i
+    for i in range(FAILPOINTS):
+        store32_seq(&table[i].waiting, 0)
 
 
 def arm(uint32_t index, uint32_t action, uint64_t argument, uint32_t times):

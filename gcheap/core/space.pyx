@@ -19,6 +19,7 @@ from gcheap.core.native cimport (
     add64_relaxed, cas64, fence_seq, load32_acquire, load32_relaxed, load64_relaxed,
     store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
 from gcheap.core.objects cimport header_words
+from gcheap.core.registry cimport strike_heap
 from gcheap.core.requests cimport request_cycle
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -31,6 +32,7 @@ from posix.mman cimport (
 cdef extern from "<sys/mman.h>" nogil:
     int MAP_NORESERVE
     int MADV_NOHUGEPAGE
+    int MADV_DONTFORK
     int mincore(void* at, size_t length, unsigned char* vec)
 
 cdef enum:
@@ -121,6 +123,9 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     h.visited = <uint64_t*>at if h.verify else NULL
     at += sizes[7]
     h.staging = at
+    if h.fork_none and (madvise(<void*>h.reservation, h.reservation_bytes, MADV_DONTFORK) != 0
+                        or madvise(h.blocks, total, MADV_DONTFORK) != 0):
+        return errno
     return 0
 
 
@@ -140,6 +145,7 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     cdef SatbBuffer* buffer
     if sub32_acq_rel(&h.refs, 1) != 1:
         return
+    strike_heap(h)
     while h.satb_full:
         buffer = <SatbBuffer*>h.satb_full
         h.satb_full = <uint64_t>buffer.next

@@ -24,6 +24,7 @@ class Heap:
         unit_pages: int | None = None,
         batch_units: int | None = None,
         verify: int | None = None,
+        fork: str | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -47,6 +47,8 @@ cdef class Heap:
     unit_pages   pages claimed, assembled and placed as one, a power of two; 1: page by page
     batch_units  most units placed by one ioctl of the compactor; 0: chosen
     verify       0, or 3: the full graph is checked before and after each cycle
+    fork         "continue": after fork() parent and child both have the heap, each as its own;
+                 "none": the child has none of its memory, and every use there raises HeapClosed
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
     Raises OptionError for a value that is not accepted.  Every method may be called from any
@@ -115,6 +117,9 @@ cdef class Heap:
                 futex_wait(&h.progress, seen, SIGNAL_SLICE_NS)
             PyErr_CheckSignals()
             self.core.check_open()
+            if load64_seq(&h.requested) < ticket:       # a signal's handler forked: the child asks
+                ticket = request_cycle(h, True)         # for itself
+            self.core.check_engine()
 
     # ---- reports ---------------------------------------------------------------------------
 
@@ -274,7 +279,8 @@ cdef class Heap:
 
     @property
     def backend(self):
-        """The backend in use: "move", "copy" or "stw"."""
+        """The backend in use: "move", "copy" or "stw".  A forked child has its parent's until it
+        starts its first cycle, and "stw" from then on when it gets no userfaultfd."""
         return _BACKENDS[self.core.h.backend]
 
     @property
@@ -285,7 +291,7 @@ cdef class Heap:
     @property
     def why(self):
         """One sentence: why this backend."""
-        return self.core.why
+        return self.core.reason()
 
     @property
     def unit_pages(self):

@@ -89,6 +89,7 @@ cdef class Mutator:
                 found = wait_for_room(m, nbytes)
             if not found:
                 self.core.check_open()
+                self.core.check_engine()
                 raise HeapExhausted(self.core.describe_full(nbytes))
 
     def new(self, Shape shape not None, /, **fields):

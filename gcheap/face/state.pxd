@@ -16,5 +16,7 @@ cdef class HeapCore:
     cdef define_arrays(self)
     cdef tear_down(self)
     cdef int check_open(self) except -1
+    cdef int check_engine(self) except -1
+    cdef str reason(self)
     cdef MutatorState* enter(self) except NULL
     cdef str describe_full(self, uint64_t nbytes)

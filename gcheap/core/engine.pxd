@@ -1,0 +1,5 @@
+"""What runs a heap: its descriptor and its threads, started late in a forked child.  See engine.pyx."""
+from gcheap.core.layout cimport HeapState
+
+cdef void start_engine(HeapState* h) noexcept nogil     # HeapState.start_engine
+cdef void end_engine(HeapState* h) noexcept nogil

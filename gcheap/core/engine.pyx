@@ -1,0 +1,90 @@
+"""What runs a heap: its userfaultfd and its collector thread, started late in a forked child.
+
+A heap is born with both.  A forked child has neither: the inherited descriptor acts on its
+parent's memory and is closed first of all, and threads are not inherited.  They are made anew when
+something first asks for a cycle, so that a child that only execs pays for nothing:
+
+           fork, in the child          request_cycle: CAS            both are there
+    ON  ----------------------> COLD ----------------------> STARTING -------------> ON
+                                 | ^                           |
+        close: CAS               | +--- the thread was refused-+
+                                 v
+                                OFF
+
+Who asks may be a Python thread or a RUNNING mutator in the middle of an allocation.  One CAS picks
+the thread that starts; nobody waits for it, because a request is a ticket that the new collector
+finds.  A RUNNING mutator may do it: no pause can be waiting for it, as there is nobody yet to ask
+for one but another fork, which waits for a bounded time; it takes only short locks of libc's.
+`close` alone waits for STARTING to end.
+
+When the child gets no userfaultfd (EMFILE, a seccomp filter set up since), its backend becomes stw
+and `Heap.why` says so.  When it gets no thread, who waits for a cycle is told.
+"""
+from gcheap.core.collector cimport start_collector, stop_collector
+from gcheap.core.failpoint cimport FP_FORK_START, failpoint
+from gcheap.core.layout cimport (
+    BACKEND_MOVE, BACKEND_STW, ENGINE_COLD, ENGINE_OFF, ENGINE_ON, ENGINE_STARTING, HeapState)
+from gcheap.core.native cimport cas32, futex_wait, futex_wake_all, load32_seq, store32_seq
+from gcheap.core.requests cimport announce_progress
+from gcheap.core.uffd cimport (
+    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake, uffd_open_any)
+from libc.stdint cimport uint32_t, uint64_t
+from posix.unistd cimport close as posix_close
+
+
+cdef int open_descriptor(HeapState* h) noexcept nogil:
+    """A descriptor of this process's own, with what the backend needs.  Returns an errno."""
+    cdef uint64_t features = 0, ioctls = 0
+    cdef uint64_t want = GC_FEATURE_SIGBUS
+    cdef int refused, error
+    cdef int fd = uffd_open_any(&refused)
+    if fd < 0:
+        return -refused
+    if h.backend == BACKEND_MOVE:
+        want |= GC_FEATURE_MOVE
+    error = uffd_handshake(fd, want, &features, &ioctls)
+    if error:
+        posix_close(fd)
+        return error
+    h.fd = fd
+    return 0
+
+
+cdef int start_threads(HeapState* h) noexcept nogil:
+    """Every native thread that a heap has.  Returns an errno, and then none runs."""
+    return start_collector(h)
+
+
+cdef void conclude(HeapState* h, uint32_t engine) noexcept nogil:
+    store32_seq(&h.engine, engine)
+    futex_wake_all(&h.engine)
+
+
+cdef void start_engine(HeapState* h) noexcept nogil:
+    """COLD -> ON, unless another thread does it.  Any thread, RUNNING or not; without the GIL."""
+    if not cas32(&h.engine, ENGINE_COLD, ENGINE_STARTING):
+        return
+    failpoint(FP_FORK_START)
+    if h.backend != BACKEND_STW and h.fd < 0:
+        h.descriptor_error = open_descriptor(h)
+        if h.descriptor_error:
+            h.backend = BACKEND_STW             # before there is a collector to read it
+    h.engine_error = start_threads(h)
+    if h.engine_error == 0:
+        conclude(h, ENGINE_ON)
+        return
+    store32_seq(&h.collector_alive, 0)
+    conclude(h, ENGINE_COLD)                    # the next request tries again
+    announce_progress(h)
+
+
+cdef void end_engine(HeapState* h) noexcept nogil:
+    """Ends the threads, after the cycle in flight; none is started any more."""
+    cdef uint32_t seen
+    while True:
+        seen = load32_seq(&h.engine)
+        if seen == ENGINE_STARTING:
+            futex_wait(&h.engine, seen, 0)
+        elif seen != ENGINE_COLD or cas32(&h.engine, ENGINE_COLD, ENGINE_OFF):
+            break
+    stop_collector(h)
