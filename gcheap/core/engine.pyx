@@ -4,10 +4,10 @@ A heap is born with both.  A forked child has neither: the inherited descriptor 
 parent's memory and is closed first of all, and threads are not inherited.  They are made anew when
 something first asks for a cycle, so that a child that only execs pays for nothing:
 
-           fork, in the child          request_cycle: CAS            both are there
-    ON  ----------------------> COLD ----------------------> STARTING -------------> ON
-                                 | ^                           |
-        close: CAS               | +--- the thread was refused-+
+           fork, in the child          request_cycle: CAS             both are there
+    ON  ----------------------> COLD -----------------------> STARTING -------------> ON
+                                 | ^                              |
+        close: CAS               | +-- no thread; or a fork waits-+
                                  v
                                 OFF
 
@@ -15,7 +15,9 @@ Who asks may be a Python thread or a RUNNING mutator in the middle of an allocat
 the thread that starts; nobody waits for it, because a request is a ticket that the new collector
 finds.  A RUNNING mutator may do it: no pause can be waiting for it, as there is nobody yet to ask
 for one but another fork, which waits for a bounded time; it takes only short locks of libc's.
-`close` alone waits for STARTING to end.
+`close` alone waits for STARTING to end, and another fork, so that its child gets no descriptor that
+is half made: it stores `hold` before it looks for STARTING, and the starter looks for `hold` after
+its CAS, so one of the two sees the other.  Whoever ends that fork starts what was put off.
 
 When the child gets no userfaultfd (EMFILE, a seccomp filter set up since), its backend becomes stw
 and `Heap.why` says so.  When it gets no thread, who waits for a cycle is told.
@@ -24,7 +26,8 @@ from gcheap.core.collector cimport start_collector, stop_collector
 from gcheap.core.failpoint cimport FP_FORK_START, failpoint
 from gcheap.core.layout cimport (
     BACKEND_MOVE, BACKEND_STW, ENGINE_COLD, ENGINE_OFF, ENGINE_ON, ENGINE_STARTING, HeapState)
-from gcheap.core.native cimport cas32, futex_wait, futex_wake_all, load32_seq, store32_seq
+from gcheap.core.native cimport (
+    cas32, fence_seq, futex_wait, futex_wake_all, load32_seq, load64_seq, store32_seq)
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.uffd cimport (
     GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake, uffd_open_any)
@@ -64,6 +67,10 @@ cdef void start_engine(HeapState* h) noexcept nogil:
     """COLD -> ON, unless another thread does it.  Any thread, RUNNING or not; without the GIL."""
     if not cas32(&h.engine, ENGINE_COLD, ENGINE_STARTING):
         return
+    fence_seq()                                 # STARTING before the look at `hold`
+    if load32_seq(&h.hold):
+        conclude(h, ENGINE_COLD)
+        return
     failpoint(FP_FORK_START)
     if h.backend != BACKEND_STW and h.fd < 0:
         h.descriptor_error = open_descriptor(h)
@@ -78,13 +85,21 @@ cdef void start_engine(HeapState* h) noexcept nogil:
     announce_progress(h)
 
 
+cdef void await_start(HeapState* h) noexcept nogil:
+    while load32_seq(&h.engine) == ENGINE_STARTING:
+        futex_wait(&h.engine, ENGINE_STARTING, 0)
+
+
+cdef void resume_start(HeapState* h) noexcept nogil:
+    if load32_seq(&h.engine) == ENGINE_COLD and load64_seq(&h.requested) > load64_seq(&h.finished):
+        start_engine(h)
+
+
 cdef void end_engine(HeapState* h) noexcept nogil:
     """Ends the threads, after the cycle in flight; none is started any more."""
-    cdef uint32_t seen
-    while True:
+    cdef uint32_t seen = load32_seq(&h.engine)
+    while seen == ENGINE_STARTING or seen == ENGINE_COLD:
+        await_start(h)
+        cas32(&h.engine, ENGINE_COLD, ENGINE_OFF)
         seen = load32_seq(&h.engine)
-        if seen == ENGINE_STARTING:
-            futex_wait(&h.engine, seen, 0)
-        elif seen != ENGINE_COLD or cas32(&h.engine, ENGINE_COLD, ENGINE_OFF):
-            break
     stop_collector(h)

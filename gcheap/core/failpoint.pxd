@@ -28,6 +28,7 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_CYCLE_END
     FP_CYCLE_ABANDONED
     FP_FORK_PREPARE
+    FP_FORK_HELD
     FP_FORK_STOPPED
     FP_FORK_PARENT
     FP_FORK_CHILD
@@ -51,6 +52,7 @@ cdef struct Failpoint:
 
 cdef uint32_t* armed            # how many failpoints have an action
 cdef int64_t fail_slow(uint32_t name) noexcept nogil
+cdef void release_stopped(uint32_t name) noexcept nogil
 cdef void forget_waiting() noexcept nogil        # in a forked child: those threads do not exist
 
 

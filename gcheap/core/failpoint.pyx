@@ -13,7 +13,7 @@ NAMES = (
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
     "relocate.done", "unregister.done", "cycle.end", "cycle.abandoned",
-    "fork.prepare", "fork.stopped", "fork.parent", "fork.child", "fork.start",
+    "fork.prepare", "fork.held", "fork.stopped", "fork.parent", "fork.child", "fork.start",
 )
 assert len(NAMES) == FAILPOINTS
 
@@ -57,6 +57,11 @@ cdef int64_t fail_slow(uint32_t name) noexcept nogil:
     return -<int64_t>load64_relaxed(&point.argument)
 
 
+cdef void release_stopped(uint32_t name) noexcept nogil:
+    add32_seq(&table[name].release, 1)
+    futex_wake_all(&table[name].release)
+
+
 cdef void forget_waiting() noexcept nogil:
     cdef int i
     for i in range(FAILPOINTS):
@@ -85,8 +90,7 @@ def disarm(uint32_t index):
 
 def release(uint32_t index):
     """Lets the threads that are stopped at a failpoint go on; it stays armed."""
-    add32_seq(&table[index].release, 1)
-    futex_wake_all(&table[index].release)
+    release_stopped(index)
 
 
 def waiting(uint32_t index):

@@ -43,8 +43,10 @@ Not supported: `_Fork`, clone(2) and a fork from a signal handler that has inter
 path or a RUNNING stretch; vfork and posix_spawn share the parent's memory until exec and run no
 handlers, and need none.  A thread is RUNNING in one heap at a time.
 """
+from gcheap.core.engine cimport await_start, resume_start
 from gcheap.core.failpoint cimport (
-    FP_FORK_CHILD, FP_FORK_PARENT, FP_FORK_PREPARE, FP_FORK_STOPPED, failpoint, forget_waiting)
+    FP_FORK_CHILD, FP_FORK_HELD, FP_FORK_PARENT, FP_FORK_PREPARE, FP_FORK_STOPPED, failpoint,
+    forget_waiting)
 from gcheap.core.fault cimport lock_fault_path, unlock_fault_path
 from gcheap.core.layout cimport (
     ENGINE_COLD, ENGINE_OFF, HeapState, PHASE_IDLE, PauseRecord, WAIT_SHARDS)
@@ -63,7 +65,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef uint32_t watch_lock = 0
 cdef bint watching = False
-cdef uint32_t forking = 0       # 1 from prepare to its end
+cdef uint32_t forking = 0       # 1 while cycles are barred
 cdef PauseRecord pause          # of all heaps; nobody reads it
 
 
@@ -81,6 +83,7 @@ cdef void await_owed(HeapState* h) noexcept nogil:
 
 cdef void await_rest(HeapState* h) noexcept nogil:
     """Waits until the collector is between two cycles; `hold` keeps it there."""
+    await_start(h)
     while load32_seq(&h.busy):
         futex_wait(&h.busy, 1, 0)
     check_that(load32_acquire(&h.phase) == PHASE_IDLE, b"a fork finds a cycle in flight (phase)",
@@ -98,7 +101,6 @@ cdef void before_fork() noexcept nogil:
     cdef HeapState* h
     park_this_thread()
     lock_heaps()
-    store32_seq(&forking, 1)
     failpoint(FP_FORK_PREPARE)
     h = first_heap()
     while h != NULL:
@@ -110,6 +112,8 @@ cdef void before_fork() noexcept nogil:
         if concerns(h):
             store32_seq(&h.hold, 1)
         h = h.next_live
+    store32_seq(&forking, 1)
+    failpoint(FP_FORK_HELD)
     h = first_heap()
     while h != NULL:
         if concerns(h):
@@ -136,12 +140,14 @@ cdef void thaw(HeapState* h) noexcept nogil:
     futex_wake_all(&h.kick)
 
 
-cdef void thaw_all() noexcept nogil:
+cdef void thaw_all(bint in_parent) noexcept nogil:
     cdef HeapState* h = last_heap()
     unlock_fault_path()
     while h != NULL:
         if concerns(h):
             thaw(h)
+            if in_parent:
+                resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)
     unlock_heaps()
@@ -149,7 +155,7 @@ cdef void thaw_all() noexcept nogil:
 
 cdef void after_fork_in_parent() noexcept nogil:
     failpoint(FP_FORK_PARENT)
-    thaw_all()
+    thaw_all(True)
     unpark_this_thread()
 
 
@@ -195,7 +201,7 @@ cdef void after_fork_in_child() noexcept nogil:
     watching = True
     forget_waiting()
     failpoint(FP_FORK_CHILD)
-    thaw_all()
+    thaw_all(False)
     h = first_heap()
     while h != NULL:
         following = h.next_live
