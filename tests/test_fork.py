@@ -361,6 +361,25 @@ def test_c_code_forks_while_it_runs(graph, in_flight):
         assert os.waitpid(pid, 0)[1] == 0
 
 
+def test_many_threads_fork_at_once(graph):
+    """C's fork() without the GIL: only one at a time gets through, the others are stopped."""
+    heap, m, nodes = graph
+    heads = [nodes[COUNT - 1] for _ in range(3)]
+
+    def fork_often(mine, head):
+        return [_testing.fork_running(mine.native(), head, COUNT, 1) for _ in range(4)]
+    with ExitStack() as stack:
+        workers = [stack.enter_context(MutatorThread(heap)) for _ in heads]
+        work = [worker.start(fork_often, head)
+                for worker, head in zip(workers, heads, strict=True)]
+        while not all(w.done() for w in work):
+            heap.collect()
+        for w in work:
+            for pid in w.result(PATIENCE):
+                assert os.waitpid(pid, 0)[1] == 0
+        go_on(*graph)
+
+
 @pytest.mark.parametrize("point", ["plan.done", "flip.after"])
 def test_c_code_forks_while_it_runs_at_a_point_of_a_cycle(make_concurrent_heap, point):
     heap = make_concurrent_heap(verify=3)

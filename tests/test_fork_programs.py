@@ -311,7 +311,7 @@ def test_the_option(any_heap):
     """, env={"GCHEAP_FORK": "none"}) == "0\n"
 
 
-def test_forking_is_quick_while_nothing_is_in_flight(any_heap):
+def test_forking_alone_starts_no_cycle(any_heap):
     """No cycle is asked for, started or owed by forking alone."""
     with any_heap.attach() as m:
         nodes = interleaved(m, node_shape(any_heap), 300)

@@ -59,7 +59,7 @@ def awaited_forks():
 
 
 def release_while_forking(indexes):
-    """Waits, without the GIL, until a fork has barred new cycles; then releases failpoints by index.
+    """Waits, without the GIL, until a fork has barred new cycles; then releases failpoints.
 
     The thread that forks holds the GIL until the world stands still, so that no Python thread
     could release what it waits for.

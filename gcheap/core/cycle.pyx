@@ -14,9 +14,10 @@ alloc_limit, which changes only inside pauses: the range to register is known be
 no mutator can name an address in it before it is registered (I6).  Under stw all of it happens
 inside one pause.
 """
+from gcheap.core.abandon cimport abandon, held, trace_until_held
 from gcheap.core.events cimport record_cycle, record_pause
 from gcheap.core.failpoint cimport (
-    FP_CYCLE_ABANDONED, FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
+    FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.layout cimport (
@@ -24,16 +25,16 @@ from gcheap.core.layout cimport (
     PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
     PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
 from gcheap.core.mark cimport (
-    Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, top_slots, trace)
+    Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, trace)
 from gcheap.core.native cimport (
-    add64_relaxed, check_that, clock_ns, load32_relaxed, load64_relaxed, store32_relaxed,
-    store32_release, store64_relaxed)
+    add64_relaxed, check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
+    store64_relaxed)
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
-from gcheap.core.satb cimport discard_log, hand_over
+from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport empty_half, retire_tlab
 from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
@@ -43,7 +44,6 @@ from libc.stdint cimport uint64_t
 cdef enum:
     PAUSE_BUDGET = 4096         # slots that Mark End traces at most
     NO_LIMIT = -1
-    SLICE = 1 << 16             # slots traced between two looks at a fork's wish
 
 cdef struct Cycle:
     CycleRecord record
@@ -102,23 +102,6 @@ cdef void mark_start(HeapState* h, Cycle* c) noexcept nogil:
     store32_relaxed(&h.marking, 1)
 
 
-cdef inline bint held(HeapState* h) noexcept nogil:
-    """Whether a fork waits for this cycle.  Relaxed: a late look only lengthens its wait."""
-    return load32_relaxed(&h.hold) != 0
-
-
-cdef bint trace_concurrently(HeapState* h, Cycle* c) noexcept nogil:
-    """False: not all is traced, because a fork waits."""
-    cdef bint more = True
-    while more:
-        # In slices; an object larger than that is one of its own.
-        while not trace(&c.marker, SLICE + top_slots(&c.marker)):
-            if held(h):
-                return False
-        more = mark_logged(&c.marker)
-    return not held(h)
-
-
 cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
     """Inside a pause: takes the rest of the log.  False: too much is left for a pause."""
     cdef MutatorState* m = h.mutators
@@ -143,7 +126,7 @@ cdef bint mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
     """Concurrent Mark and Pause Mark End, as often as it takes.  False: a fork waits."""
     cdef bint done = False
     while not done:
-        if not trace_concurrently(h, c):
+        if not trace_until_held(&c.marker):
             return False
         begin_pause(h, c, PAUSE_MARK_END)
         done = mark_end(h, c)
@@ -258,26 +241,6 @@ cdef void run_stw(HeapState* h, Cycle* c) noexcept nogil:
     announce_progress(h)
 
 
-cdef bint abandon(HeapState* h, Cycle* c) noexcept nogil:
-    """Ends a cycle before its flip without effect, because a fork waits; the objects stay where
-    they are, and the marks are cleared when the next cycle begins."""
-    cdef MutatorState* m
-    begin_pause(h, c, PAUSE_MARK_END)
-    store32_relaxed(&h.marking, 0)
-    m = h.mutators
-    while m != NULL:
-        hand_over(m)
-        m = m.next
-    discard_log(h)
-    store64_relaxed(&h.alloc_limit, h.half_bytes)
-    end_pause(h, c)
-    end_marking(&c.marker)
-    store32_release(&h.phase, PHASE_IDLE)
-    announce_progress(h)
-    failpoint(FP_CYCLE_ABANDONED)
-    return False
-
-
 cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     """False: abandoned."""
     cdef uint64_t started = clock_ns()
@@ -287,11 +250,13 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     end_pause(h, c)
     failpoint(FP_MARK_CONCURRENT)
     if not mark_concurrently(h, c):
-        return abandon(h, c)
+        abandon(h, &c.marker, &c.pause)
+        return False
     c.record.mark_ns = clock_ns() - started
     plan_phase(h, c)
-    if held(h):
-        return abandon(h, c)    # from here on a fork waits until everything is relocated
+    if held(h):                 # from here on a fork waits until everything is relocated
+        abandon(h, &c.marker, &c.pause)
+        return False
     if not worth_relocating(h, full):
         stay(h, c)
         store32_release(&h.phase, PHASE_IDLE)

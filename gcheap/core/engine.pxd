@@ -1,4 +1,4 @@
-"""What runs a heap: its descriptor and its threads, started late in a forked child.  See engine.pyx."""
+"""What runs a heap: its descriptor and its threads.  See engine.pyx for the protocol."""
 from gcheap.core.layout cimport HeapState
 
 cdef void start_engine(HeapState* h) noexcept nogil     # HeapState.start_engine

@@ -31,10 +31,10 @@ Order of locks: heaps, then per heap (in the order they were made) list_lock, ha
 events' lock, then those of the fault path.  No other thread holds two of them but list_lock and
 watch_lock, in that order.
 
-The child's heap: objects, handles and the forking thread's shadow stack are what they were. Mutators
-of other threads are gone, with their shadow stacks; handles that their Python frames held stay,
-because CPython keeps those frames.  Pages are shared until one side writes them, and MOVE answers
-EBUSY for them meanwhile, so such units are copied (core/place.pyx), in both processes.
+The child's heap: objects, handles and the forking thread's shadow stack are what they were.
+Mutators of other threads are gone, with their shadow stacks; handles that their Python frames held
+stay, because CPython keeps those frames.  Pages are shared until one side writes them, and MOVE
+answers EBUSY for them meanwhile, so such units are copied (core/place.pyx), in both processes.
 
 fork="none": such a heap's memory is not inherited (MADV_DONTFORK), so nothing waits for it, and the
 child's copy of its state only says that it is closed.

@@ -310,7 +310,7 @@ cdef class Heap:
 
     @property
     def closed(self):
-        """Whether the heap was closed, or belongs to the parent of this process."""
+        """Whether the heap was closed, or is the parent's of this forked process (fork="none")."""
         return bool(self.core.h.closed)
 
     def __repr__(self):

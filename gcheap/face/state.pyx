@@ -167,7 +167,8 @@ cdef class HeapCore:
         cdef int error = self.h.engine_error
         if not load32_acquire(&self.h.collector_alive) and error:
             raise GcheapError(f"the collector thread cannot be started in this forked process: "
-                              f"{os.strerror(error)}; raise RLIMIT_NPROC (ulimit -u) or end threads")
+                              f"{os.strerror(error)}; raise RLIMIT_NPROC (ulimit -u) or end "
+                              f"threads")
         return 0
 
     cdef str reason(self):
