@@ -318,3 +318,5 @@ def test_forking_alone_starts_no_cycle(any_heap):
         for _ in range(20):
             Child(check_interleaved, nodes).join()
         assert any_heap.stats().cycles == 0
+        assert list(any_heap.pauses()["phase"]) == ["fork"] * 20
+        assert (any_heap.pauses()["mutators"] == 1).all()

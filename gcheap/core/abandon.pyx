@@ -8,7 +8,7 @@ from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport FP_CYCLE_ABANDONED, failpoint
 from gcheap.core.layout cimport HeapState, MutatorState, PAUSE_MARK_END, PHASE_IDLE, PauseRecord
 from gcheap.core.mark cimport Marker, end_marking, mark_logged, top_slots, trace
-from gcheap.core.native cimport load64_relaxed, store32_relaxed, store32_release, store64_relaxed
+from gcheap.core.native cimport store32_relaxed, store32_release, store64_relaxed
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport discard_log, hand_over

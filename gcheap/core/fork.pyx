@@ -15,7 +15,7 @@ Python's, and takes it on from there:
     stop the world                      sleeps                              stop
     take every other lock
     ---- fork() ------------------------------------------------------------------------------
-    parent: locks and world released,   goes on; the ticket of an           go on
+    parent: world and locks released,   goes on; the ticket of an           go on
       hold := 0, kick                   abandoned cycle is still pending
     child: descriptors closed, then     none, until something asks for      none but the forking
       the same release; then each heap  a cycle (core/engine.pyx)           thread's
@@ -44,15 +44,16 @@ path or a RUNNING stretch; vfork and posix_spawn share the parent's memory until
 handlers, and need none.  A thread is RUNNING in one heap at a time.
 """
 from gcheap.core.engine cimport await_start, resume_start
+from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport (
     FP_FORK_CHILD, FP_FORK_HELD, FP_FORK_PARENT, FP_FORK_PREPARE, FP_FORK_STOPPED, failpoint,
     forget_waiting)
 from gcheap.core.fault cimport lock_fault_path, unlock_fault_path
 from gcheap.core.layout cimport (
-    ENGINE_COLD, ENGINE_OFF, HeapState, PHASE_IDLE, PauseRecord, WAIT_SHARDS)
+    ENGINE_COLD, ENGINE_OFF, HeapState, PAUSE_FORK, PHASE_IDLE, WAIT_SHARDS)
 from gcheap.core.native cimport (
-    add32_seq, check_that, futex_wait, futex_wake_all, load32_acquire, load32_seq, load64_relaxed,
-    mutex_lock, mutex_unlock, store32_seq, store64_relaxed)
+    add32_seq, check_that, futex_wait, futex_wake_all, load32_acquire, load32_seq, load64_seq,
+    mutex_lock, mutex_unlock, store32_seq)
 from gcheap.core.registry cimport first_heap, last_heap, lock_heaps, unlock_heaps
 from gcheap.core.safepoint cimport (
     keep_only_this_thread, park_this_thread, resume_world, stop_world, unpark_this_thread)
@@ -66,7 +67,6 @@ cdef extern from "<pthread.h>" nogil:
 cdef uint32_t watch_lock = 0
 cdef bint watching = False
 cdef uint32_t forking = 0       # 1 while cycles are barred
-cdef PauseRecord pause          # of all heaps; nobody reads it
 
 
 # ---- before ------------------------------------------------------------------------------
@@ -91,10 +91,9 @@ cdef void await_rest(HeapState* h) noexcept nogil:
 
 
 cdef void freeze(HeapState* h) noexcept nogil:
-    stop_world(h, &pause)
+    stop_world(h, &h.fork_pause)
     mutex_lock(&h.handle_lock)
-    if h.events != NULL:        # NULL: another thread is making this heap
-        mutex_lock(&h.events.lock)
+    mutex_lock(&h.events.lock)
 
 
 cdef void before_fork() noexcept nogil:
@@ -131,13 +130,18 @@ cdef void before_fork() noexcept nogil:
 # ---- after -------------------------------------------------------------------------------
 
 cdef void thaw(HeapState* h) noexcept nogil:
-    if h.events != NULL:
-        mutex_unlock(&h.events.lock)
+    mutex_unlock(&h.events.lock)
     mutex_unlock(&h.handle_lock)
     store32_seq(&h.hold, 0)
-    resume_world(h, &pause)
+    resume_world(h, &h.fork_pause)
     add32_seq(&h.kick, 1)
     futex_wake_all(&h.kick)
+
+
+cdef void report(HeapState* h) noexcept nogil:
+    h.fork_pause.kind = PAUSE_FORK
+    h.fork_pause.cycle = load64_seq(&h.finished)
+    record_pause(h.events, &h.fork_pause)
 
 
 cdef void thaw_all(bint in_parent) noexcept nogil:
@@ -147,6 +151,7 @@ cdef void thaw_all(bint in_parent) noexcept nogil:
         if concerns(h):
             thaw(h)
             if in_parent:
+                report(h)
                 resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)

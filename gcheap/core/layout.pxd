@@ -107,6 +107,7 @@ cdef enum PauseKind:
     PAUSE_RELOCATE_START = 2
     PAUSE_VERIFY = 3
     PAUSE_FULL = 4              # stw: mark, plan and relocation in one pause
+    PAUSE_FORK = 5              # a fork, in the parent; `cycle` is the last one that finished
 
 cdef struct PauseRecord:
     uint64_t cycle
@@ -348,4 +349,5 @@ cdef struct HeapState:
     uint32_t engine             # EngineState, futex word
     int engine_error            # errno of the last start of the collector thread in a child
     int descriptor_error        # errno that made a child's backend stw
+    PauseRecord fork_pause      # of the fork that is going on
     EngineStart start_engine    # called by whoever asks for a cycle of a cold engine

@@ -28,7 +28,7 @@ cdef extern from "<Python.h>":
 cdef enum:
     SIGNAL_SLICE_NS = 50000000  # how often a waiting main thread looks for Ctrl-C
 
-_PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full")
+_PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full", "fork")
 _BACKENDS = ("move", "copy", "stw")
 _IOCTLS = {"move": IOCTL_MOVE, "copy": IOCTL_COPY, "zeropage": IOCTL_ZEROPAGE}
 PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), ("reach_ns", "u8"),
@@ -193,8 +193,8 @@ cdef class Heap:
     def pauses(self):
         """The last pauses (at most 16,384), oldest first: a structured array.
 
-        cycle, phase ("mark_start", "mark_end", "relocate_start", "verify", "full"), start_ns
-        (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
+        cycle, phase ("mark_start", "mark_end", "relocate_start", "verify", "full"; "fork": around a
+        fork(), after `cycle`), start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
         on), cpu_ns (thread CPU time of the work), mutators.
         """
         cdef PauseRecord* records
