@@ -1,8 +1,8 @@
 """Every HeapState of this process, in the order in which they were made: what a fork walks.
 
-A heap is listed from when it has its locks, and no descriptor yet, until its memory is freed, closed
-or not: a thread may still end, and so take the lock of its list of mutators, long after the heap
-was closed.
+A heap is listed from when it has its locks, and no descriptor yet, until its memory is freed,
+closed or not: a thread may still end, and so take the lock of its list of mutators, long after the
+heap was closed.
 No RUNNING mutator and no collector ever takes this lock, so a fork may hold it throughout.
 """
 from gcheap.core.layout cimport HeapState
