@@ -23,7 +23,7 @@ class HeapExhausted(GcheapError, MemoryError):
 
 
 class HeapClosed(GcheapError, ValueError):
-    """The heap was closed, or belongs to the parent of this forked process."""
+    """The heap was closed, or has fork="none" and belongs to the parent of this process."""
 
 
 class NotAttached(GcheapError, RuntimeError):

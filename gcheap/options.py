@@ -211,6 +211,8 @@ OPTIONS: tuple[Option, ...] = (
             "an allocation stall that is longer is reported on standard error; 0: none is"),
     _option("idle_ms", Between(0, DAY_MS), 0,
             "a heap in which nothing was allocated for so long is collected once; 0: never"),
+    _option("fork", _text, "continue",
+            "what a forked child has: the heap, as its own, or nothing", ("continue", "none")),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _BUILD_TIME = {"GCHEAP_BUILD"}

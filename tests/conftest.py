@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import hypothesis
 import pytest
 from hypothesis import HealthCheck
-from support import kernel_offers, node_shape
+from support import COUNT, interleaved, kernel_offers, node_shape
 
 import gcheap
 
@@ -139,3 +139,15 @@ def any_heap():
 def any_mutator(any_heap):
     with any_heap.attach() as m:
         yield m
+
+
+@pytest.fixture
+def checked_heap(make_heap):
+    return make_heap(verify=3)
+
+
+@pytest.fixture
+def graph(checked_heap):
+    """(heap, mutator, nodes): a graph whose heap is verified in each cycle."""
+    with checked_heap.attach() as m:
+        yield checked_heap, m, interleaved(m, node_shape(checked_heap), COUNT)

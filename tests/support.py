@@ -5,15 +5,22 @@ import ctypes
 import errno
 import fcntl
 import os
+import select
+import signal
 import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import traceback
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+
+from gcheap import failpoints
+from gcheap.core import _testing
 
 PAGE = os.sysconf("SC_PAGESIZE")
 PATIENCE = 60.0                 # seconds until a test gives up on an event (never a measurement)
@@ -170,3 +177,82 @@ def new_halves(heap, before: dict[int, int]) -> list[int]:
 
 def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
+
+
+# ---- forks -------------------------------------------------------------------------------
+
+COUNT = 4000                    # nodes of the graphs that forks are tried with
+
+
+class Child:
+    """A forked child that runs `body()`; `join` fails with its traceback unless it ended well."""
+
+    def __init__(self, body, *args) -> None:
+        self._read, write = os.pipe()
+        self.pid = fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                os.close(self._read)
+                body(*args)
+                status = 0
+            except BaseException:                           # noqa: BLE001
+                os.write(write, traceback.format_exc().encode())
+            finally:
+                os._exit(status)
+        os.close(write)
+
+    def join(self) -> None:
+        with open(self._read, "rb") as pipe:
+            if not select.select([pipe], [], [], PATIENCE)[0]:
+                os.kill(self.pid, signal.SIGKILL)
+            said = pipe.read().decode()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert (status, said) == (0, ""), f"the child ended with {status}\n{said}"
+
+
+@contextmanager
+def released_while_forking(*names: str):
+    """A native thread that releases the failpoints `names` when a fork has barred new cycles."""
+    indexes = [failpoints.NAMES.index(name) for name in names]
+    before = _testing.awaited_forks()
+    thread = threading.Thread(target=_testing.release_while_forking, args=(indexes,))
+    thread.start()
+    wait_until(lambda: _testing.awaited_forks() > before, "a thread that waits for the fork")
+    yield
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def go_on(heap, m, nodes, count: int = COUNT, rounds: int = 3) -> None:
+    """Everything is there, and collections go on."""
+    shape = node_shape(heap)
+    assert check_interleaved(nodes) == count
+    for _ in range(rounds):
+        before = heap.stats()
+        interleaved(m, shape, 300)
+        heap.collect()
+        after = heap.stats()
+        assert after.cycles > before.cycles and after.relocations > before.relocations
+        assert check_interleaved(nodes) == count
+
+
+def as_a_child(heap, m, nodes, count: int = COUNT, rounds: int = 3) -> None:
+    assert heap.stats().mutators == 1
+    go_on(heap, m, nodes, count, rounds)
+    heap.close()
+
+
+def descriptors_of_userfaultfd() -> list[str]:
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if "userfaultfd" in os.readlink(f"/proc/self/fd/{fd}"):
+                found.append(fd)
+        except FileNotFoundError:
+            pass                                            # listdir's own
+    return found
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))

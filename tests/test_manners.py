@@ -293,7 +293,7 @@ def test_a_process_that_locks_its_memory():
 
 def test_a_forked_child_is_told_that_the_heap_is_not_its_own(make_heap):
     """Never silent zeros, never a hang; the parent goes on."""
-    heap = make_heap()
+    heap = make_heap(fork="none")
     with heap.attach() as m:
         nodes = interleaved(m, node_shape(heap), 3000)
         read, write = os.pipe()

@@ -344,7 +344,7 @@ def test_a_child_forked_by_an_attached_thread_ends(combination):
     """fork() on a thread that is a mutator, while the collector is inside a pause and so holds
     the list's lock for ever in the child; then that thread, the child's only one, ends."""
     assert run_with(combination, FORK + """
-heap = gcheap.Heap("4MiB", backend=backend)
+heap = gcheap.Heap("4MiB", backend=backend, fork="none")
 children = []
 def work():
     m = heap.attach()
@@ -367,7 +367,7 @@ def test_a_child_may_close_a_heap_that_another_thread_was_closing(combination):
     """fork() while another thread is inside close(), with the heap's guard, waiting for a
     mutator that stalls."""
     assert run_with(combination, FORK + """
-heap = gcheap.Heap("4MiB", backend=backend)
+heap = gcheap.Heap("4MiB", backend=backend, fork="none")
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 def work():
     _micro.alloc_loop(heap.attach().native(), Node.id, 1_000_000)

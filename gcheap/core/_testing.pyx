@@ -1,22 +1,26 @@
 """Hooks for tests: parts of the core on made-up input.  Not part of the public interface."""
-from gcheap._fastpath cimport gc_pop, gc_push
+from gcheap._fastpath cimport gc_alloc, gc_enter, gc_leave, gc_load, gc_pop, gc_push
 from gcheap.core.events cimport hist_record, hist_upper, new_histogram
-from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint
+from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint, release_stopped
+from gcheap.core.fork cimport fork_waiting
 from gcheap.core.layout cimport (
-    BLOCK_BYTES, Block, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState,
+    BLOCK_BYTES, Block, CAUSE_EXPLICIT, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState,
     NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED,
     ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
-from gcheap.core.objects cimport header_of_shape
+from gcheap.core.native cimport add32_seq, check_that, load32_seq, load64_seq, sleep_ns
+from gcheap.core.objects cimport header_of_shape, shape_of_header
 from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.queries cimport freeze_reachable
+from gcheap.core.requests cimport request_cycle
 from gcheap.core.roots cimport handle_link, handle_value
 from gcheap.core.safepoint cimport enter_running, leave_running
 from gcheap.face.ref cimport Ref
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
+from posix.unistd cimport _exit, fork
 
 
 def read_words(uintptr_t mutator, index, uint64_t count):
@@ -134,6 +138,84 @@ def freeze_now(index):
         error = freeze_reachable(h, &count)
     assert error == 0
     return count
+
+
+cdef uint32_t forks_awaited = 0
+
+
+cdef void await_fork() noexcept nogil:
+    add32_seq(&forks_awaited, 1)
+    while not fork_waiting():
+        sleep_ns(100000)
+
+
+def awaited_forks():
+    """How many calls have ever waited for a fork here: one more, and that thread needs no GIL."""
+    return load32_seq(&forks_awaited)
+
+
+def release_while_forking(indexes):
+    """Waits, without the GIL, until a fork has barred new cycles; then releases failpoints.
+
+    The thread that forks holds the GIL until the world stands still, so that no Python thread
+    could release what it waits for.
+    """
+    cdef uint32_t names[8]
+    cdef int i, n = len(indexes)
+    for i in range(n):
+        names[i] = indexes[i]
+    with nogil:
+        await_fork()
+        for i in range(n):
+            release_stopped(names[i])
+
+
+def request_while_forking(uintptr_t mutator):
+    """Waits, without the GIL, until a fork has barred new cycles; then asks for one."""
+    cdef MutatorState* m = <MutatorState*>mutator
+    with nogil:
+        await_fork()
+        request_cycle(m.heap, CAUSE_EXPLICIT)
+
+
+def fork_running(uintptr_t mutator, Ref head, uint64_t nodes, uint64_t cycles):
+    """C's fork() by a RUNNING mutator, whose only root of a list is on its shadow stack.
+
+    head     first of `nodes` objects linked by their first slot
+    cycles   how many the child waits for, allocating, before it walks the list again
+
+    Returns the child's id.  The child exits with 0 when both walks counted `nodes`; the parent
+    aborts when its own did not.
+    """
+    cdef MutatorState* m = <MutatorState*>mutator
+    cdef uint32_t handle = head.handle, shape
+    cdef uint64_t until
+    cdef word* frame
+    cdef int child
+    with nogil:
+        gc_enter(m)
+        frame = gc_push(m, 1)
+        frame[0] = handle_value(m.heap, handle)[0]
+        child = fork()
+        check_that(count_list(frame[0]) == nodes, b"a list is not whole after fork (pid)", child, 0)
+        if child == 0:
+            shape = shape_of_header((<word*>frame[0])[0])
+            until = load64_seq(&m.heap.finished) + cycles
+            while load64_seq(&m.heap.finished) < until:
+                check_that(gc_alloc(m, shape) != 0, b"a forked child has no room", 0, 0)
+            check_that(count_list(frame[0]) == nodes, b"a list is not whole in the child", 0, 0)
+            _exit(0)
+        gc_pop(m, 1)
+        gc_leave(m)
+    return child
+
+
+cdef uint64_t count_list(word node) noexcept nogil:
+    cdef uint64_t n = 0
+    while node:
+        n += 1
+        node = gc_load(node, 0)
+    return n
 
 
 def histogram(values):

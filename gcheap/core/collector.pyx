@@ -1,4 +1,11 @@
-"""The collector thread: sleeps until a cycle is asked for, runs it, never needs the GIL (I5)."""
+"""The collector thread: sleeps until a cycle is asked for, runs it, never needs the GIL (I5).
+
+A fork wants it to stand still between two cycles (core/fork.pyx).  Both sides write their own
+word before they read the other's, so one of them always sees the other (Dekker):
+
+    collector: busy := 1;  if hold: busy := 0, wait for a kick, again
+    fork:      hold := 1;  wait until busy is 0
+"""
 from gcheap.core.cycle cimport run_cycle
 from gcheap.core.failpoint cimport FP_CYCLE_END, failpoint
 from gcheap.core.layout cimport HeapState
@@ -9,6 +16,19 @@ from gcheap.core.pacing cimport cycle_begins, cycle_ended, idle_ended
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.threads cimport join_thread, start_thread
 from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef void stand_still(HeapState* h) noexcept nogil:
+    store32_seq(&h.busy, 0)
+    if load32_seq(&h.hold):
+        futex_wake_all(&h.busy)
+
+
+cdef void pay(HeapState* h) noexcept nogil:
+    """A cycle has finished, or none will: forks need not wait for it any more."""
+    if load32_seq(&h.owed):
+        store32_seq(&h.owed, 0)
+        futex_wake_all(&h.owed)
 
 
 cdef void* collector_main(void* argument) noexcept nogil:
@@ -24,14 +44,25 @@ cdef void* collector_main(void* argument) noexcept nogil:
             idle_ended(h)
             continue
         ticket = load64_seq(&h.finished) + 1
+        store32_seq(&h.busy, 1)
+        if load32_seq(&h.hold):
+            stand_still(h)
+            futex_wait(&h.kick, kick, 0)
+            continue
         cycle_begins(h)
         store64_seq(&h.started, ticket)
-        run_cycle(h, ticket <= load64_seq(&h.full_ticket))
+        if not run_cycle(h, ticket <= load64_seq(&h.full_ticket)):
+            store32_seq(&h.owed, 1)             # a fork made it give up: the ticket stays pending
+            stand_still(h)
+            continue
         cycle_ended(h, ticket)
         failpoint(FP_CYCLE_END)
         store64_seq(&h.finished, ticket)
+        pay(h)
+        stand_still(h)
         announce_progress(h)
     store32_release(&h.collector_alive, 0)
+    pay(h)
     announce_progress(h)
     return NULL
 

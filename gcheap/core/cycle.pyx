@@ -14,6 +14,7 @@ alloc_limit, which changes only inside pauses: the range to register is known be
 no mutator can name an address in it before it is registered (I6).  Under stw all of it happens
 inside one pause.
 """
+from gcheap.core.abandon cimport abandon, held, trace_until_held
 from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
@@ -114,12 +115,6 @@ cdef void mark_start(HeapState* h, Cycle* c) noexcept nogil:
     store32_relaxed(&h.marking, 1)
 
 
-cdef void trace_concurrently(HeapState* h, Cycle* c) noexcept nogil:
-    trace(&c.marker, <uint64_t>NO_LIMIT)
-    while mark_logged(&c.marker):
-        trace(&c.marker, <uint64_t>NO_LIMIT)
-
-
 cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
     """Inside a pause: takes the rest of the log.  False: too much is left for a pause."""
     cdef MutatorState* m = h.mutators
@@ -141,15 +136,17 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
     return True
 
 
-cdef void mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
-    """Concurrent Mark and Pause Mark End, as often as it takes."""
+cdef bint mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
+    """Concurrent Mark and Pause Mark End, as often as it takes.  False: a fork waits."""
     cdef bint done = False
     mark_held(&c.marker)
     while not done:
-        trace_concurrently(h, c)
+        if not trace_until_held(&c.marker):
+            return False
         begin_pause(h, c, PAUSE_MARK_END)
         done = mark_end(h, c)
         end_pause(h, c)
+    return True
 
 
 cdef void weak_phase(HeapState* h, Cycle* c) noexcept nogil:
@@ -330,7 +327,8 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     announce_progress(h)
 
 
-cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
+cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
+    """False: abandoned."""
     cdef uint64_t started = clock_ns()
     begin_pause(h, c, PAUSE_MARK_START)
     store32_release(&h.phase, PHASE_MARK)
@@ -338,16 +336,21 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     end_pause(h, c)
     failpoint(FP_MARK_CONCURRENT)
     mark_frozen(&c.marker)
-    mark_concurrently(h, c)
+    if not mark_concurrently(h, c):
+        abandon(h, &c.marker, &c.pause)
+        return False
     c.record.mark_ns = clock_ns() - started
     weak_phase(h, c)
     plan_phase(h, c, full)
+    if held(h):                 # from here on a fork waits until everything is relocated
+        abandon(h, &c.marker, &c.pause)
+        return False
     if not worth_relocating(h, c, full):
         stay(h, c)
         store32_release(&h.phase, PHASE_IDLE)
         announce_progress(h)
         verify_pause(h, c, False)
-        return
+        return True
     register_phase(h)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
@@ -364,6 +367,7 @@ cdef void run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     add64_relaxed(&h.relocations, 1)
     store32_release(&h.phase, PHASE_IDLE)
     verify_pause(h, c, True)
+    return True
 
 
 cdef void add_totals(CauseTotals* totals, const CycleRecord* record) noexcept nogil:
@@ -373,8 +377,10 @@ cdef void add_totals(CauseTotals* totals, const CycleRecord* record) noexcept no
     add64_relaxed(&totals.cycle_ns, record.cycle_ns)
 
 
-cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
-    """A whole cycle.  Runs on the collector thread, without the GIL."""
+cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
+    """A whole cycle.  Runs on the collector thread, without the GIL.  False: it was abandoned,
+    without effect, because a fork waits."""
+    cdef bint done = True
     cdef Cycle c
     c.record.cycle = load64_relaxed(&h.started)
     c.record.start_ns = clock_ns()
@@ -393,11 +399,14 @@ cdef void run_cycle(HeapState* h, bint full) noexcept nogil:
     if h.backend == BACKEND_STW:
         run_stw(h, &c, full)
     else:
-        run_concurrent(h, &c, full)
+        done = run_concurrent(h, &c, full)
     announce_cleared(h)
+    if not done:
+        return False
     c.record.live_bytes = c.live_bytes
     c.record.used_after = load64_relaxed(&h.used)
     c.record.cycle_ns = clock_ns() - c.record.start_ns
     c.record.cause = cause_of(h, c.record.cycle)
     add_totals(&h.totals[c.record.cause], &c.record)
     record_cycle(h.events, &c.record)
+    return True

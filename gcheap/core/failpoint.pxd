@@ -35,6 +35,13 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_HANDLER_READ
     FP_STALL_WAIT
     FP_INSPECT_STOPPED
+    FP_CYCLE_ABANDONED
+    FP_FORK_PREPARE
+    FP_FORK_HELD
+    FP_FORK_STOPPED
+    FP_FORK_PARENT
+    FP_FORK_CHILD
+    FP_FORK_START
     FAILPOINTS
 
 cdef enum FailpointAction:
@@ -54,6 +61,8 @@ cdef struct Failpoint:
 
 cdef uint32_t* armed            # how many failpoints have an action
 cdef int64_t fail_slow(uint32_t name) noexcept nogil
+cdef void release_stopped(uint32_t name) noexcept nogil
+cdef void forget_waiting() noexcept nogil        # in a forked child: those threads do not exist
 
 
 cdef inline int64_t failpoint(uint32_t name) noexcept nogil:

@@ -4,7 +4,7 @@ Async-signal-safe: mutators pass failpoints inside the fault path (I4).
 """
 from gcheap.core.native cimport (
     add32_seq, cas32, futex_wait, futex_wake_all, load32_acquire, load32_relaxed, load64_relaxed,
-    load64_acquire, add64_relaxed, sleep_ns, store32_release, sub32_seq)
+    load64_acquire, add64_relaxed, sleep_ns, store32_release, store32_seq, sub32_seq)
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 NAMES = (
@@ -16,6 +16,8 @@ NAMES = (
     "place.move", "place.copy", "place.zeropage",
     "relocate.done", "unregister.done", "cycle.end",
     "mutator.running", "handler.poll", "handler.read", "stall.wait", "inspect.stopped",
+    "cycle.abandoned",
+    "fork.prepare", "fork.held", "fork.stopped", "fork.parent", "fork.child", "fork.start",
 )
 assert len(NAMES) == FAILPOINTS
 
@@ -59,6 +61,17 @@ cdef int64_t fail_slow(uint32_t name) noexcept nogil:
     return -<int64_t>load64_relaxed(&point.argument)
 
 
+cdef void release_stopped(uint32_t name) noexcept nogil:
+    add32_seq(&table[name].release, 1)
+    futex_wake_all(&table[name].release)
+
+
+cdef void forget_waiting() noexcept nogil:
+    cdef int i
+    for i in range(FAILPOINTS):
+        store32_seq(&table[i].waiting, 0)
+
+
 def arm(uint32_t index, uint32_t action, uint64_t argument, uint32_t times):
     """Sets the action of a failpoint; it must be off."""
     cdef Failpoint* point = &table[index]
@@ -81,8 +94,7 @@ def disarm(uint32_t index):
 
 def release(uint32_t index):
     """Lets the threads that are stopped at a failpoint go on; it stays armed."""
-    add32_seq(&table[index].release, 1)
-    futex_wake_all(&table[index].release)
+    release_stopped(index)
 
 
 def waiting(uint32_t index):

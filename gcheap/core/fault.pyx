@@ -238,6 +238,16 @@ cdef void unwatch_heap(HeapState* h) noexcept nogil:
     mutex_unlock(&watch_lock)
 
 
+cdef void lock_fault_path() noexcept nogil:
+    mutex_lock(&watch_lock)
+    mutex_lock(&install_lock)
+
+
+cdef void unlock_fault_path() noexcept nogil:
+    mutex_unlock(&install_lock)
+    mutex_unlock(&watch_lock)
+
+
 cdef void unblock_sigbus() noexcept nogil:
     """The kernel kills a thread that faults while it blocks SIGBUS."""
     cdef sigset_t one

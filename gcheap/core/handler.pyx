@@ -192,9 +192,10 @@ cdef int start_fault_server(HeapState* h) noexcept nogil:
         h.server = new_server(h)
         if h.server == NULL:
             return ENOMEM
-    error = new_bounce(h, &h.server.self.bounce)
-    if error:
-        return error
+    if h.server.self.bounce == 0:
+        error = new_bounce(h, &h.server.self.bounce)
+        if error:
+            return error
     h.server.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
     if h.server.bell < 0:
         return errno
@@ -221,6 +222,7 @@ cdef void forget_fault_server(HeapState* h) noexcept nogil:
     if h.server == NULL:
         return
     h.server.thread = 0
+    h.server.serving = 0
     if h.server.bell >= 0:
         posix_close(h.server.bell)
         h.server.bell = -1

@@ -170,6 +170,7 @@ cdef enum PauseKind:
     PAUSE_VERIFY = 3
     PAUSE_FULL = 4              # stw: mark, plan and relocation in one pause
     PAUSE_INSPECT = 5           # somebody looks at the graph; belongs to no cycle
+    PAUSE_FORK = 6              # a fork, in the parent; `cycle` is the last one that finished
 
 cdef enum Cause:                # of a cycle; when several asked for it, the greatest
     CAUSE_GOAL = 0              # `used` passed the goal
@@ -406,6 +407,14 @@ cdef struct Survey:             # what filled the heap, by shape; see core/shape
 
 # ---- the heap ----------------------------------------------------------------------------
 
+cdef enum EngineState:          # HeapState.engine; see core/engine.pyx
+    ENGINE_ON = 0               # descriptor and collector thread are there
+    ENGINE_COLD = 1             # a forked child, before anything needed a cycle
+    ENGINE_STARTING = 2
+    ENGINE_OFF = 3              # the heap ends: never to be started again
+
+ctypedef void (*EngineStart)(HeapState* h) noexcept nogil
+
 cdef struct HeapState:
     # Read-mostly.
     uint32_t pause              # futex word: 1 while mutators must stop
@@ -433,7 +442,7 @@ cdef struct HeapState:
     word base[2]
     int fd                      # the userfaultfd, -1 under stw
     uint32_t closed
-    uint32_t forked             # this is a forked child: nothing works any more
+    uint32_t forked             # a forked child of a fork="none" heap: nothing works any more
     FaultServer* server         # NULL: faulting threads serve themselves (sigbus)
     uint64_t safepoint_warning_ns   # 0: never warn of a mutator that does not stop
 
@@ -531,3 +540,16 @@ cdef struct HeapState:
     Events* events
     void* weak                  # WeakState*, of core/weakdata.pxd
     uint32_t refs               # atomic: the Python object and each attached mutator
+
+    # Fork; see core/fork.pyx.
+    HeapState* next_live        # core/registry.pyx
+    HeapState* previous_live
+    uint32_t fork_none          # fork="none": the child gets nothing
+    uint32_t hold               # atomic: a fork bars new cycles, and abandons marking
+    uint32_t busy               # futex word: 1 while the collector is inside a cycle
+    uint32_t owed               # futex word: 1 from an abandoned cycle until one has finished
+    uint32_t engine             # EngineState, futex word
+    int engine_error            # errno of the last start of the collector thread in a child
+    int descriptor_error        # errno that made a child's backend stw
+    PauseRecord fork_pause      # of the fork that is going on
+    EngineStart start_engine    # called by whoever asks for a cycle of a cold engine

@@ -219,6 +219,15 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
             budget -= min(budget, visit_values(k.heap, obj, header, mark_value, k))
 
 
+cdef uint64_t top_slots(Marker* k) noexcept nogil:
+    """Slots of the object that is traced next: a budget that adds them always gets on."""
+    cdef word obj
+    if k.sp == k.heap.mark_stack:
+        return 0
+    obj = (k.sp - 1)[0]
+    return object_slots(&k.heap.shapes[shape_of_header(load64_relaxed(<word*>obj))], obj)
+
+
 cdef void end_marking(Marker* k) noexcept nogil:
     """Gives most of the mark stack back."""
     cdef HeapState* h = k.heap

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from gcheap.core.layout cimport word
 from gcheap.core.uffd cimport (
-    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_copy, uffd_handshake, uffd_move, uffd_open,
+    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_copy, uffd_handshake, uffd_move, uffd_open_any,
     uffd_register)
-from libc.errno cimport EINVAL
 from libc.stdint cimport uint64_t
 from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
@@ -40,20 +39,12 @@ class Probe:
 
 
 def open_descriptor():
-    """(descriptor or -1, how it was opened, errno of the system call).
-
-    User mode only: that is enough for a heap, and all an ordinary user may have.  Kernels older
-    than 5.11 do not know that flag (EINVAL).
-    """
-    cdef int fd = uffd_open(True, False)
-    cdef int error = 0
-    if fd == -EINVAL:
-        fd = uffd_open(False, False)
-    if fd >= 0:
-        return fd, "syscall", 0
-    error = -fd
-    fd = uffd_open(True, True)
-    return (fd, "device", error) if fd >= 0 else (-1, "", error)
+    """(descriptor or -1, how it was opened, errno of the system call)."""
+    cdef int refused
+    cdef int fd = uffd_open_any(&refused)
+    if fd < 0:
+        return -1, "", -refused
+    return fd, "device" if refused else "syscall", -refused
 
 
 cdef bint try_placing(int fd, bint move, uint64_t page) noexcept:

@@ -4,9 +4,9 @@
 starts after it was drawn, so that a caller who waits for `finished >= ticket` knows that
 everything it allocated before was seen.  Lock-free: running mutators draw tickets (I5).
 """
-from gcheap.core.layout cimport CAUSE_EXPLICIT, CAUSE_GOAL, HeapState
+from gcheap.core.layout cimport CAUSE_EXPLICIT, CAUSE_GOAL, ENGINE_COLD, HeapState
 from gcheap.core.native cimport (
-    add32_seq, cas64, futex_wake_all, load64_seq)
+    add32_seq, cas64, futex_wake_all, load32_seq, load64_seq, unlikely)
 from libc.stdint cimport uint32_t, uint64_t
 
 
@@ -38,6 +38,8 @@ cdef inline uint64_t request_cycle(HeapState* h, uint32_t cause) noexcept nogil:
     # The collector reads `kick` before it compares requested with finished, then sleeps on it.
     add32_seq(&h.kick, 1)
     futex_wake_all(&h.kick)
+    if unlikely(load32_seq(&h.engine) == ENGINE_COLD):
+        h.start_engine(h)       # a forked child's first cycle
     return ticket
 
 

@@ -13,3 +13,6 @@ cdef void begin_stall(MutatorState* m) noexcept nogil
 cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil
 cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil
 cdef bint everyone_outside(HeapState* h) noexcept nogil
+cdef void park_this_thread() noexcept nogil             # for a fork
+cdef void unpark_this_thread() noexcept nogil
+cdef void keep_only_this_thread(HeapState* h) noexcept nogil

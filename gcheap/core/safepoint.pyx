@@ -93,13 +93,10 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
     return 0
 
 
-cdef void detach_mutator(MutatorState* m) noexcept nogil:
-    """Ends a mutator; the calling thread is its own and OUTSIDE.  Waits for a pause."""
-    cdef HeapState* h = m.heap
+cdef void unlink_mutator(HeapState* h, MutatorState* m) noexcept nogil:
+    """Takes a mutator off the heap's list, with all that it contributed.  Under list_lock."""
     cdef MutatorState** link = &h.mutators
-    cdef MutatorState* head = <MutatorState*>thread_head_get()
     cdef MutatorState* r = &h.retired
-    mutex_lock(&h.list_lock)
     while link[0] != m:
         link = &link[0].next
     link[0] = m.next
@@ -114,13 +111,10 @@ cdef void detach_mutator(MutatorState* m) noexcept nogil:
     r.stall_ns += m.stall_ns
     r.stall_max_ns = max(r.stall_max_ns, m.stall_max_ns)
     hist_add(r.fault_hist, m.fault_hist)
-    mutex_unlock(&h.list_lock)
-    if head == m:
-        thread_head_set(m.thread_next)
-    else:
-        while head.thread_next != m:
-            head = head.thread_next
-        head.thread_next = m.thread_next
+
+
+cdef void free_mutator(HeapState* h, MutatorState* m) noexcept nogil:
+    """Gives back what an unlinked mutator had.  The heap's state may go with it."""
     munmap(m.shadow, SHADOW_WORDS * sizeof(word))
     free_bounce(h, m.bounce)
     free(m.fault_hist)
@@ -128,6 +122,22 @@ cdef void detach_mutator(MutatorState* m) noexcept nogil:
     m.detached = 1
     drop_owner(m)
     release_heap(h)
+
+
+cdef void detach_mutator(MutatorState* m) noexcept nogil:
+    """Ends a mutator; the calling thread is its own and OUTSIDE.  Waits for a pause."""
+    cdef HeapState* h = m.heap
+    cdef MutatorState* head = <MutatorState*>thread_head_get()
+    mutex_lock(&h.list_lock)
+    unlink_mutator(h, m)
+    mutex_unlock(&h.list_lock)
+    if head == m:
+        thread_head_set(m.thread_next)
+    else:
+        while head.thread_next != m:
+            head = head.thread_next
+        head.thread_next = m.thread_next
+    free_mutator(h, m)
 
 
 cdef void drop_owner(MutatorState* m) noexcept nogil:
@@ -255,6 +265,44 @@ cdef bint everyone_outside(HeapState* h) noexcept nogil:
         m = m.next
     mutex_unlock(&h.list_lock)
     return outside
+
+
+# ---- around a fork; see core/fork.pyx ----------------------------------------------------
+
+cdef void park_this_thread() noexcept nogil:
+    """A thread that forks while RUNNING counts as stopped: it waits for others now."""
+    cdef MutatorState* m = <MutatorState*>thread_head_get()
+    while m != NULL:
+        if load32_seq(&m.run) == RUNNING:
+            stop_running(m, PARKED)
+        m = m.thread_next
+
+
+cdef void unpark_this_thread() noexcept nogil:
+    """The end of park_this_thread, in parent and child: nobody else parks a thread that forks."""
+    cdef MutatorState* m = <MutatorState*>thread_head_get()
+    while m != NULL:
+        if load32_seq(&m.run) == PARKED:
+            enter_running(m)
+        m = m.thread_next
+
+
+cdef void keep_only_this_thread(HeapState* h) noexcept nogil:
+    """In a forked child: the mutators of threads that it does not have go, their shadow stacks
+    with them; the calling thread's, if there is one, gets a TLAB afresh.  The last mutator of a
+    heap that is gone otherwise takes the heap's state with it."""
+    cdef MutatorState* kept = thread_mutator(h)
+    cdef MutatorState* m = h.mutators
+    cdef MutatorState* following
+    if kept != NULL:
+        retire_tlab(kept)
+        kept.thread_id = thread_id()
+    while m != NULL:
+        following = m.next
+        if m != kept:
+            unlink_mutator(h, m)
+            free_mutator(h, m)
+        m = following
 
 
 if thread_end_hook(thread_ended) != 0:

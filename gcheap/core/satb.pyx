@@ -12,7 +12,7 @@ from gcheap.core.native cimport (
     cas64, check_that, exchange64_acq_rel, load64_relaxed)
 from gcheap.core.objects cimport is_reference, shape_of_header
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport malloc
+from libc.stdlib cimport free, malloc
 
 
 cdef void hand_over(MutatorState* m) noexcept nogil:
@@ -35,6 +35,16 @@ cdef SatbBuffer* take_full(HeapState* h) noexcept nogil:
     if load64_relaxed(&h.satb_full) == 0:
         return NULL
     return <SatbBuffer*>exchange64_acq_rel(&h.satb_full, 0)
+
+
+cdef void discard_log(HeapState* h) noexcept nogil:
+    """Frees what has been handed over: marking was abandoned."""
+    cdef SatbBuffer* buffer = take_full(h)
+    cdef SatbBuffer* following
+    while buffer != NULL:
+        following = buffer.next
+        free(buffer)
+        buffer = following
 
 
 cdef void log_old(MutatorState* m, word obj, word old) noexcept nogil:

@@ -20,6 +20,7 @@ from gcheap.core.native cimport (
     add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
     load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
 from gcheap.core.pacing cimport ask_when_due
+from gcheap.core.registry cimport strike_heap
 from gcheap.core.weak cimport free_weak_state
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -32,6 +33,7 @@ from posix.mman cimport (
 cdef extern from "<sys/mman.h>" nogil:
     int MAP_NORESERVE
     int MADV_NOHUGEPAGE
+    int MADV_DONTFORK
     int mincore(void* at, size_t length, unsigned char* vec)
 
 cdef enum:
@@ -159,6 +161,11 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
         return errno
     munlock(<void*>next, h.side_bytes)
     madvise(<void*>next, h.side_bytes, MADV_NOHUGEPAGE)
+    # Pinned arrays are inherited all the same: views of them may be in use.
+    if h.fork_none and (
+            madvise(<void*>h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK) != 0
+            or madvise(<void*>next, h.side_bytes, MADV_DONTFORK) != 0):
+        return errno
     for i in range(TABLES):
         at[i] = next
         next += sizes[i]
@@ -203,6 +210,7 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     cdef SatbBuffer* buffer
     if sub32_acq_rel(&h.refs, 1) != 1:
         return
+    strike_heap(h)
     while h.satb_full:
         buffer = <SatbBuffer*>h.satb_full
         h.satb_full = <uint64_t>buffer.next

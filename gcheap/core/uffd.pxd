@@ -26,6 +26,8 @@ cdef struct Progress:
 
 # Each returns 0 or an errno; uffd_open returns the descriptor or minus an errno.
 cdef int uffd_open(bint user_mode_only, bint device) noexcept nogil
+# As a heap opens one; `refused` tells minus the errno of the system call, 0 when that worked.
+cdef int uffd_open_any(int* refused) noexcept nogil
 # uffd_new makes one through an open /dev/userfaultfd (`node` stays open).
 cdef int uffd_new(int node, bint user_mode_only) noexcept nogil
 cdef int uffd_handshake(int fd, uint64_t want, uint64_t* features, uint64_t* ioctls) noexcept nogil

@@ -2,7 +2,7 @@
 and the uABI message of UFFDIO_MOVE (linux-mm, 2023-10)."""
 from gcheap.core.layout cimport word
 from gcheap.core.native cimport set_errno
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN, EINVAL, errno
 from libc.stdint cimport int64_t, uint64_t
 from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDWR, open as posix_open
 from posix.unistd cimport close as posix_close, read as posix_read
@@ -63,6 +63,18 @@ cdef int uffd_open(bint user_mode_only, bint device) noexcept nogil:
     fd = uffd_new(node, user_mode_only)
     posix_close(node)
     return <int>fd
+
+
+cdef int uffd_open_any(int* refused) noexcept nogil:
+    """By the system call, else through /dev/userfaultfd.  User mode only: that is enough for a
+    heap, and all an ordinary user may have; kernels older than 5.11 lack that flag (EINVAL)."""
+    cdef int fd = uffd_open(True, False)
+    if fd == -EINVAL:
+        fd = uffd_open(False, False)
+    refused[0] = fd if fd < 0 else 0
+    if fd < 0:
+        fd = uffd_open(True, True)
+    return fd
 
 
 cdef int uffd_handshake(int fd, uint64_t want, uint64_t* features, uint64_t* ioctls) noexcept nogil:

@@ -30,7 +30,8 @@ cdef enum:
 
 # By number: Cause and PauseKind of core/layout.pxd.
 CAUSES = ("goal", "idle", "stall", "explicit")
-PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full", "inspect")
+PAUSES = ("mark_start", "mark_end", "relocate_start", "verify", "full", "inspect",
+          "fork")
 
 
 cdef class _Share:

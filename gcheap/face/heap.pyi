@@ -39,6 +39,7 @@ class Heap:
         relocate: str | None = None,
         collect_every: int | None = None,
         delay_placements_us: int | None = None,
+        fork: str | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

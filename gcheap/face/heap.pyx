@@ -73,6 +73,8 @@ cdef class Heap:
     policy       how far the heap grows before a cycle: a policy of gcheap.policy, or its text
     stall_warning_ms  an allocation stall that is longer is reported on standard error; 0: none is
     idle_ms      a heap in which nothing was allocated for so long is collected once; 0: never
+    fork         "continue": after fork() parent and child both have the heap, each as its own;
+                 "none": the child has none of its memory, and every use there raises HeapClosed
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
     Raises OptionError for a value that is not accepted.  Every method may be called from any
@@ -144,6 +146,9 @@ cdef class Heap:
                 futex_wait(&h.progress, seen, SIGNAL_SLICE_NS)
             PyErr_CheckSignals()
             self.core.check_open()
+            if load64_seq(&h.requested) < ticket:       # a signal's handler forked: the child asks
+                ticket = request_shrinking(h, CAUSE_EXPLICIT)       # for itself
+            self.core.check_engine()
 
     # ---- what does not keep objects alive --------------------------------------------------
 
@@ -385,8 +390,8 @@ cdef class Heap:
         """The last pauses (at most 16,384), oldest first: a structured array.
 
         cycle (0: a pause of introspection, "inspect"), phase ("mark_start", "mark_end",
-        "relocate_start", "verify", "full", "inspect"), start_ns
-        (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
+        "relocate_start", "verify", "full", "inspect", and "fork": around a fork(), after `cycle`),
+        start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
         on), cpu_ns (thread CPU time of the work), mutators.
         """
         cdef PauseRecord* records
@@ -491,7 +496,8 @@ cdef class Heap:
 
     @property
     def backend(self):
-        """The backend in use: "move", "copy" or "stw"."""
+        """The backend in use: "move", "copy" or "stw".  A forked child has its parent's until it
+        starts its first cycle, and "stw" from then on when it gets no userfaultfd."""
         return _BACKENDS[self.core.h.backend]
 
     @property
@@ -505,7 +511,7 @@ cdef class Heap:
     @property
     def why(self):
         """One sentence: why this backend."""
-        return self.core.why
+        return self.core.reason()
 
     @property
     def unit_pages(self):
@@ -524,7 +530,7 @@ cdef class Heap:
 
     @property
     def closed(self):
-        """Whether the heap was closed, or belongs to the parent of this process."""
+        """Whether the heap was closed, or is the parent's of this forked process (fork="none")."""
         return bool(self.core.h.closed)
 
     def __repr__(self):

@@ -102,6 +102,7 @@ cdef class Mutator:
                 found = wait_for_room(m, nbytes)
             if not found:
                 self.core.check_open()
+                self.core.check_engine()
                 raise exhausted(self.core, nbytes)
 
     def new(self, Shape shape not None, /, **fields):
@@ -180,6 +181,7 @@ cdef class Mutator:
                     found = wait_for_room(m, pinned_charge(self.core.h, nbytes))
             if not found:
                 self.core.check_open()
+                self.core.check_engine()
                 raise exhausted(self.core, nbytes)
 
     def new_array(self, dtype, n, pinned=False):

@@ -20,4 +20,6 @@ cdef class HeapCore:
     cdef define_arrays(self)
     cdef tear_down(self)
     cdef int check_open(self) except -1
+    cdef int check_engine(self) except -1
+    cdef str reason(self)
     cdef MutatorState* enter(self) except NULL

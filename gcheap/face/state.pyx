@@ -10,17 +10,20 @@ import threading
 import weakref
 
 from gcheap.core import probe as probing
-from gcheap.core.collector cimport start_collector, stop_collector
+from gcheap.core.collector cimport start_collector
+from gcheap.core.engine cimport end_engine, start_engine
 from gcheap.core.events cimport new_histogram
 from gcheap.core.fault cimport unwatch_heap, watch_heap
+from gcheap.core.fork cimport watch_forks
 from gcheap.core.frozen cimport drop_frozen
-from gcheap.core.handler cimport (
-    forget_fault_server, start_fault_server, stop_fault_server)
+from gcheap.core.handler cimport start_fault_server
 from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNKS, HandleChunk,
     HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
     ShapeInfo)
-from gcheap.core.native cimport load32_acquire, sleep_ns, store32_seq
+from gcheap.core.native cimport (
+    load32_acquire, mutex_lock, mutex_unlock, sleep_ns, store32_seq)
+from gcheap.core.registry cimport enlist_heap
 from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)
 from gcheap.core.space cimport release_heap, release_space, reserve_space
@@ -40,7 +43,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int MADV_HUGEPAGE, MADV_NOHUGEPAGE
 
 _BACKENDS = {"move": BACKEND_MOVE, "copy": BACKEND_COPY, "stw": BACKEND_STW}
-_live = weakref.WeakSet()       # of HeapCore, for fork
+_live = weakref.WeakSet()       # of HeapCore, for their Python locks after a fork
 MAX_CAPACITY = 24 << 30         # prefix sums count words of a half in 32 bits
 
 
@@ -51,8 +54,11 @@ cdef class HeapCore:
         self.h = <HeapState*>calloc(1, sizeof(HeapState))
         if self.h == NULL:
             raise MemoryError
+        if watch_forks() != 0:
+            raise MemoryError("gcheap: pthread_atfork has no memory")
         self.h.fd = -1
         self.h.refs = 1
+        self.h.start_engine = start_engine
 
     def __init__(self, given):
         cdef HeapState* h = self.h
@@ -62,9 +68,9 @@ cdef class HeapCore:
         self.shapes = [None] * 3
         self.shapes_by_name = {}
         self.array_shapes = {}
-        self.choose_backend(options["backend"], options["faults"])
         self.set_geometry(options)
         h.verify = options["verify"]
+        h.fork_none = options["fork"] == "none"
         h.safepoint_warning_ns = options["safepoint_warning_ms"] * 1000000
         h.stress.collect_every = options["collect_every"]
         h.stress.place_delay_ns = 1000 * options["delay_placements_us"]
@@ -79,6 +85,8 @@ cdef class HeapCore:
                 or h.retired.fault_hist == NULL or not new_weak_state(h)):
             raise MemoryError
         self.define_arrays()
+        enlist_heap(h)          # before there is a descriptor that a forked child must close
+        self.choose_backend(options["backend"], options["faults"])
         error = reserve_space(h)
         if error:
             raise OptionError(
@@ -170,10 +178,28 @@ cdef class HeapCore:
     cdef int check_open(self) except -1:
         if load32_acquire(&self.h.closed):
             if self.h.forked:
-                raise HeapClosed("this heap belongs to the parent of this forked process; "
-                                 "create a heap of its own in the child")
+                raise HeapClosed('this heap was made with fork="none": it belongs to the parent of '
+                                 'this forked process; make one in the child, or use '
+                                 'fork="continue"')
             raise HeapClosed("the heap is closed")
         return 0
+
+    cdef int check_engine(self) except -1:
+        """In a forked child: raises GcheapError when no collector thread could be started."""
+        cdef int error = self.h.engine_error
+        if not load32_acquire(&self.h.collector_alive) and error:
+            raise GcheapError(f"the collector thread cannot be started in this forked process: "
+                              f"{os.strerror(error)}; raise RLIMIT_NPROC (ulimit -u) or end "
+                              f"threads")
+        return 0
+
+    cdef str reason(self):
+        """Why this backend."""
+        cdef int error = self.h.descriptor_error
+        if not error:
+            return self.why
+        return (f"{self.why}; in this forked process userfaultfd answers {os.strerror(error)}, so "
+                f"compaction happens inside a pause")
 
     cdef MutatorState* enter(self) except NULL:
         """The calling thread's mutator, RUNNING.  The caller must leave_running it."""
@@ -215,27 +241,21 @@ cdef class HeapCore:
 
     cdef tear_down(self):
         cdef HeapState* h = self.h
+        cdef bint exports = self.exports > 0
         with nogil:
-            stop_collector(h)       # first: the cycle in flight needs its faults served
-            stop_fault_server(h)
-        unwatch_heap(h)
-        if h.fd >= 0:
-            posix_close(h.fd)
-            h.fd = -1
-        drop_frozen(h)
-        release_space(h, self.exports > 0)
+            end_engine(h)
+            mutex_lock(&h.list_lock)        # whole in a forked child, or not begun
+            unwatch_heap(h)
+            if h.fd >= 0:
+                posix_close(h.fd)
+                h.fd = -1
+            drop_frozen(h)
+            release_space(h, exports)
+            mutex_unlock(&h.list_lock)
 
-    def abandon_in_child(self):
-        """In a forked child: the descriptor acts on the parent's memory, so it goes first."""
-        cdef HeapState* h = self.h
-        if h.fd >= 0:
-            posix_close(h.fd)
-            h.fd = -1
-        forget_fault_server(h)
-        self.guard = threading.Lock()       # another thread may have held it
-        h.forked = 1
-        h.closed = 1
-        h.collector_thread = 0
+    def renew_guard(self):
+        """In a forked child: another thread may have held the lock."""
+        self.guard = threading.Lock()
 
     def __dealloc__(self):
         cdef HeapState* h = self.h
@@ -247,11 +267,13 @@ cdef class HeapCore:
         release_heap(h)
 
 
-def _abandon_all():
+def _renew_guards():
     for core in list(_live):
-        core.abandon_in_child()
+        core.renew_guard()
 
+
+# The heap itself has been made the child's own by then (core/fork.pyx), for C's fork() as well.
+os.register_at_fork(after_in_child=_renew_guards)
 
 # Nothing is registered for the interpreter's exit: the collector thread needs no interpreter,
 # and a daemon thread may be inside the heap until the process ends.
-os.register_at_fork(after_in_child=_abandon_all)
