@@ -330,8 +330,7 @@ def test_a_system_call_on_a_page_that_has_not_arrived_fails(served):
     """The descriptor is for user mode only: nobody can serve a fault of the kernel's."""
     before = writable_mappings()
     heap = gcheap.Heap("16MiB", backend=served.backend, faults="handler")
-    halves = [start for start, end in writable_mappings().items()
-              if start not in before and end - start >= heap.capacity]
+    halves = new_halves(heap, before)
     libc = ctypes.CDLL(None, use_errno=True)
     read, write = os.pipe()
 

@@ -146,27 +146,43 @@ cdef void fix_black_unit(HeapState* h, uint64_t from_unit) noexcept nogil:
     finish_slots(&f)
 
 
+cdef inline bint runs_on(HeapState* h, uint64_t unit) noexcept nogil:
+    """Whether the object that a slid unit ends with goes on in the next one.  A dead one at the end
+    of a dense run does not: its rest was left behind."""
+    return unit + 1 < h.r.slid_units and h.plan[unit + 1].straddle.words != 0
+
+
 cdef void fix_dense_unit(HeapState* h, uint64_t unit) noexcept nogil:
     """The same for a dense chunk, which is parsed from what straddles into it on.  Dead objects in
-    it have their slots forwarded too: to nowhere in particular, and nobody reads them."""
+    it have their slots forwarded too: to nowhere in particular, and nobody reads them.  One that is
+    cut off at the end is wiped out, so that the next cycle does not trust its size."""
     cdef Straddle* s = &h.plan[unit].straddle
     cdef word* at = <word*>(h.r.from_base + h.plan[unit].first * WORD)
     cdef word* end = at + h.unit_words
+    cdef word* last = NULL
     cdef ShapeInfo* shape
-    cdef uint64_t head
+    cdef uint64_t head, words
     cdef Fixer f
     f.heap = h
     f.noted = 0
     if s.slots:
         note_slots(&f, &h.shapes[s.shape], at + s.skip, at + s.skip, s.slots)
     at += s.words
-    while at + 1 < end:         # an object's second word may lie in a unit that has moved on
+    while at < end:
         if at[0] == 0:
             at += 1
             continue
+        if at + 1 == end:
+            last = at           # its second word may lie in a unit that has moved on
+            break
         shape = &h.shapes[shape_of_header(at[0])]
         head = header_words(shape)
         note_slots(&f, shape, at + head, at + head,
                    min(object_slots(shape, <word>at), <uint64_t>(end - at) - head))
-        at += object_bytes(shape, <word>at) // WORD
+        words = object_bytes(shape, <word>at) // WORD
+        if words > <uint64_t>(end - at):
+            last = at
+        at += words
     finish_slots(&f)
+    if last != NULL and not runs_on(h, unit):
+        memset(last, 0, <word>end - <word>last)
