@@ -8,7 +8,8 @@ from gcheap.core.native cimport (
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 NAMES = (
-    "mark.before", "mark.concurrent", "plan.done", "register.done", "flip.before", "flip.after",
+    "mark.before", "mark.concurrent", "sweep.gap", "plan.done", "register.done",
+    "flip.before", "flip.after",
     "compactor.claimed", "compactor.assembled", "compactor.placed",
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
