@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import PAGE, MutatorThread, wait_until
+from support import PAGE, MutatorThread, fork, run_cleanly, wait_until
 
 import gcheap
 from gcheap import failpoints
@@ -347,6 +348,82 @@ def test_every_move_refused(make_concurrent_heap):
         assert rss() <= before + 2 * MIB
         check_raw(huge, 9 * MIB, 7)
         assert slots[39_999] == huge and sparse[MIB] == 5 and sparse[2 * MIB - 1] == 0
+
+
+@pytest.mark.parametrize("advice", ["always", "never"])
+def test_pages_that_a_live_forked_child_shares(make_concurrent_heap, advice):
+    """MOVE refuses them; they are copied, and the rest moves again once the child is gone."""
+    heap = make_concurrent_heap("64MiB", verify=3, huge_pages=advice)
+    with heap.attach() as m:
+        m.new_array("u1", 9 * MIB), m.new_slots(40_000)
+        huge, slots, sparse = raw(m, 9 * MIB, 8), m.new_slots(40_000), m.new_array("u8", 2 * MIB)
+        slots[39_999], sparse[MIB] = huge, 5
+        hold, release = os.pipe()
+        child = fork()
+        if child == 0:
+            os.close(release)
+            os.read(hold, 1)
+            os._exit(0)
+        try:
+            for _ in range(2):
+                heap.collect()
+                check_raw(huge, 9 * MIB, 8)
+                assert slots[39_999] == huge and sparse[MIB] == 5 and sparse[0] == 0
+            assert heap.stats().copied_bytes >= 9 * MIB
+        finally:
+            os.close(hold)
+            os.close(release)
+            os.waitpid(child, 0)
+        m.new_array("u1", 9 * MIB)
+        heap.collect()
+        check_raw(huge, 9 * MIB, 8)
+        assert slots[39_999] == huge and sparse[MIB] == 5
+
+
+@pytest.mark.skipif(int(Path("/proc/sys/vm/max_map_count").read_text()) > 200_000,
+                    reason="too many mappings are allowed to use them all up")
+def test_without_a_mapping_left_they_move_inside_the_pause(concurrent):
+    """REGISTER of one of the spaces is refused; those that were registered are not any more."""
+    assert run_cleanly("""
+import ctypes, os, sys
+import numpy as np
+import gcheap
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+PAGE = os.sysconf("SC_PAGESIZE")
+heap = gcheap.Heap("64MiB", backend=sys.argv[1], verify=3)
+with heap.attach() as m:
+    garbage = [m.new_slots(40_000), m.new_array("u1", 9 << 20), m.new_bytes(b"small")]
+    slots, huge, small = m.new_slots(40_000), m.new_array("u1", 9 << 20), m.new_bytes(b"alive")
+    huge[:] = np.resize(np.arange(251, dtype="u1"), 9 << 20)
+    slots[0], slots[39_999] = small, huge
+    pin = m.new_array("u1", 100_000, pinned=True)
+    slots[1] = pin
+    del garbage
+    pages = 2 * int(open("/proc/sys/vm/max_map_count").read()) + 10
+    strip = libc.mmap(None, pages * PAGE, 1, 0x4022, -1, 0)
+    i = 0
+    while i < pages and libc.mprotect(strip + i * PAGE, PAGE, 3) == 0:
+        i += 2
+    assert i < pages
+    refused = []
+    # The more mappings are free again, the later the space that REGISTER refuses.
+    for given in range(5):
+        if given:
+            assert libc.mprotect(strip + (i - 2 * given) * PAGE, PAGE, 1) == 0
+        heap.collect()
+        refused.append(heap.stats().register_refusals)
+        assert bytes(slots[0]) == b"alive" and slots[39_999] == huge and slots[1] == pin
+        assert np.array_equal(huge.copy_out(), np.resize(np.arange(251, dtype="u1"), 9 << 20))
+    libc.munmap(strip, pages * PAGE)
+    heap.collect()
+    assert refused[0] >= 1 and heap.stats().register_refusals == refused[-1], refused
+    assert bytes(slots[0]) == b"alive" and slots[39_999] == huge
+print("sound")
+""", arguments=(concurrent["backend"],)) == "sound\n"
 
 
 def test_cycles_that_relocate_nothing(make_concurrent_heap):
