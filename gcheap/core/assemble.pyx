@@ -36,24 +36,39 @@ cdef inline void fix_one(HeapState* h, const Pending* p) noexcept nogil:
     p.slot[0] = forward(h, p.target) | p.bits
 
 
+cdef inline void note(Fixer* f, const ShapeInfo* shape, word* to, word value) noexcept nogil:
+    """Will forward the reference `value` into the slot `to`."""
+    cdef Pending* p = &f.ring[f.noted % RING]
+    cdef uint64_t offset
+    if f.noted >= RING:
+        fix_one(f.heap, p)
+    f.noted += 1
+    p.slot = to
+    p.target = value & ~shape.tag_mask
+    p.bits = shape.tag_bits
+    offset = p.target - f.heap.r.from_base
+    if offset < f.heap.r.tams_bytes:
+        prefetch_read(&f.heap.blocks[offset // BLOCK_BYTES])
+
+
 cdef inline void note_slots(Fixer* f, const ShapeInfo* shape, word* to, const word* source,
                             uint64_t count) noexcept nogil:
     """Copies `count` slots; their references will be forwarded."""
-    cdef uint64_t i, offset
-    cdef Pending* p
+    cdef uint64_t i
     for i in range(count):
         to[i] = source[i]
         if is_reference(shape.tag_mask, shape.tag_bits, source[i]):
-            p = &f.ring[f.noted % RING]
-            if f.noted >= RING:
-                fix_one(f.heap, p)
-            f.noted += 1
-            p.slot = to + i
-            p.target = source[i] & ~shape.tag_mask
-            p.bits = shape.tag_bits
-            offset = p.target - f.heap.r.from_base
-            if offset < f.heap.r.tams_bytes:
-                prefetch_read(&f.heap.blocks[offset // BLOCK_BYTES])
+            note(f, shape, to + i, source[i])
+
+
+cdef inline void note_in_place(Fixer* f, const ShapeInfo* shape, word* at,
+                               uint64_t count) noexcept nogil:
+    """The same where they stand.  Writes references only: a page that has none is a hole still,
+    or the clean page it was."""
+    cdef uint64_t i
+    for i in range(count):
+        if is_reference(shape.tag_mask, shape.tag_bits, at[i]):
+            note(f, shape, at + i, at[i])
 
 
 cdef inline void finish_slots(Fixer* f) noexcept nogil:
@@ -125,7 +140,7 @@ cdef void fix_slots(HeapState* h, const ShapeInfo* shape, word* at, uint64_t cou
     cdef Fixer f
     f.heap = h
     f.noted = 0
-    note_slots(&f, shape, at, at, count)
+    note_in_place(&f, shape, at, count)
     finish_slots(&f)
 
 
@@ -141,48 +156,48 @@ cdef void fix_black_unit(HeapState* h, uint64_t from_unit) noexcept nogil:
     while at < end and at[0]:
         shape = &h.shapes[shape_of_header(at[0])]
         head = header_words(shape)
-        note_slots(&f, shape, at + head, at + head, object_slots(shape, <word>at))
+        note_in_place(&f, shape, at + head, object_slots(shape, <word>at))
         at += object_bytes(shape, <word>at) // WORD
     finish_slots(&f)
 
 
-cdef inline bint runs_on(HeapState* h, uint64_t unit) noexcept nogil:
-    """Whether the object that a slid unit ends with goes on in the next one.  A dead one at the end
-    of a dense run does not: its rest was left behind."""
-    return unit + 1 < h.r.slid_units and h.plan[unit + 1].straddle.words != 0
+cdef inline bint goes_on(HeapState* h, uint64_t unit) noexcept nogil:
+    """Whether the object across the end of a unit goes on in the next one of to-space."""
+    return unit + 1 < h.r.slid_units and h.plan[unit + 1].straddle.words > 0
 
 
 cdef void fix_dense_unit(HeapState* h, uint64_t unit) noexcept nogil:
     """The same for a dense chunk, which is parsed from what straddles into it on.  Dead objects in
-    it have their slots forwarded too: to nowhere in particular, and nobody reads them.  One that is
-    cut off at the end is wiped out, so that the next cycle does not trust its size."""
+    it have their slots forwarded too: to nowhere in particular, and nobody reads them.
+
+    A dead one at its end whose rest stays behind is zeroed: the next plan may parse this memory
+    again, and would take what then follows for that rest.
+    """
     cdef Straddle* s = &h.plan[unit].straddle
     cdef word* at = <word*>(h.r.from_base + h.plan[unit].first * WORD)
     cdef word* end = at + h.unit_words
-    cdef word* last = NULL
     cdef ShapeInfo* shape
-    cdef uint64_t head, words
+    cdef uint64_t head, n
     cdef Fixer f
     f.heap = h
     f.noted = 0
     if s.slots:
-        note_slots(&f, &h.shapes[s.shape], at + s.skip, at + s.skip, s.slots)
+        note_in_place(&f, &h.shapes[s.shape], at + s.skip, s.slots)
     at += s.words
     while at < end:
         if at[0] == 0:
             at += 1
             continue
-        if at + 1 == end:
-            last = at           # its second word may lie in a unit that has moved on
+        n = 2                   # its second word may lie in a unit that has moved on
+        if at + 1 < end:
+            shape = &h.shapes[shape_of_header(at[0])]
+            n = object_bytes(shape, <word>at) // WORD
+        if n > <uint64_t>(end - at) and not goes_on(h, unit):
+            memset(at, 0, <word>end - <word>at)
             break
-        shape = &h.shapes[shape_of_header(at[0])]
-        head = header_words(shape)
-        note_slots(&f, shape, at + head, at + head,
-                   min(object_slots(shape, <word>at), <uint64_t>(end - at) - head))
-        words = object_bytes(shape, <word>at) // WORD
-        if words > <uint64_t>(end - at):
-            last = at
-        at += words
+        if at + 1 < end:
+            head = header_words(shape)
+            note_in_place(&f, shape, at + head,
+                          min(object_slots(shape, <word>at), <uint64_t>(end - at) - head))
+        at += n
     finish_slots(&f)
-    if last != NULL and not runs_on(h, unit):
-        memset(last, 0, <word>end - <word>last)

@@ -12,6 +12,7 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_WEAK_CLEARED
     FP_WEAK_RESURRECTED
     FP_WEAK_DONE
+    FP_SWEEP_GAP
     FP_PLAN_DONE
     FP_REGISTER_DONE
     FP_FLIP_BEFORE

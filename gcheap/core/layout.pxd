@@ -107,6 +107,7 @@ cdef struct PinnedSpace:        # core/pinned.pyx; one entry a page
     uint32_t lock               # guards the entries, cursor and top
     uint64_t cursor             # where the search for a place begins
     uint64_t top                # no object lies above this page
+    uint64_t raised             # nor one that was placed since the last sweep began above this one
     uint64_t used               # atomic: bytes, whole pages
 
 cdef enum UnitState:            # see core/units.pyx for the protocol

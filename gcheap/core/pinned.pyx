@@ -8,15 +8,15 @@ and forwarding leaves them alone, because their addresses belong to no from-spac
     entries    bytes, shape, epoch   (unused)  bytes 0  bytes ...
 
 One entry a page; a walk goes from object to object, over the pages that each covers.  Allocation
-is next-fit, sweeping, on the collector
-thread once it is known what lives, drops the pages of every object that this cycle's marking did
-not reach; they are free then.  An object made meanwhile carries the cycle's epoch
-and is left alone.
+is next-fit.  Sweeping, on the collector thread once it is known what lives, drops the pages of
+every object that this cycle's marking did not reach; they are free then.  An object made meanwhile
+carries the cycle's epoch and is left alone; it may lie where the sweeper has been already.
 
 `lock` guards the entries.  A running mutator must not block (I5): it tries, and polls the
 safepoint between tries.  Who holds it does nothing that waits; the sweeper lets go every
 SWEEP_PAGES entries.
 """
+from gcheap.core.failpoint cimport FP_SWEEP_GAP, failpoint
 from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
 from gcheap.core.native cimport (
     add64_relaxed, cas32, cpu_relax, mutex_lock, mutex_unlock, sched_yield,
@@ -26,7 +26,8 @@ from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.safepoint cimport park
 from gcheap.core.space cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
-from posix.mman cimport MADV_DONTNEED, madvise
+from libc.string cimport memset
+from posix.mman cimport MADV_DONTNEED, madvise, munlock
 
 cdef enum:
     SWEEP_PAGES = 256           # looked at before the sweeper lets go of the lock
@@ -62,6 +63,7 @@ cdef uint64_t find_place(HeapState* h, uint64_t count) noexcept nogil:
     if page == p.top and count > p.pages - page:
         return p.pages
     p.top = max(p.top, page + count)
+    p.raised = max(p.raised, page + count)
     p.cursor = page + count
     return page
 
@@ -72,14 +74,17 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
     cdef uint64_t page
     cdef uint32_t tries = 0
     cdef LargeRun* run
-    if charge(h, pinned_charge(h, nbytes)) != TAKEN:
-        return NO_ROOM
     while not cas32(&h.pinned.lock, 0, 1):
         park(m)
         tries += 1
         if tries % SPINS == 0:
             sched_yield()       # the holder may need this processor
         cpu_relax()
+    # From here to the entry there is no safepoint: a cycle that began between them would count
+    # the charge as garbage, and the object not at all.
+    if charge(h, pinned_charge(h, nbytes)) != TAKEN:
+        mutex_unlock(&h.pinned.lock)
+        return NO_ROOM
     page = find_place(h, pages_of(h, nbytes))
     if page < h.pinned.pages:
         run = &h.pinned.runs[page]
@@ -101,27 +106,41 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
     return TAKEN
 
 
+cdef void drop_pages(HeapState* h, uint64_t page, uint64_t pages) noexcept nogil:
+    """Makes pages of a dead object zero again.  Its owner may have locked them in memory: then
+    they cannot be dropped before they are unlocked."""
+    cdef void* at = <void*>(h.pinned.base + (page << h.pinned.shift))
+    cdef uint64_t nbytes = pages << h.pinned.shift
+    if madvise(at, nbytes, MADV_DONTNEED) == 0:
+        return
+    munlock(at, nbytes)
+    if madvise(at, nbytes, MADV_DONTNEED) != 0:
+        memset(at, 0, nbytes)
+
+
 cdef void sweep_pinned(HeapState* h) noexcept nogil:
     """Frees what this cycle did not reach.  Collector thread, after everything is marked."""
     cdef uint64_t page = 0, pages, until, top = 0
     cdef LargeRun* run
+    mutex_lock(&h.pinned.lock)
+    h.pinned.raised = 0
     while True:
         until = page + SWEEP_PAGES
-        mutex_lock(&h.pinned.lock)
         while page < h.pinned.top and page < until:
             run = &h.pinned.runs[page]
             pages = pages_of(h, run.bytes) if run.bytes else 1
             if run.bytes and run.epoch != h.epoch:
-                madvise(<void*>(h.pinned.base + (page << h.pinned.shift)),
-                        pages << h.pinned.shift, MADV_DONTNEED)
+                drop_pages(h, page, pages)
                 add64_relaxed(&h.pinned.used, -(pages << h.pinned.shift))
                 run.bytes = 0
             page += pages
             if run.bytes:
                 top = page
         if page >= h.pinned.top:
-            h.pinned.top = top
-            h.pinned.cursor = min(h.pinned.cursor, top)
+            h.pinned.top = max(top, h.pinned.raised)
+            h.pinned.cursor = min(h.pinned.cursor, h.pinned.top)
             mutex_unlock(&h.pinned.lock)
             return
         mutex_unlock(&h.pinned.lock)
+        failpoint(FP_SWEEP_GAP)
+        mutex_lock(&h.pinned.lock)

@@ -107,9 +107,10 @@ cdef uint64_t sum_blocks(HeapState* h, bint full) noexcept nogil:
     h.r.dense_units = 0
     for c in range(h.r.chunks):
         if c >= run_end and h.readers[c] >= least:
-            run = dense_run(h, c, least)
             pad = (h.unit_words - total % h.unit_words) % h.unit_words
-            if run and (pad == 0 or (run >= LEAST_RUN and pad <= spare)):
+            # Looked for only where it could be used: runs are long, and begin anywhere.
+            run = dense_run(h, c, least) if pad <= spare else 0
+            if run and (pad == 0 or run >= LEAST_RUN):
                 run_end = c + run
                 if pad:
                     h.plan[total // h.unit_words].words = <uint32_t>(total % h.unit_words)

@@ -120,8 +120,8 @@ cdef int reserve_halves(HeapState* h) noexcept nogil:
     if not error:
         error = open_halves(&at, h.large[LARGE_HUGE].base, h.large[LARGE_HUGE].half_bytes,
                             h.huge_advice)
-    if not error and not map_memory(at, h.pinned.nbytes, PROT_READ | PROT_WRITE):
-        error = errno
+    if not error:
+        error = open_half(at, h.pinned.nbytes, -1)
     h.pinned.base = at
     return error
 

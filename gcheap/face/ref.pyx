@@ -350,13 +350,14 @@ cdef class RawArray(Ref):
             raise BufferError(
                 "a view needs an array that does not move: m.new_array(dtype, n, pinned=True); "
                 "of other arrays copy_out() makes a copy")
-        self.core.check_open()
         if self.format is None:
             try:
                 self.format = memoryview(np.empty(0, self.layout.raw)).format.encode()
             except (ValueError, NotImplementedError):
                 raise BufferError(f"numpy has no buffer format for {self.layout.raw}; pin an "
                                   f"array of bytes and view that") from None
+        # No Python code from here on: another thread might close the heap under the address.
+        self.core.check_open()
         view.buf = <char*>load64_relaxed(handle_value(self.core.h, self.handle)) + 16
         view.obj = self
         view.len = self.length * self.layout.item

@@ -31,22 +31,22 @@ SWAP_BYTES = 32 << 20
 PAGES = 64
 
 
-def make_zram(janitor: Janitor) -> str:
+def make_zram(janitor: Janitor, nbytes: int = SWAP_BYTES) -> str:
     number = (ZRAM_CONTROL / "hot_add").read_text().strip()
     janitor.promise("write", str(ZRAM_CONTROL / "hot_remove"), number)
-    Path(f"/sys/block/zram{number}/disksize").write_text(str(SWAP_BYTES))
+    Path(f"/sys/block/zram{number}/disksize").write_text(str(nbytes))
     device = Path(f"/dev/zram{number}")
     if not device.exists():
         pytest.skip(f"{device} does not appear (no devtmpfs here)")
     return str(device)
 
 
-def make_file(janitor: Janitor) -> str:
+def make_file(janitor: Janitor, nbytes: int = SWAP_BYTES) -> str:
     fd, path = tempfile.mkstemp(prefix="gcheap-swap-", dir=Path(__file__).parent)
     janitor.promise("unlink", path)
     with os.fdopen(fd, "wb") as file:
         # Written out, not truncated: a swap file must have no holes.
-        for _ in range(SWAP_BYTES >> 20):
+        for _ in range(nbytes >> 20):
             file.write(bytes(1 << 20))
         os.fsync(file.fileno())
     return path
