@@ -20,7 +20,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
 cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
 cdef bint wait_for_cycle(MutatorState* m) noexcept nogil
-cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil
+cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept nogil
 cdef void poll_slow(MutatorState* m) noexcept nogil
 cdef void gc_enter(MutatorState* m) noexcept nogil      # outside -> running; may wait for a pause
 cdef void gc_leave(MutatorState* m) noexcept nogil      # running -> outside

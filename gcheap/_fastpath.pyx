@@ -35,12 +35,19 @@ cdef inline word alloc_here(MutatorState* m, uint64_t nbytes, word header,
     return at
 
 
-cdef bint has_room(HeapState* h, uint64_t nbytes) noexcept nogil:
-    """Whether an object of `nbytes` could be placed now (others may take the room first)."""
-    cdef bint large = nbytes > h.large_bytes
-    if load64_relaxed(&h.used) + (nbytes if large else h.tlab_bytes) > h.capacity:
+cdef inline uint64_t charged(HeapState* h, uint64_t nbytes, bint pinned) noexcept nogil:
+    """What capacity must have left: a small object needs a TLAB, others themselves."""
+    return nbytes if pinned or nbytes > h.large_bytes else h.tlab_bytes
+
+
+cdef bint has_room(HeapState* h, uint64_t nbytes, bint pinned) noexcept nogil:
+    """Whether an object of `nbytes` could be placed now (others may take the room first); of a
+    pinned one, whether capacity allows it: its pages may still be scattered."""
+    if load64_relaxed(&h.used) + charged(h, nbytes, pinned) > h.capacity:
         return False
-    return large_room(h, nbytes) if large else small_room(h)
+    if pinned:
+        return True
+    return large_room(h, nbytes) if nbytes > h.large_bytes else small_room(h)
 
 
 cdef bint wait_for_cycle(MutatorState* m) noexcept nogil:
@@ -68,8 +75,9 @@ cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t leng
     return alloc_here(m, nbytes, header, length)
 
 
-cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
-    """An allocation stall: waits, not RUNNING, until `nbytes` may fit.  False: no cycle helps.
+cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept nogil:
+    """An allocation stall: waits, not RUNNING, until `nbytes` may fit (`pinned`: whole pages of a
+    pinned array).  False: no cycle helps.
 
     Bounded: the cycle in flight is waited for first, whose snapshot may be older than what was
     dropped since; then one full cycle that starts after this call.  Goes on only while that has
@@ -93,16 +101,16 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes) noexcept nogil:
         failpoint(FP_STALL_WAIT)
         while True:
             seen = load32_seq(&h.progress)
-            if has_room(h, nbytes) or not load32_acquire(&h.collector_alive):
+            if has_room(h, nbytes, pinned) or not load32_acquire(&h.collector_alive):
                 break
             if load64_seq(&h.finished) >= ticket:
                 break
             futex_wait(&h.progress, seen, 0)
-        if has_room(h, nbytes):
+        if has_room(h, nbytes, pinned):
             break
         found = (load32_acquire(&h.collector_alive)
                  and (joined or (load64_relaxed(&h.handed_out) != handed_out
-                                 and load64_relaxed(&h.live_bytes) + max(nbytes, h.tlab_bytes)
+                                 and load64_relaxed(&h.live_bytes) + charged(h, nbytes, pinned)
                                  <= h.capacity)))
     stall_ended(&stall, m)
     return found
@@ -125,7 +133,7 @@ cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t len
         if at:
             return at
         begin_stall(m)
-        found = wait_for_room(m, nbytes)
+        found = wait_for_room(m, nbytes, False)
         enter_running(m)
         if not found:
             return 0

@@ -99,7 +99,7 @@ cdef class Mutator:
                 return handle
             leave_running(m)
             with nogil:
-                found = wait_for_room(m, nbytes)
+                found = wait_for_room(m, nbytes, False)
             if not found:
                 self.core.check_open()
                 self.core.check_engine()
@@ -178,7 +178,7 @@ cdef class Mutator:
                     scattered = True
                     found = wait_for_cycle(m)
                 else:
-                    found = wait_for_room(m, pinned_charge(self.core.h, nbytes))
+                    found = wait_for_room(m, pinned_charge(self.core.h, nbytes), True)
             if not found:
                 self.core.check_open()
                 self.core.check_engine()
