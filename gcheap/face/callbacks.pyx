@@ -12,6 +12,7 @@ has, and neither a pause nor the collector ever waits for Python code (I5).
 The thread owns a share of the native state, but not of the heap: while it sleeps it holds the
 Python objects weakly, and the collector's end wakes it for the last time.
 """
+import os
 import threading
 import weakref
 
@@ -138,9 +139,31 @@ class Callbacks(list):
     __slots__ = ("__weakref__",)
 
 
+_threads = weakref.WeakKeyDictionary()      # HeapCore -> the thread that calls its callbacks
+
+
+def _start_thread(HeapCore core, callbacks):
+    _threads[core] = thread = threading.Thread(
+        target=_dispatch, args=(_Share(core), weakref.ref(callbacks)), name="gcheap-callbacks",
+        daemon=True)
+    thread.start()
+
+
 def start_callbacks(HeapCore core):
     """A new list of callbacks, and the thread that calls them."""
     callbacks = Callbacks()
-    threading.Thread(target=_dispatch, args=(_Share(core), weakref.ref(callbacks)),
-                     name="gcheap-callbacks", daemon=True).start()
+    _start_thread(core, callbacks)
     return callbacks
+
+
+def _in_child():
+    """A forked child tells the cycles of its own, on a thread of its own.  A callback that has
+    forked goes on in the child as that thread."""
+    cdef HeapCore core
+    for core, thread in list(_threads.items()):
+        if (thread is not threading.current_thread() and core.callbacks is not None
+                and not load32_acquire(&core.h.closed)):
+            _start_thread(core, core.callbacks)
+
+
+os.register_at_fork(after_in_child=_in_child)

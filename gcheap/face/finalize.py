@@ -31,6 +31,7 @@ EXIT_PATIENCE = 1.0             # seconds that the exit waits for a callback in 
 _serial = itertools.count()
 _alive: dict[Finalizer, _Call] = {}
 _services: weakref.WeakSet[_Service] = weakref.WeakSet()
+_making = threading.Lock()      # of a heap's one service, and of that's one thread
 
 
 class _Call:
@@ -126,8 +127,9 @@ class _Service:
         finalizer = Finalizer()
         _alive[finalizer] = _Call(self, cell, fn, args, kwargs)
         self.by_cell[cell] = finalizer
-        if self.thread is None:
-            self.start()
+        with _making:
+            if self.thread is None:
+                self.start()
         return finalizer
 
     def start(self) -> None:
@@ -186,8 +188,9 @@ def finalize(core: Any, ref: Ref, fn: Callable[..., Any], args: tuple[Any, ...],
         raise TypeError(f"finalize: expected a callable, not {fn!r}")
     if not isinstance(ref, Ref):
         raise TypeError(f"finalize: expected a Ref, not {ref!r}")
-    if core.finalizers is None:
-        core.finalizers = _Service(core)
+    with _making:
+        if core.finalizers is None:
+            core.finalizers = _Service(core)
     return core.finalizers.register(core, ref, fn, args, kwargs)
 
 
@@ -206,14 +209,16 @@ def _at_exit() -> None:
 
 def _in_child() -> None:
     """The finalizers of a heap that is the parent's alone are its parent's; a heap that goes on
-    in the child needs a thread again."""
+    in the child needs a thread again, unless one of its callbacks has forked."""
+    global _making
+    _making = threading.Lock()          # another thread may have held it
     for finalizer, call in list(_alive.items()):
         if call.service.notices.closed():
             del _alive[finalizer]
     for service in list(_services):
         if service.notices.closed():
             _services.discard(service)
-        elif service.thread is not None:
+        elif service.thread not in (None, threading.current_thread()):
             service.start()
 
 

@@ -1,7 +1,9 @@
 """Mappings that hold their keys, or their values, weakly."""
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -11,6 +13,7 @@ from gcheap.face.weakref import WeakRef, weak
 
 _MISSING: Any = object()
 Slot = Ref | Tagged | None
+_value_tables: weakref.WeakSet[WeakValueTable] = weakref.WeakSet()
 
 
 class WeakKeyTable(MutableMapping[Ref, Slot]):
@@ -111,6 +114,7 @@ class WeakValueTable(MutableMapping[Any, Ref]):
         self._cells: dict[Any, WeakRef] = {}
         self._lock = threading.RLock()      # reentrant: make() may use the table
         self._sweep_at = 64                 # entries at which dead ones are looked for
+        _value_tables.add(self)
 
     @staticmethod
     def _check(key: Any) -> Any:
@@ -205,3 +209,12 @@ class WeakValueTable(MutableMapping[Any, Ref]):
 
     def __repr__(self) -> str:
         return f"<gcheap.WeakValueTable of {len(self._cells)}>"
+
+
+def _in_child() -> None:
+    """In a forked child: another thread, which it does not have, may have held a lock."""
+    for table in list(_value_tables):
+        table._lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_in_child)
