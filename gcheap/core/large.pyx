@@ -113,7 +113,8 @@ cdef void begin_large(HeapState* h) noexcept nogil:
         s.to_base = s.base[1 - h.current]
         s.from_runs = s.runs[h.current]
         s.to_runs = s.runs[1 - h.current]
-        s.tams = s.from_grains = load64_relaxed(&s.top)
+        s.tams = load64_relaxed(&s.top)
+        store64_relaxed(&s.from_grains, s.tams)     # resident_bytes of any thread reads it
         # A quarter of what is left stays for after the flip: to-space is registered up to
         # slid + (limit - tams), at most the limit.
         store64_relaxed(&s.limit, s.half_grains - (s.half_grains - s.tams) // 4)
@@ -162,7 +163,7 @@ cdef void flip_large(HeapState* h) noexcept nogil:
     cdef LargeSpace* s
     for i in range(LARGE_SPACES):
         s = &h.large[i]
-        s.from_grains = load64_relaxed(&s.top)
+        store64_relaxed(&s.from_grains, load64_relaxed(&s.top))
         s.grains = s.slid + (s.from_grains - s.tams)
         store64_relaxed(&s.top, s.registered)
         store64_relaxed(&s.limit, s.half_grains)

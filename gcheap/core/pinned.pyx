@@ -62,7 +62,7 @@ cdef uint64_t find_place(HeapState* h, uint64_t count) noexcept nogil:
         page = find_free(h, 0, p.top, count)
     if page == p.top and count > p.pages - page:
         return p.pages
-    p.top = max(p.top, page + count)
+    store64_relaxed(&p.top, max(p.top, page + count))       # resident_bytes reads it unlocked
     p.raised = max(p.raised, page + count)
     p.cursor = page + count
     return page
@@ -137,7 +137,7 @@ cdef void sweep_pinned(HeapState* h) noexcept nogil:
             if run.bytes:
                 top = page
         if page >= h.pinned.top:
-            h.pinned.top = max(top, h.pinned.raised)
+            store64_relaxed(&h.pinned.top, max(top, h.pinned.raised))
             h.pinned.cursor = min(h.pinned.cursor, h.pinned.top)
             mutex_unlock(&h.pinned.lock)
             return

@@ -386,7 +386,8 @@ cdef uint64_t resident_bytes(HeapState* h) noexcept nogil:
             s = &h.large[i]
             extent = max(load64_relaxed(&s.top), load64_relaxed(&s.from_grains)) << s.shift
             total += resident_in(s.base[half], extent, h.page, vec)
-    total += resident_in(h.pinned.base, h.pinned.top << h.pinned.shift, h.page, vec)
+    extent = load64_relaxed(&h.pinned.top) << h.pinned.shift
+    total += resident_in(h.pinned.base, extent, h.page, vec)
     total += resident_in(<word>h.blocks, h.side_bytes, h.page, vec)
     free(vec)
     return total
