@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 class Root:
     """What keeps an object alive from outside the heap.
 
-    kind       "ref" (a Ref that Python code holds), "shadow stack" or "frozen"
+    kind       "ref" (a Ref that Python code holds), "shadow stack", "frozen", or "guardian" (an
+               agent, or an object that waits in a guardian's queue)
     mutator    the name of the mutator whose shadow stack it is, else None
     thread     its thread's id (as `threading.get_native_id` has it), else None
     position   the word of the shadow stack, counted from the bottom, else None
@@ -22,14 +23,15 @@ class Root:
 
     def __str__(self) -> str:
         if self.kind != "shadow stack":
-            return {"ref": "a Ref", "frozen": "frozen"}[self.kind]
+            return {"ref": "a Ref", "frozen": "frozen", "guardian": "a guardian"}[self.kind]
         return f"word {self.position} of the shadow stack of {self.mutator!r}"
 
 
 class Step(NamedTuple):
     """One object on a path, and where the object before it holds it.
 
-    where   name of the field or index in the array; None for the object that the root names, and
+    where   name of the field or index in the array, "(weak table)" for the value of an entry whose
+            key that object is; None for the object that the root names, and
             for the first one after steps that were left out
     """
 

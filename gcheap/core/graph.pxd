@@ -6,6 +6,7 @@ from libc.stdint cimport uint64_t
 cdef enum:
     NODE_WORDS = 2              # shape | bytes << 16, references
     EDGE_SLOT = 32              # an edge: slot << 32 | number of the node it leads to
+    EDGE_WEAK_TABLE = 0xFFFFFFFF    # the slot of an edge from a key to the value of its entry
     GROUP_ROOTS = 6             # words of a group: kind, thread, name[4]; see graph.pyx
 
 cdef struct Graph:              # zeroed: empty

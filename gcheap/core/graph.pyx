@@ -4,10 +4,10 @@ Objects are numbered by address order, so that no address has to leave the heap 
 address to number is needed: the number is the rank in the set of what was seen, which is counted
 once per RANK_WORDS words of bits and by popcount within (Jacobson 1989).
 """
-from gcheap.core.addresses cimport GROUP_WORDS, set_next
+from gcheap.core.addresses cimport GROUP_WORDS, set_has, set_next
 from gcheap.core.inspect cimport (
-    Inspection, begin_inspection, counts_as_root, end_inspection, reach_roots, read_all_roots,
-    traverse)
+    Inspection, begin_inspection, counts_as_root, each_ephemeron, end_inspection, reach_roots,
+    read_all_roots, traverse)
 from gcheap.core.layout cimport (
     AddressSet, HeapState, MutatorState, OBSERVER_CURSOR, ShapeInfo, WORD, word)
 from gcheap.core.native cimport load64_relaxed, popcount
@@ -74,6 +74,13 @@ cdef inline uint64_t number_of(Numbering* n, word obj) noexcept nogil:
 
 # ---- nodes, edges, roots -----------------------------------------------------------------
 
+cdef void take_value(void* context, word target) noexcept nogil:
+    cdef Taking* t = <Taking*>context
+    if not words_push(&t.graph.edges,
+                      <uint64_t>EDGE_WEAK_TABLE << EDGE_SLOT | number_of(&t.numbers, target)):
+        t.k.error = ENOMEM
+
+
 cdef void take_node(Taking* t, word obj) noexcept nogil:
     cdef uint32_t shape = shape_of_header(load64_relaxed(<word*>obj))
     cdef ShapeInfo* info = &t.k.heap.shapes[shape]
@@ -85,6 +92,7 @@ cdef void take_node(Taking* t, word obj) noexcept nogil:
             done = done and words_push(
                 &t.graph.edges,
                 i << EDGE_SLOT | number_of(&t.numbers, slots[i] & ~info.tag_mask))
+    each_ephemeron(t.k, obj, take_value, t)
     done = done and words_push(&t.graph.nodes, shape | object_bytes(info, obj) << 16)
     done = done and words_push(&t.graph.nodes, t.graph.edges.count - before)
     if not done:
@@ -113,7 +121,8 @@ cdef bint begin_group(Taking* t, const Root* root) noexcept nogil:
 cdef void take_root(void* context, HeapState* h, const Root* root, word value) noexcept nogil:
     cdef Taking* t = <Taking*>context
     cdef Graph* g = t.graph
-    if t.k.error or not counts_as_root(t.k, root):
+    # A guardian may have got something into its queue since the roots were reached.
+    if t.k.error or not counts_as_root(t.k, root) or not set_has(&t.k.seen, value):
         return
     if g.groups.count == 0 or root.kind != t.kind or root.mutator != t.mutator:
         if not begin_group(t, root):

@@ -5,6 +5,7 @@ For native mutators: a function with an `m` is called RUNNING on m's thread and 
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport Marker
 from gcheap.core.weakdata cimport Guardian
+from gcheap.core.weaktable cimport ValueVisitor
 from libc.stdint cimport uint64_t
 
 cdef Guardian* new_guardian(HeapState* h) noexcept nogil        # NULL: no memory; any thread
@@ -12,6 +13,9 @@ cdef void drop_guardian(Guardian* g) noexcept nogil             # any thread; lo
 # False: no memory.
 cdef bint guard(MutatorState* m, Guardian* g, word obj, word agent) noexcept nogil
 cdef word guardian_poll(MutatorState* m, Guardian* g) noexcept nogil    # 0: nothing
+
+# Stopped world: visits what guardians keep alive, agents and what poll() would return.
+cdef void read_guarded(HeapState* h, ValueVisitor visit, void* context) noexcept nogil
 
 cdef void mark_held(Marker* k) noexcept nogil
 cdef void find_due(HeapState* h) noexcept nogil

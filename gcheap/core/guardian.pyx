@@ -30,6 +30,7 @@ from gcheap.core.satb cimport log_target
 from gcheap.core.segments cimport free_segments, make_segment, segment_item
 from gcheap.core.weakdata cimport (
     GUARD_DUE, GUARD_FREE, GUARD_HELD, GUARD_READY, GuardEntry, Guardian, WeakState, weak_state)
+from gcheap.core.weaktable cimport ValueVisitor
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -135,6 +136,7 @@ cdef void free_dropped(WeakState* w) noexcept nogil:
     cdef Guardian* g = <Guardian*>load64_acquire(&w.guardians)
     cdef Guardian* before
     cdef Guardian* following
+    mutex_lock(&w.guardian_lock)
     while g != NULL:
         following = g.next
         if load32_acquire(&g.dropped):
@@ -147,6 +149,31 @@ cdef void free_dropped(WeakState* w) noexcept nogil:
             free_segments(g.entries)
             free(g)
         g = following
+    mutex_unlock(&w.guardian_lock)
+
+
+cdef void read_guarded(HeapState* h, ValueVisitor visit, void* context) noexcept nogil:
+    """Visits what guardians keep alive: agents, and what poll() would return.  The caller has
+    stopped the world; the collector may be publishing what is due, so entries are looked at
+    under their guardian's lock.  What is DUE nobody can name yet."""
+    cdef WeakState* w = weak_state(h)
+    cdef Guardian* g
+    cdef GuardEntry* e
+    cdef uint64_t i
+    mutex_lock(&w.guardian_lock)
+    g = <Guardian*>load64_acquire(&w.guardians)
+    while g != NULL:
+        mutex_lock(&g.lock)
+        if not load32_acquire(&g.dropped):
+            for i in range(g.high):
+                e = entry_at(g, i)
+                if e.state == GUARD_READY:
+                    visit(context, yielded(e))
+                elif e.state == GUARD_HELD and e.agent:
+                    visit(context, e.agent)
+        mutex_unlock(&g.lock)
+        g = g.next
+    mutex_unlock(&w.guardian_lock)
 
 
 cdef void find_due(HeapState* h) noexcept nogil:

@@ -1,12 +1,19 @@
 """Looking at the graph from any thread, in a pause of its own.  See inspect.pyx."""
 from gcheap.core.layout cimport AddressSet, HeapState, MutatorState, PauseRecord, word
 from gcheap.core.roots cimport Root, RootReader
+from gcheap.core.weaktable cimport ValueVisitor
 from gcheap.core.words cimport Words
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     INSPECT_CLOSED = -1         # beside errnos: the heap was closed meanwhile
     FOUND_WORDS = 3             # of one observed object: see observe()
+
+cdef extern from *:
+    """
+    #define GC_EPHEMERON UINT64_MAX
+    """
+    const uint64_t EPHEMERON "GC_EPHEMERON"     # "slot" of a value that a weak table holds by key
 
 cdef struct Inspection:
     HeapState* heap
@@ -35,6 +42,7 @@ cdef void read_all_roots(Inspection* k, RootReader read, void* context) noexcept
 cdef bint counts_as_root(Inspection* k, const Root* root) noexcept nogil
 cdef void reach(Inspection* k, word obj) noexcept nogil
 cdef void reach_roots(Inspection* k) noexcept nogil
+cdef void each_ephemeron(Inspection* k, word obj, ValueVisitor visit, void* context) noexcept nogil
 cdef void traverse(Inspection* k, ObjectVisitor on_object, EdgeVisitor on_edge,
                    void* context) noexcept nogil
 cdef void observe(Inspection* k, word obj, uint64_t where, uint32_t level,

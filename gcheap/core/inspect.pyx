@@ -39,6 +39,11 @@ ten million objects needs one entry at a time, an array of ten million reference
 for as long as it takes), from which what is soon to be visited can be prefetched, and which makes
 the first path found a shortest one.
 
+What stands outside the heap and holds objects strongly is read as well: agents and queues of
+guardians are roots, the values of ephemerons hang on their keys.  Overwriting or dropping them has
+no barrier, because a mutator logs what it reads there (nonstrong.pyx); so does the caller, whose
+report may name them: otherwise a marking that is under way would miss what is dropped right after.
+
 Handles that introspection itself hands out (OBSERVER_REF) keep their objects alive like any
 other, and count in what is reachable; but they are not reasons for a life, so that looking does
 not change what is seen.
@@ -48,15 +53,20 @@ from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport FP_INSPECT_STOPPED, failpoint
 from gcheap.core.fault cimport unblock_sigbus
 from gcheap.core.frozen cimport read_frozen
+from gcheap.core.guardian cimport read_guarded
 from gcheap.core.layout cimport (
     HANDLE_CHUNK, HeapState, OBSERVER_NONE, PAUSE_INSPECT, SHAPE_FIXED, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load32_seq, load64_relaxed, load8_relaxed, prefetch_read, store8_relaxed)
+    check_that, load32_relaxed, load32_seq, load64_relaxed, load8_relaxed, prefetch_read,
+    store8_relaxed)
 from gcheap.core.objects cimport (
-    header_words, is_reference, object_bytes, object_slots, shape_of_header)
+    HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.roots cimport (
-    ROOT_HANDLE, Root, RootReader, drop_handle, read_roots, return_handles, take_handle)
+    ROOT_GUARDED, ROOT_HANDLE, Root, RootReader, drop_handle, read_roots, return_handles,
+    take_handle)
 from gcheap.core.safepoint cimport resume_world, stop_world
+from gcheap.core.satb cimport hand_over, log_target
+from gcheap.core.weaktable cimport ValueVisitor, visit_values
 from gcheap.core.words cimport Words, words_forget, words_free, words_push
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -77,7 +87,7 @@ cdef int begin_inspection(Inspection* k, HeapState* h, uint32_t level) noexcept 
     """
     cdef int error
     memset(k, 0, sizeof(Inspection))
-    k.heap = h
+    k.heap = k.taker.heap = h
     k.level = level
     error = set_open(&k.seen, h)
     if error:
@@ -96,6 +106,7 @@ cdef int end_inspection(Inspection* k) noexcept nogil:
     """Lets the world go on, and forgets everything but what observe() has put elsewhere.
     Returns the errno of what went wrong since the beginning."""
     return_handles(k.heap, &k.taker)
+    hand_over(&k.taker)
     k.pause.kind = PAUSE_INSPECT
     k.pause.cycle = 0
     resume_world(k.heap, &k.pause)
@@ -117,10 +128,38 @@ cdef bint counts_as_root(Inspection* k, const Root* root) noexcept nogil:
         root.handle != k.own and load8_relaxed(observer_level(k.heap, root.handle)) < k.level)
 
 
+cdef struct Guarded:
+    Inspection* k
+    RootReader read
+    void* context
+
+
+cdef inline void log_named(Inspection* k, word obj) noexcept nogil:
+    """What the report may name, although no barrier says when it is let go of."""
+    if load32_relaxed(&k.heap.marking):
+        log_target(&k.taker, obj)
+
+
+cdef void guarded_root(void* context, word value) noexcept nogil:
+    cdef Guarded* g = <Guarded*>context
+    cdef Root root
+    log_named(g.k, value)
+    root.kind = ROOT_GUARDED
+    root.handle = 0
+    root.mutator = NULL
+    root.position = 0
+    g.read(g.context, g.k.heap, &root, value)
+
+
 cdef void read_all_roots(Inspection* k, RootReader read, void* context) noexcept nogil:
     """Every root and where it stands, also those that do not count here."""
+    cdef Guarded guarded
     read_roots(k.heap, read, context)
     read_frozen(k.heap, read, context)
+    guarded.k = k
+    guarded.read = read
+    guarded.context = context
+    read_guarded(k.heap, guarded_root, &guarded)
 
 
 cdef void reach_root(void* context, HeapState* h, const Root* root, word value) noexcept nogil:
@@ -136,6 +175,28 @@ cdef void reach_roots(Inspection* k) noexcept nogil:
 
 
 # ---- the traversal -----------------------------------------------------------------------
+
+cdef struct Values:             # of the ephemerons of one key
+    Inspection* k
+    word key
+    EdgeVisitor on_edge
+    void* context
+
+
+cdef void reach_value(void* context, word target) noexcept nogil:
+    cdef Values* v = <Values*>context
+    log_named(v.k, target)
+    if v.on_edge != NULL:
+        v.on_edge(v.context, v.k, v.key, EPHEMERON, target)
+    reach(v.k, target)
+
+
+cdef void each_ephemeron(Inspection* k, word obj, ValueVisitor visit, void* context) noexcept nogil:
+    """Visits the values that weak tables hold as long as `obj` lives."""
+    cdef word header = load64_relaxed(<word*>obj)
+    if header & HEADER_KEY:
+        visit_values(k.heap, obj, header, visit, context)
+
 
 cdef void reach(Inspection* k, word obj) noexcept nogil:
     """Puts an object into the queue the first time it is reached."""
@@ -154,13 +215,18 @@ cdef void traverse(Inspection* k, ObjectVisitor on_object, EdgeVisitor on_edge,
     """Visits what the queue holds and leads to, each object once and its slots in order.
 
     `on_object` and `on_edge` may be NULL.  `on_edge` comes for each reference, before its target
-    is reached.  Ends early when a visitor sets `done`, or at an error.
+    is reached, and for each value of an ephemeron, with the slot EPHEMERON.  Ends early when a
+    visitor sets `done`, or at an error.
     """
     cdef HeapState* h = k.heap
     cdef ShapeInfo* shape
     cdef word obj, header, value
     cdef word* slots
     cdef uint64_t i, count
+    cdef Values values
+    values.k = k
+    values.on_edge = on_edge
+    values.context = context
     while k.head < k.queue.count and k.error == 0 and not k.done:
         obj = k.queue.at[k.head]
         if k.head + AHEAD < k.queue.count:
@@ -184,6 +250,8 @@ cdef void traverse(Inspection* k, ObjectVisitor on_object, EdgeVisitor on_edge,
             if on_edge != NULL:
                 on_edge(context, k, obj, i, value & ~shape.tag_mask)
             reach(k, value & ~shape.tag_mask)
+        values.key = obj
+        each_ephemeron(k, obj, reach_value, &values)
 
 
 # ---- handles for the report --------------------------------------------------------------

@@ -6,7 +6,7 @@ it would explain everything.
 """
 from gcheap.core.frozen cimport freeze_members
 from gcheap.core.inspect cimport (
-    Inspection, begin_inspection, counts_as_root, end_inspection, observe, reach, reach_roots,
+    EPHEMERON, Inspection, begin_inspection, counts_as_root, end_inspection, observe, reach, reach_roots,
     read_all_roots, traverse)
 from gcheap.core.layout cimport (
     HeapState, OBSERVER_CURSOR, OBSERVER_REF, ShapeInfo, word)
@@ -177,7 +177,7 @@ cdef void look_for(void* context, Inspection* k, word obj, uint64_t slot,
 
 
 cdef uint64_t slot_of(HeapState* h, word obj, word target) noexcept nogil:
-    """The first slot of `obj` that holds `target`; there is one."""
+    """The first slot of `obj` that holds `target`, or EPHEMERON: a weak table does."""
     cdef ShapeInfo* shape = &h.shapes[shape_of_header(load64_relaxed(<word*>obj))]
     cdef word* slots = <word*>obj + header_words(shape)
     cdef uint64_t i, count = object_slots(shape, obj)
@@ -185,7 +185,7 @@ cdef uint64_t slot_of(HeapState* h, word obj, word target) noexcept nogil:
         if (is_reference(shape.tag_mask, shape.tag_bits, slots[i])
                 and slots[i] & ~shape.tag_mask == target):
             return i
-    return 0
+    return EPHEMERON
 
 
 cdef void tell_path(Inspection* k, Words* path, uint64_t longest, Words* steps,

@@ -13,6 +13,7 @@ cdef enum RootKind:
     ROOT_HANDLE = 0
     ROOT_SHADOW = 1
     ROOT_FROZEN = 2             # see frozen.pyx
+    ROOT_GUARDED = 3            # an agent, or what waits in a guardian's queue; see guardian.pyx
 
 cdef struct Root:               # where a root stands
     uint32_t kind               # RootKind

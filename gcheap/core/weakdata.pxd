@@ -78,6 +78,8 @@ cdef struct WeakState:
     uint32_t cell_lock          # cell_free, cell_high
     uint32_t cell_free          # chain of free cells; 0: none
     uint32_t cell_dropped       # head of the lock-free chain of dropped cells
+    uint32_t guardian_lock      # freeing dropped guardians; introspection reads their list
+    uint32_t unused
     uint64_t cell_high          # cells that exist; index 0 is never used
     uint64_t tables             # WeakTable*; atomic: any thread pushes, the collector unlinks
     uint64_t guardians          # Guardian*; the same

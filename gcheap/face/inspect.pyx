@@ -10,7 +10,7 @@ import numpy as np
 
 cimport cython
 from gcheap.core.frozen cimport unfreeze_all
-from gcheap.core.inspect cimport FOUND_WORDS, INSPECT_CLOSED, drop_observer
+from gcheap.core.inspect cimport EPHEMERON, FOUND_WORDS, INSPECT_CLOSED, drop_observer
 from gcheap.core.layout cimport (
     HeapState, MAX_SHAPES, MutatorState, RUNNING, SHAPE_FIXED)
 from gcheap.core.native cimport load32_relaxed, mutex_lock, mutex_unlock
@@ -30,7 +30,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 _KINDS = ("fixed", "slots", "raw")
-_ROOTS = ("ref", "shadow stack", "frozen")
+_ROOTS = ("ref", "shadow stack", "frozen", "guardian")
 
 
 # ---- every report ------------------------------------------------------------------------
@@ -73,6 +73,8 @@ cdef Shape shape_by_id(HeapCore core, uint32_t id):
 
 
 cdef object place_name(Shape shape, uint64_t slot):
+    if slot == EPHEMERON:
+        return "(weak table)"
     return shape.refs[slot] if shape.kind == SHAPE_FIXED else slot
 
 

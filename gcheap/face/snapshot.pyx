@@ -17,9 +17,10 @@ import os
 import secrets
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from gcheap.core.graph cimport EDGE_SLOT, GROUP_ROOTS, NODE_WORDS, Graph, free_graph, take_graph
+from gcheap.core.graph cimport (
+    EDGE_SLOT, EDGE_WEAK_TABLE, GROUP_ROOTS, NODE_WORDS, Graph, free_graph, take_graph)
 from gcheap.core.layout cimport HeapState, SHAPE_FIXED
-from gcheap.core.roots cimport ROOT_FROZEN, ROOT_SHADOW
+from gcheap.core.roots cimport ROOT_FROZEN, ROOT_GUARDED, ROOT_SHADOW
 from gcheap.face.inspect import check_report
 from gcheap.face.shape cimport Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
@@ -34,8 +35,10 @@ cdef enum:
     TYPE_SYNTHETIC = 9
     EDGE_ELEMENT = 1
     EDGE_PROPERTY = 2
+    EDGE_INTERNAL = 3
     MOST = 0xFFFFFFFF           # viewers keep every number in 32 bits
 
+_LABELS = {ROOT_FROZEN: "(frozen)", ROOT_GUARDED: "(guardians)"}
 _META = {
     "node_fields": ["type", "name", "id", "self_size", "edge_count", "trace_node_id",
                     "detachedness"],
@@ -78,6 +81,7 @@ cdef struct Names:              # by shape: places in the list of strings
     uint32_t* shape
     uint32_t* field             # of its first field; 0: the slots are elements
     uint32_t* fields            # places of the names themselves, from `field` on
+    uint32_t weak_table         # the name of edges from a key to the value of its entry
 
 
 cdef inline char* put_node(char* at, uint64_t kind, uint64_t name, uint64_t place,
@@ -122,7 +126,9 @@ cdef uint64_t some_edges(char* into, Graph* g, Names* names, uint64_t others, ui
         edge = g.edges.at[done[0]]
         shape = g.nodes.at[node[0] * NODE_WORDS] & 0xFFFF
         slot = edge >> EDGE_SLOT
-        if names.field[shape]:
+        if slot == EDGE_WEAK_TABLE:
+            at = put_edge(at, EDGE_INTERNAL, names.weak_table, others + (edge & MOST))
+        elif names.field[shape]:
             at = put_edge(at, EDGE_PROPERTY, names.fields[names.field[shape] + slot],
                           others + (edge & MOST))
         else:
@@ -160,6 +166,7 @@ cdef class _Strings:
         self.all = []
         self.places = {}
         self.place("<dummy>")   # as in V8's own files: no node has name 0
+        self.names.weak_table = self.place("(weak table)")
 
     cdef uint32_t place(self, str text):
         at = self.places.get(text)
@@ -225,7 +232,7 @@ cdef class _Snapshot:
             counts[g.roots.at[2 * i] >> 32] += 1
         groups = []
         for i in range(len(counts)):
-            label = "(frozen)" if g.groups.at[i * GROUP_ROOTS] == ROOT_FROZEN else "(Refs)"
+            label = _LABELS.get(g.groups.at[i * GROUP_ROOTS], "(Refs)")
             if g.groups.at[i * GROUP_ROOTS] == ROOT_SHADOW:
                 memcpy(name, &g.groups.at[i * GROUP_ROOTS + 2], sizeof(name))
                 label = (f"(shadow stack of {(<bytes>name).decode(errors='replace')}, thread "
