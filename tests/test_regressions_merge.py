@@ -203,3 +203,13 @@ def test_last_pages_of_a_full_heap_are_found_for_pinned_arrays(make_heap, unit_p
         for i in range(0, 50, 7):
             del kept[i]
             kept.append(m.new_array("u1", PAGE - 16, pinned=True))
+
+
+# ---- after the end -------------------------------------------------------------------------
+
+def test_nothing_new_is_made_of_a_closed_heap(make_heap):
+    heap = make_heap()
+    heap.close()
+    for make in (heap.weak_key_table, heap.weak_value_table, heap.guardian):
+        with pytest.raises(gcheap.HeapClosed):
+            make()

@@ -158,6 +158,7 @@ cdef class Heap:
 
     def weak_value_table(self):
         """A new `WeakValueTable`: str, bytes or int to weakly held objects, for interning."""
+        self.core.check_open()
         return WeakValueTable(self.core)
 
     def guardian(self):
