@@ -4,7 +4,8 @@
 
 The slid part is walked from its first word to its last, which must be the end of an object; where
 the plan says that an object starts in a unit, one must.  Dense runs hold dead objects too, whose
-slots mean nothing.  Black and fresh units are walked as they were allocated.  No slot and no root may name an address of the old half (I1).
+slots mean nothing.  Black and fresh units are walked as they were allocated.  No slot and no root
+may name an address of the old half (I1).
 """
 from gcheap.core.layout cimport (
     HeapState, LARGE_SPACES, LargeRun, LargeSpace, ShapeInfo, WORD, word)

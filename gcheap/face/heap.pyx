@@ -199,9 +199,9 @@ cdef class Heap:
     def get_stats(self):
         """What cycles have done so far: a list of dicts, one for each cause of a cycle.
 
-        kind ("goal", "idle", "stall", "explicit"), collections (cycles), collected (bytes made free, not
-        objects), uncollectable (always 0), relocations (cycles that compacted), cycle_ns (their
-        time, most of it concurrent).
+        kind ("goal", "idle", "stall", "explicit"), collections (cycles), collected (bytes made
+        free, not objects), uncollectable (always 0), relocations (cycles that compacted), cycle_ns
+        (their time, most of it concurrent).
         """
         cdef CauseTotals* t
         cdef int i
@@ -391,8 +391,8 @@ cdef class Heap:
 
         cycle (0: a pause of introspection, "inspect"), phase ("mark_start", "mark_end",
         "relocate_start", "verify", "full", "inspect", and "fork": around a fork(), after `cycle`),
-        start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's stop
-        on), cpu_ns (thread CPU time of the work), mutators.
+        start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's
+        stop on), cpu_ns (thread CPU time of the work), mutators.
         """
         cdef PauseRecord* records
         cdef uint64_t n, i
