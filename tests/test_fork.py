@@ -32,12 +32,14 @@ from gcheap import failpoints
 from gcheap.core import _testing
 from gcheap.workloads import _micro
 
-ABANDONED = ["mark.before", "mark.concurrent", "plan.done"]     # a fork here ends the cycle
+# A fork here ends the cycle.
+ABANDONED = ["mark.before", "mark.concurrent", "mark.traced", "plan.done"]
 POINTS = [*ABANDONED, "register.done", "flip.before", "flip.after",
           "compactor.claimed", "compactor.assembled", "compactor.placed", "place.move",
           "place.copy", "relocate.done", "unregister.done", "cycle.end"]
 MUTATOR_POINTS = ["mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed"]
 ONLY = {"register.done": ("move", "copy"), "mark.concurrent": ("move", "copy"),
+        "mark.traced": ("move", "copy"),
         "place.move": ("move",), "place.copy": ("copy",)}
 
 

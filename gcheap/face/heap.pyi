@@ -17,7 +17,6 @@ from gcheap.inspection import Path, Retained, Root
 from gcheap.policy import Policy
 from gcheap.statistics import HeapStats
 
-
 @disjoint_base
 class Heap:
     def __init__(
