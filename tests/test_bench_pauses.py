@@ -9,7 +9,7 @@ from support import kernel_offers
 
 from gcheap import cli
 from gcheap.errors import HeapClosed, HeapExhausted, OptionError
-from gcheap.face.heap import CYCLE_DTYPE, PAUSE_DTYPE
+from gcheap.face.reports import CYCLE_DTYPE, PAUSE_DTYPE
 from gcheap.tools import bench_pauses
 from gcheap.workloads.turns import Turn, TurnTaker
 
