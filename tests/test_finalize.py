@@ -171,10 +171,33 @@ def test_the_interpreter_ends_while_callbacks_are_due():
         assert sorted(map(int, out.split())) == list(range(300))
 
 
+def test_a_child_that_goes_on_has_finalizers_of_its_own():
+    assert run_cleanly("""
+        import os, time, gcheap
+        heap = gcheap.Heap("4MiB")
+        m = heap.attach()
+        shape = heap.shape("N", raw="u8")
+        ref = m.new(shape)
+        kept = heap.finalize(ref, lambda: os.write(1, b"dead\\n"))
+        pid = os.fork()
+        assert kept.alive
+        del ref
+        heap.collect()
+        while kept.alive:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        if pid == 0:
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        m.detach()
+        heap.close()
+        """) == "dead\ndead\n"
+
+
 def test_fork_leaves_finalizers_to_the_parent():
     assert run_cleanly("""
         import os, sys, gcheap
-        heap = gcheap.Heap("4MiB")
+        heap = gcheap.Heap("4MiB", fork="none")
         m = heap.attach()
         shape = heap.shape("N", raw="u8")
         ref = m.new(shape)

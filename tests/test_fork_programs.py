@@ -42,7 +42,8 @@ def test_a_running_native_mutator_starts_the_childs_collector(graph):
     def body():
         before = heap.stats().cycles
         _micro.alloc_loop(m.native(), shape.id, 1_500_000)
-        assert heap.stats().cycles > before and threads() == 2
+        assert heap.stats().cycles > before
+        assert threads() == 2 + (heap.fault_mode == "handler")
         go_on(*graph)
     Child(body).join()
 
@@ -60,7 +61,7 @@ def test_many_threads_start_one_collector(graph):
             for w in work:
                 w.result(PATIENCE)
             assert started.hits == 1
-            assert threads() == 1 + 6 + 1
+            assert threads() == 1 + 6 + 1 + (heap.fault_mode == "handler")
             assert len(descriptors_of_userfaultfd()) == int(heap.backend != "stw")
         go_on(*graph)
     Child(body).join()
@@ -287,10 +288,10 @@ def test_without_inheritance_the_child_has_none_of_the_memory(combination):
         base = size()
         heap = gcheap.Heap("512MiB", backend="{combination['backend']}", fork="none")
         grown = size() - base
-        assert grown > 1024, grown
+        assert grown > 4096, grown
         pid = os.fork()
-        if pid == 0:
-            os._exit(0 if size() - base < 256 else 1)
+        if pid == 0:            # the place of pinned arrays, twice the capacity, is inherited
+            os._exit(0 if size() - base < 1024 + 256 else 1)
         print(os.waitpid(pid, 0)[1])
     """) == "0\n"
 

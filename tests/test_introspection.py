@@ -361,6 +361,7 @@ def test_reports_while_the_compactor_is_held(make_concurrent_heap):
         assert check_interleaved(nodes) == 20_000
 
 
+@pytest.mark.sigbus_only("with a handler it is served as any other thread")
 def test_an_unattached_thread_waits_for_the_compactor(make_concurrent_heap):
     heap = make_concurrent_heap("16MiB")
     node = node_shape(heap)

@@ -272,6 +272,7 @@ def test_faults_on_large_grains(make_concurrent_heap, unit_pages):
         check_raw(huge, 9 * MIB, 4)
 
 
+@pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler.py")
 def test_waiting_for_a_grain_that_somebody_else_builds(make_concurrent_heap):
     heap = make_concurrent_heap("64MiB", verify=3)
     with heap.attach() as m, MutatorThread(heap) as other:

@@ -33,10 +33,11 @@ def checked(make_concurrent_heap):
 
 
 @contextmanager
-def marking(heap):
-    """A cycle that is held right after Pause Mark Start; it has ended when this is left."""
+def marking(heap, where: str = "mark.concurrent"):
+    """A cycle that is held right after Pause Mark Start, or at "mark.traced": right before Pause
+    Mark End is asked for; it has ended when this is left."""
     cycles = heap.stats().cycles
-    with failpoints.pause("mark.concurrent", times=1) as point:
+    with failpoints.pause(where, times=1) as point:
         heap.collect(wait=False)
         point.wait()
         yield point
@@ -286,15 +287,17 @@ UNLINKED = {                    # what, its size, whether the pause can trace it
 
 @pytest.mark.parametrize(("make", "size", "fits"), UNLINKED.values(), ids=UNLINKED)
 def test_mark_end_goes_back_to_marking_when_too_much_was_logged(checked, make, size, fits):
-    """One value in the log, which no full buffer has carried to the marker: all that hangs by it
-    is first seen inside the pause."""
+    """A weak read, after all that was logged has been traced: what hangs by the value is first
+    seen inside the pause."""
     with checked.attach() as m:
         holder = m.new_slots(1)
         holder[0] = make(m, node_shape(checked), size)
+        weak = m.weak(holder[0])
         checked.collect()
         before = checked.stats().live_bytes
-        with marking(checked):
-            holder[0] = None
+        holder[0] = None
+        with marking(checked, "mark.traced"):
+            assert weak() is not None
         assert phases(checked) == ["mark_start", *["mark_end"] * (1 if fits else 2),
                                    "relocate_start", "verify"]
         assert checked.stats().live_bytes == before
@@ -307,10 +310,25 @@ def test_a_list_that_mark_end_went_back_for_is_whole(checked):
     with checked.attach() as m:
         holder = m.new_slots(1)
         holder[0] = chain(m, node_shape(checked), 10_000)
+        weak = m.weak(holder[0])
+        holder[0] = None
+        with marking(checked, "mark.traced"):
+            head = weak()
+        assert phases(checked).count("mark_end") == 2
+        for _ in range(2):
+            assert keys(head) == list(range(10_000))
+            checked.collect()
+
+
+def test_what_was_logged_is_traced_before_the_pause_of_mark_end(checked):
+    """One value in a buffer that is never full, and a list that no pause could trace."""
+    with checked.attach() as m:
+        holder = m.new_slots(1)
+        holder[0] = chain(m, node_shape(checked), 10_000)
         with marking(checked):
             head = holder[0]
             holder[0] = None
-        assert phases(checked).count("mark_end") == 2
+        assert phases(checked).count("mark_end") == 1
         for _ in range(2):
             assert keys(head) == list(range(10_000))
             checked.collect()

@@ -11,7 +11,7 @@ from gcheap.policy import Factor
 from gcheap.stress import StressConfig, run_stress
 
 MIB = 1 << 20
-BLOB = bytes(65_000)            # with its header and rounding: 65,016 bytes
+BLOB = b"x" * 65_000            # with its header and rounding: 65,016 bytes
 
 
 def churn(m, nbytes: int) -> None:
@@ -192,7 +192,7 @@ before = rss()
 count = capacity * 6 // 10 // 8016
 kept = m.new_slots(count)
 for i in range(count):
-    kept[i] = m.new_bytes(bytes(8000))
+    kept[i] = m.new_bytes(b"x" * 8000)    # a page of zeros that is copied becomes a hole
     if i % 4 == 0:
         m.new_bytes(bytes(8000))                # a hole: the rest has to slide
 nodes = m.new_slots(20_000)

@@ -369,10 +369,11 @@ def test_tables_and_weak_references_outlive_their_heap_quietly(combination):
     del use, arguments, ref, weak, table, guardian, heap
 
 
-def test_the_forked_child_may_drop_what_the_parent_keeps(combination):
+@pytest.mark.parametrize("mode", ["continue", "none"])
+def test_the_forked_child_may_drop_what_the_parent_keeps(combination, mode):
     run_cleanly(f"""
         import os, gcheap
-        with gcheap.Heap("4MiB", **{combination}) as heap, heap.attach() as m:
+        with gcheap.Heap("4MiB", fork="{mode}", **{combination}) as heap, heap.attach() as m:
             shape = heap.shape("N", refs=("a",))
             ref = m.new(shape)
             weak, table, guardian = m.weak(ref), heap.weak_key_table(), heap.guardian()
@@ -380,11 +381,15 @@ def test_the_forked_child_may_drop_what_the_parent_keeps(combination):
             pid = os.fork()
             if pid == 0:
                 try:
-                    weak()
+                    assert weak() == ref and table[ref] == ref and "{mode}" == "continue"
+                    guardian.register(ref)
+                    del ref
+                    heap.collect()
+                    assert weak() is None and len(table) == 0 and guardian() is not None
                 except gcheap.HeapClosed:
+                    assert "{mode}" == "none"
                     del weak, table, guardian
-                    os._exit(0)
-                os._exit(1)
+                os._exit(0)
             assert os.waitpid(pid, 0)[1] == 0
             heap.collect()
             assert weak() == ref and table[ref] == ref

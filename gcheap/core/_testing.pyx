@@ -4,7 +4,8 @@ from gcheap.core.events cimport hist_record, hist_upper, new_histogram
 from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint, release_stopped
 from gcheap.core.fork cimport fork_waiting
 from gcheap.core.layout cimport (
-    BLOCK_BYTES, Block, CAUSE_EXPLICIT, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram, MutatorState,
+    BLOCK_BYTES, Block, CAUSE_EXPLICIT, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram,
+    MutatorState,
     NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED,
     ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
@@ -71,14 +72,14 @@ def corrupt(uintptr_t mutator, str what):
               "mark"                                  during marking
     """
     cdef HeapState* h = (<MutatorState*>mutator).heap
-    cdef uint32_t free = (<MutatorState*>mutator).handle_free
+    cdef uint32_t chain = (<MutatorState*>mutator).handle_free
     cdef uint64_t i = 0
     if what == "live":
         h.live_bytes = h.used + WORD
     elif what == "moved":
         h.moved_bytes += h.page
     elif what == "handle":
-        handle_link(h, free)[0] = HANDLE_DROPPED | free
+        handle_link(h, chain)[0] = HANDLE_DROPPED | chain
     elif what == "reader":
         while h.readers[i] == 0:
             i += 1

@@ -17,8 +17,8 @@ inside one pause.
 from gcheap.core.abandon cimport abandon, held, trace_until_held
 from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
-    FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_PLAN_DONE,
-    FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
+    FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_MARK_TRACED,
+    FP_PLAN_DONE, FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.frozen cimport forward_frozen, mark_frozen
 from gcheap.core.guardian cimport mark_held
@@ -49,18 +49,20 @@ from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (
     verify_cycle_end, verify_mark_end, verify_mark_start, verify_planned, verify_relocated)
+from gcheap.core.warm cimport warm_roots
 from libc.stdint cimport uint64_t
 
 cdef enum:
     PAUSE_BUDGET = 4096         # slots that Mark End traces at most
     SPACES = 1 + LARGE_SPACES
     NO_LIMIT = -1
+    CLEAR_PASSES = 8
 
 cdef struct Cycle:
     CycleRecord record
     Marker marker
     PauseRecord pause
-    uint64_t cleared            # bytes whose marks were cleared before the pause
+    uint64_t cleared            # bytes of the half whose marks were cleared before the pause
     uint64_t used_at_tams
     uint64_t live_bytes
 
@@ -70,6 +72,25 @@ cdef void retire_all(HeapState* h) noexcept nogil:
     while m != NULL:
         retire_tlab(m)
         m = m.next
+
+
+cdef void clear_ahead(HeapState* h, Cycle* c) noexcept nogil:
+    """Forgets the last cycle's marks, while mutators run, up to somewhat above the top, so that
+    Mark Start finds next to nothing to clear.
+
+    The first pass takes as long as the heap is large, and as much more is allocated meanwhile; the
+    passes after it are short.  They end when the top stands still enough, or never would.
+    """
+    cdef uint64_t ahead = 16 * h.tlab_bytes, passes = 0, top
+    c.cleared = 0
+    while passes < CLEAR_PASSES:
+        top = load64_relaxed(&h.top)
+        if passes and top + ahead // 2 <= c.cleared:
+            return
+        top = min(top + ahead, h.half_bytes)
+        clear_marks(h, c.cleared, top)
+        c.cleared = top
+        passes += 1
 
 
 cdef void begin_pause(HeapState* h, Cycle* c, int kind) noexcept nogil:
@@ -143,6 +164,7 @@ cdef bint mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
     while not done:
         if not trace_until_held(&c.marker):
             return False
+        failpoint(FP_MARK_TRACED)
         begin_pause(h, c, PAUSE_MARK_END)
         done = mark_end(h, c)
         end_pause(h, c)
@@ -330,6 +352,7 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
 cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     """False: abandoned."""
     cdef uint64_t started = clock_ns()
+    warm_roots(h, True)
     begin_pause(h, c, PAUSE_MARK_START)
     store32_release(&h.phase, PHASE_MARK)
     mark_start(h, c)
@@ -352,6 +375,7 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         verify_pause(h, c, False)
         return True
     register_phase(h)
+    warm_roots(h, False)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
     started = clock_ns()
@@ -394,8 +418,7 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.cause = cause_of(h, c.record.cycle)
     record_start(h.events, &c.record)
     announce_progress(h)
-    c.cleared = load64_relaxed(&h.top)
-    clear_marks(h, 0, c.cleared)
+    clear_ahead(h, &c)
     if h.backend == BACKEND_STW:
         run_stw(h, &c, full)
     else:

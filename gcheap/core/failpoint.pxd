@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_MARK_BEFORE
     FP_MARK_CONCURRENT
+    FP_MARK_TRACED
     FP_WEAK_BEFORE
     FP_WEAK_CLEARED
     FP_WEAK_RESURRECTED

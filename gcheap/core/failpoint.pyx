@@ -8,7 +8,7 @@ from gcheap.core.native cimport (
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 NAMES = (
-    "mark.before", "mark.concurrent",
+    "mark.before", "mark.concurrent", "mark.traced",
     "weak.before", "weak.cleared", "weak.resurrected", "weak.done", "sweep.gap",
     "plan.done", "register.done", "flip.before", "flip.after",
     "compactor.claimed", "compactor.assembled", "compactor.placed",

@@ -450,8 +450,7 @@ cdef struct HeapState:
     # Side tables.
     Block* blocks
     UnitPlan* plan
-    uint8_t* states             # UnitState per to-space unit, then per grain of the large
-                                # spaces; atomic
+    uint8_t* states             # UnitState per to-space unit, then per large grain; atomic
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
     word* mark_stack

@@ -26,6 +26,7 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil
 cdef void mark_roots(Marker* k) noexcept nogil
 cdef void mark_object(Marker* k, word obj) noexcept nogil
 cdef bint mark_logged(Marker* k) noexcept nogil
+cdef bint mark_open_logs(Marker* k) noexcept nogil
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil
 cdef uint64_t top_slots(Marker* k) noexcept nogil
 cdef void end_marking(Marker* k) noexcept nogil

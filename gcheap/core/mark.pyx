@@ -18,11 +18,11 @@ value it sees, the other is logged or allocated black.
 """
 from gcheap.core.large cimport large_space
 from gcheap.core.layout cimport (
-    BLOCK_BYTES, HeapState, LargeRun, LargeSpace, NO_START, SHAPE_FIXED, SHAPE_SLOTS, SatbBuffer,
-    ShapeInfo, WORD, word)
+    BLOCK_BYTES, HeapState, LargeRun, LargeSpace, MutatorState, NO_START, SHAPE_FIXED,
+    SHAPE_SLOTS, SatbBuffer, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load32_relaxed, load64_relaxed, prefetch_read, prefetch_write, store32_relaxed,
-    unlikely)
+    check_that, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
+    prefetch_read, prefetch_write, store32_relaxed, unlikely)
 from gcheap.core.objects cimport (
     HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.pinned cimport is_pinned, pinned_charge, pinned_run
@@ -36,6 +36,7 @@ from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     KEEP_STACK = 1 << 20        # bytes of mark stack that stay resident between cycles
+    LOG_AHEAD = 32              # entries of the log whose blocks are on their way
 
 
 cdef void clear_marks(HeapState* h, uint64_t low, uint64_t high) noexcept nogil:
@@ -165,20 +166,67 @@ cdef void mark_value(void* context, word target) noexcept nogil:
     enqueue(<Marker*>context, target)
 
 
+cdef inline void prefetch_block(Marker* k, word obj) noexcept nogil:
+    cdef uint64_t offset = obj - k.base
+    if offset < k.limit:
+        prefetch_write(&k.heap.blocks[offset // BLOCK_BYTES])
+
+
+cdef bint mark_entries(Marker* k, const SatbBuffer* buffer, uint64_t count) noexcept nogil:
+    """Marks the first `count` entries of a log; traces nothing.  False: all were known to be live.
+
+    Most are by the time the log is read, so blocks are looked at first, many misses at a time.
+    """
+    cdef bint found = False
+    cdef uint64_t i
+    for i in range(min(count, <uint64_t>LOG_AHEAD)):
+        prefetch_block(k, buffer.entry[i])
+    for i in range(count):
+        if i + LOG_AHEAD < count:
+            prefetch_block(k, buffer.entry[i + LOG_AHEAD])
+        if not reached(k.heap, buffer.entry[i]):
+            enqueue(k, buffer.entry[i])
+            found = True
+    return found
+
+
 cdef bint mark_logged(Marker* k) noexcept nogil:
     """Marks what the write barrier has logged; traces nothing.  False: there was nothing."""
     cdef SatbBuffer* buffer = take_full(k.heap)
     cdef SatbBuffer* following
-    cdef uint64_t i
     if buffer == NULL:
         return False
     while buffer != NULL:
-        for i in range(buffer.count):
-            enqueue(k, buffer.entry[i])
+        mark_entries(k, buffer, buffer.count)
         following = buffer.next
         free(buffer)
         buffer = following
     return True
+
+
+cdef bint mark_open_logs(Marker* k) noexcept nogil:
+    """Marks what stands in the buffers that mutators are filling; traces nothing.  False: there was
+    nothing new in them.
+
+    An entry that waits in such a buffer may be the only way into a whole subgraph, and would be
+    traced inside the pause of Mark End.  The buffers stay the mutators' and come to the marker once
+    more.  Reading is safe because the marker alone, this thread, frees them, and because a
+    mutator cannot detach while `list_lock` is held.
+    """
+    cdef HeapState* h = k.heap
+    cdef MutatorState* m
+    cdef SatbBuffer* buffer
+    cdef bint found = False
+    mutex_lock(&h.list_lock)
+    m = h.mutators
+    while m != NULL:
+        # Acquire, twice: the buffer is initialized, and its first `count` entries are written.
+        buffer = <SatbBuffer*>load64_acquire(<uint64_t*>&m.satb)
+        if buffer != NULL and mark_entries(k, buffer, load64_acquire(&buffer.count)):
+            found = True
+        m = m.next
+    mutex_unlock(&h.list_lock)
+    return found
 
 
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:

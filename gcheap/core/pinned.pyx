@@ -19,7 +19,7 @@ SWEEP_PAGES entries.
 from gcheap.core.failpoint cimport FP_SWEEP_GAP, failpoint
 from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
 from gcheap.core.native cimport (
-    add64_relaxed, cas32, cpu_relax, mutex_lock, mutex_unlock, sched_yield,
+    add64_relaxed, cas32, cpu_relax, fence_seq, mutex_lock, mutex_unlock, sched_yield,
     store32_relaxed, store64_relaxed)
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport ask_when_due
@@ -103,6 +103,8 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
     add64_relaxed(&h.handed_out, pinned_charge(h, nbytes))
     store64_relaxed(&m.allocated, m.allocated + nbytes)
     ask_when_due(h, False)
+    # Before any slot may name the array: the marker, which follows that slot, reads its entry.
+    fence_seq()
     return TAKEN
 
 

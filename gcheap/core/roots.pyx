@@ -15,7 +15,7 @@ from gcheap.core.layout cimport (
     HANDLE_CHUNK, HANDLE_CHUNKS, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
 from gcheap.core.native cimport (
     cas32, exchange32_acq_rel, load32_acquire, load32_relaxed, mutex_lock, mutex_unlock,
-    store32_relaxed, store32_release)
+    store32_relaxed, store32_release, store64_relaxed)
 from gcheap.core.objects cimport is_reference
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc
@@ -55,7 +55,7 @@ cdef uint32_t take_handle(HeapState* h, MutatorState* m, word value) noexcept no
             if index == 0:
                 return 0
     m.handle_free = load32_relaxed(handle_link(h, index)) & ~<uint32_t>HANDLE_DROPPED
-    handle_value(h, index)[0] = value
+    store64_relaxed(handle_value(h, index), value)      # warm_roots may be reading it
     # After the value: a pause scans only when this thread is not RUNNING, so order is free.
     store32_relaxed(handle_link(h, index), 0)
     return index

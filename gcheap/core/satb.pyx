@@ -9,7 +9,7 @@ from gcheap.core.layout cimport (
     HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, word)
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
-    cas64, check_that, exchange64_acq_rel, load64_relaxed)
+    cas64, check_that, exchange64_acq_rel, load64_relaxed, store64_relaxed, store64_release)
 from gcheap.core.objects cimport is_reference, shape_of_header
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
@@ -22,7 +22,7 @@ cdef void hand_over(MutatorState* m) noexcept nogil:
     cdef uint64_t head
     if buffer == NULL:
         return
-    m.satb = NULL
+    store64_relaxed(<uint64_t*>&m.satb, 0)
     while True:
         head = load64_relaxed(&h.satb_full)
         buffer.next = <SatbBuffer*>head
@@ -70,6 +70,7 @@ cdef void log_target(MutatorState* m, word target) noexcept nogil:
         check_that(buffer != NULL, b"no memory for the write barrier's log (bytes)",
                    sizeof(SatbBuffer), 0)
         buffer.count = 0
-        m.satb = buffer
+        store64_release(<uint64_t*>&m.satb, <uint64_t>buffer)
     buffer.entry[buffer.count] = target
-    buffer.count += 1
+    # Release, as above: mark_open_logs reads what this mutator has not handed over.
+    store64_release(&buffer.count, buffer.count + 1)

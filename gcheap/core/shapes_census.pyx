@@ -6,7 +6,7 @@ allocated black since then is in `used`, but in no survey.
 """
 from gcheap.core.layout cimport HeapState, SURVEY_TOP, ShapeTotal, Survey
 from gcheap.core.native cimport load32_seq, mutex_lock, mutex_unlock
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
 

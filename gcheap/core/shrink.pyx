@@ -43,7 +43,8 @@ cdef void release_tables(HeapState* h, uint64_t keep) noexcept nogil:
 
 
 cdef void release_large_tables(HeapState* h) noexcept nogil:
-    """Drops the tables of the large spaces' halves that hold no objects: an entry is written when its grains are handed out or planned."""
+    """Drops the tables of the large spaces' halves that hold no objects: an entry is written when
+    its grains are handed out or planned."""
     cdef LargeSpace* s
     cdef int i
     for i in range(LARGE_SPACES):

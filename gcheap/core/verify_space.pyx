@@ -4,7 +4,8 @@
 
 The slid part is walked from its first word to its last, which must be the end of an object; where
 the plan says that an object starts in a unit, one must.  Dense runs hold dead objects too, whose
-slots mean nothing.  Black and fresh units are walked as they were allocated.  No slot and no root may name an address of the old half (I1).
+slots mean nothing.  Black and fresh units are walked as they were allocated.  No slot and no root
+may name an address of the old half (I1).
 """
 from gcheap.core.layout cimport (
     HeapState, LARGE_SPACES, LargeRun, LargeSpace, ShapeInfo, WORD, word)
@@ -50,7 +51,7 @@ cdef void check_slid(HeapState* h) noexcept nogil:
         # The first object of each unit that was planned to have one.
         while unit < h.r.slid_units and unit * h.unit_words <= index:
             start = unit * h.unit_words + h.plan[unit].straddle.words
-            check_that(h.plan[unit].straddle.words == h.unit_words or start == index,
+            check_that(h.plan[unit].straddle.words >= h.plan[unit].words or start == index,
                        b"verify: no object starts where a unit's first must (unit, word)", unit,
                        index)
             unit += 1

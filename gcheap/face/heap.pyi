@@ -17,9 +17,6 @@ from gcheap.inspection import Path, Retained, Root
 from gcheap.policy import Policy
 from gcheap.statistics import HeapStats
 
-PAUSE_DTYPE: np.dtype
-CYCLE_DTYPE: np.dtype
-
 @disjoint_base
 class Heap:
     def __init__(

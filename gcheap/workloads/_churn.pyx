@@ -20,8 +20,8 @@ Mutators work on disjoint parts of the trees and arrays, and share the two table
 Safepoints: allocations and one poll an operation.  A local address never lives across one;
 what must is in the mutator's shadow-stack frame (AT_...).
 """
-from libc.stdint cimport uint8_t, uint64_t, uintptr_t
-from libc.stdlib cimport free
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.stdlib cimport posix_memalign
 
@@ -32,6 +32,7 @@ from gcheap.core.layout cimport MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, wor
 from gcheap.core.native cimport (
     clock_ns, count_leading_zeros, load64_relaxed, store64_relaxed, unlikely)
 from gcheap.core.objects cimport shape_of_header
+from gcheap.core.roots cimport drop_handle, take_handle
 from gcheap.workloads._random cimport mix64, random64, scaled
 from gcheap.workloads._record cimport (
     BAD_BYTES, BAD_FILLER, BAD_ID, BAD_LINK, BAD_RING, BAD_SHAPE, BAD_SUM, CACHE_LINES,
@@ -285,6 +286,22 @@ cdef void adopt(Churn* c) noexcept nogil:
         c.frame[AT_ARRAYS] = load64_relaxed(&c.world.owner_frame[AT_ARRAYS])
 
 
+cdef bint hold_nodes(Churn* c, uint32_t* handles, uint64_t count) noexcept nogil:
+    """Takes a handle to a node of each of `count` trees, evenly spread; false without memory."""
+    cdef uint64_t i, bits
+    cdef word node
+    for i in range(count):
+        node = gc_load_element(c.frame[AT_TABLE], i * c.world.trees // count)
+        bits = mix64(i)
+        while gc_load(node, bits & 1):
+            node = gc_load(node, bits & 1)
+            bits >>= 1
+        handles[i] = take_handle(c.m.heap, c.m, node)
+        if handles[i] == 0:
+            return False
+    return True
+
+
 # ---- the audit ---------------------------------------------------------------------------
 
 cdef uint64_t audit_subtree(Churn* c, word node, uint64_t tree, uint64_t place) noexcept nogil:
@@ -402,6 +419,8 @@ cdef class ChurnSession:
     cdef World world
     cdef Churn* churns
     cdef int mutators
+    cdef uint32_t* handles
+    cdef uint64_t handle_count
 
     def __cinit__(self, heap, *, int mutators, live, seed, **_other):
         cdef void* at = NULL
@@ -432,6 +451,7 @@ cdef class ChurnSession:
 
     def __dealloc__(self):
         free(self.churns)
+        free(self.handles)
 
     cdef Churn* churn(self, uint64_t index) noexcept:
         cdef uint64_t each = (sizeof(Churn) + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
@@ -454,6 +474,26 @@ cdef class ChurnSession:
             gc_leave(c.m)
         if not held:
             c.r.exhausted = 1
+
+    def hold(self, uint64_t index, uint64_t count):
+        """Takes `count` handles to leaves spread over all trees, until mutator 0 leaves:
+        roots whose number does not depend on the live data.  Once; MemoryError without memory.
+        """
+        cdef Churn* c = self.churn(index)
+        cdef bint held
+        if self.handles != NULL:
+            raise RuntimeError("this session holds handles already")
+        self.handles = <uint32_t*>calloc(count + 1, sizeof(uint32_t))
+        if self.handles == NULL:
+            raise MemoryError(f"no memory for the numbers of {count} handles")
+        self.handle_count = count
+        with nogil:
+            gc_enter(c.m)
+            adopt(c)
+            held = hold_nodes(c, self.handles, count)
+            gc_leave(c.m)
+        if not held:
+            raise MemoryError(f"no memory for {count} handles")
 
     def run(self, uint64_t index):
         """Operations until the run is stopped, the heap exhausted, or too much failed."""
@@ -489,8 +529,14 @@ cdef class ChurnSession:
     def leave(self, uint64_t index):
         """Gives the mutator's shadow-stack frame back.  Nothing of the run is left."""
         cdef Churn* c = self.churn(index)
+        cdef uint64_t i
         if c.frame != NULL:
             with nogil:
+                if index == 0:
+                    for i in range(self.handle_count):
+                        if self.handles[i]:
+                            drop_handle(c.m.heap, self.handles[i])
+                    self.handle_count = 0
                 gc_enter(c.m)       # a pause reads the shadow stacks of those outside
                 gc_pop(c.m, FRAME)
                 gc_leave(c.m)

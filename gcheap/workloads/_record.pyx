@@ -114,6 +114,14 @@ cdef class Recording:
         self.r.heap = m.heap
         self.r.last_ns = clock_ns()
 
+    def follow(self, RunControl control not None):
+        """From now on another run's control tells the mutator what to do, which starts with its
+        warm-up.  Between two runs of the session only.
+        """
+        self.owner = control
+        self.r.control = control.control
+        self.r.state = WARM_UP
+
     @property
     def ops(self):
         """Operations measured."""

@@ -1,0 +1,334 @@
+"""`gcheap bench pauses`: do pauses grow with the heap?
+
+One heap a size, all alive at once, with the same roots.  They take turns, A B C D A B C D ...,
+each turn one forced cycle under running mutators, so that drift of the machine meets all sizes
+alike.  What must come out is that no pause depends on how much is live.
+"""
+import os
+from contextlib import ExitStack
+
+import numpy as np
+from rich.text import Text
+
+import gcheap
+from gcheap.errors import OptionError
+from gcheap.options import format_size, parse_size
+from gcheap.percentiles import of_samples
+from gcheap.tools.arguments import (
+    accepted,
+    add_heap_options,
+    add_json,
+    heap_options,
+    positive_int,
+)
+from gcheap.tools.bench_backends import machine
+from gcheap.tools.consoles import progress_console, result_console
+from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.tables import NOTHING, duration, new_table
+
+WORKLOAD = "churn"
+SIZES = "64MiB,256MiB,1GiB,4GiB"
+LEAST_LIVE = 1 << 20
+WARM_UP_TURNS = 2               # not counted: each half and each table is touched once
+LIMIT = 1.5                     # largest over smallest: up to it a pause counts as flat
+PAUSES = ("mark_start", "mark_end", "relocate_start", "full")
+REACH = "time_to_safepoint"
+CONCURRENT = {"concurrent_mark": "mark_ns", "concurrent_weak": "weak_ns",
+              "concurrent_plan": "plan_ns", "concurrent_relocate": "relocate_ns"}
+JUDGED = {"wall_p50": "wall_p50_us", "cpu_p99": "cpu_p99_us"}
+HEAP_OPTIONS = ("backend", "faults", "unit_pages")
+# Resident bytes a live byte: garbage and black objects of a turn, side tables, and what
+# relocation has twice.  Under move pages change places; elsewhere they are copied.
+RESIDENT = {"move": 1.5}
+RESIDENT_COPIED = 2.5
+
+
+def parse_sizes(text):
+    """Different sizes, at least two, in rising order; OptionError."""
+    sizes = sorted(parse_size(part, "--live") for part in text.split(","))
+    if len(sizes) < 2:
+        raise OptionError(f"{text!r}: expected two or more sizes, such as {SIZES}")
+    if len(set(sizes)) < len(sizes):
+        raise OptionError(f"{text!r}: expected different sizes, such as {SIZES}")
+    if sizes[0] < LEAST_LIVE:
+        raise OptionError(f"{text!r}: expected sizes of {format_size(LEAST_LIVE)} and more")
+    return sizes
+
+
+def add(suites):
+    parser = suites.add_parser(
+        "pauses", help="the same roots on heaps of several sizes: do pauses grow?",
+        description="Force cycles in turns on heaps that differ in their live data only, and "
+                    "compare the pauses of the largest with those of the smallest.")
+    parser.add_argument("--live", type=accepted(parse_sizes), default=parse_sizes(SIZES),
+                        metavar="SIZE,SIZE...", help=f"live bytes of the heaps (default {SIZES})")
+    parser.add_argument("--cycles", type=positive_int, default=50, metavar="N",
+                        help="measured cycles of each (default 50)")
+    parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
+                        help="mutator threads of each (default 1)")
+    parser.add_argument("--handles", type=positive_int, default=1000, metavar="N",
+                        help="handles on each: roots spread over its live data (default 1000)")
+    add_heap_options(parser, HEAP_OPTIONS)
+    parser.add_argument("--seed", type=int, default=1, help="of every heap (default 1)")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    """Measure and report; after Ctrl-C report the cycles there are."""
+    if args.json:
+        check_target(args.json)
+    if not 0 <= args.seed < 1 << 56:
+        raise OptionError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 56) - 1}")
+    for name, value in heap_options(args, HEAP_OPTIONS).items():
+        setattr(args, name, value)
+    for live in args.live:
+        check_share(live, args.mutators)
+    console = progress_console()
+    backend = backend_of(args)
+    groups = groups_of(args.live, backend, available_bytes())
+    if len(groups) > 1:
+        console.print(Text("memory for one heap at a time: the sizes do not take turns"))
+    measured = {live: Measured(live) for live in args.live}
+    interrupted = False
+    try:
+        for group in groups:
+            measure(args, group, measured, console)
+    except KeyboardInterrupt:
+        interrupted = True
+    document = summarize(list(measured.values()), config_of(args, backend, len(groups) == 1),
+                         interrupted)
+    show(document, result_console(args.json))
+    if args.json:
+        emit_json(document, args.json)
+    if interrupted:
+        return 130
+    return 0 if all(row["verified"] for row in document["runs"]) else 1
+
+
+# ---- what fits ---------------------------------------------------------------------------
+
+def check_share(live, mutators):
+    """OptionError when a mutator would have no tree or no array of its own."""
+    least = 32 * 1024 * mutators
+    if live < least:
+        raise OptionError(f"--live {format_size(live)}: {mutators} mutators need "
+                          f"{format_size(least)} or more; use fewer mutators")
+
+
+def backend_of(args):
+    """The backend that the options lead to on this machine."""
+    with gcheap.Heap("min", backend=args.backend, faults=args.faults,
+                     unit_pages=args.unit_pages) as heap:
+        return heap.stats().backend
+
+
+def groups_of(sizes, backend, available):
+    """The sizes whose heaps are alive together: all of them, or one after the other.
+
+    OptionError when even the largest alone does not fit the available memory.
+    """
+    each = [int(live * RESIDENT.get(backend, RESIDENT_COPIED)) for live in sizes]
+    if max(each) > available:
+        raise OptionError(
+            f"--live {format_size(sizes[-1])}: under {backend} it takes about "
+            f"{format_size(max(each))} of memory, and {format_size(available)} are available; "
+            f"give smaller sizes")
+    return [sizes] if sum(each) <= available else [[live] for live in sizes]
+
+
+def available_bytes():
+    """What the kernel says can be had without swapping (MemAvailable of /proc/meminfo)."""
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+# ---- measuring ---------------------------------------------------------------------------
+
+class Measured:
+    """What was measured at one size: its turns, and the records of their forced cycles."""
+
+    def __init__(self, live):
+        self.live = live
+        self.turns = []
+        self.pauses = []                # structured arrays, one a turn
+        self.cycles = []
+        self.marked_bytes = None        # found live by the last cycle
+        self.verified = None
+
+    def take(self, heap, turn):
+        """Keeps what the heap recorded of one turn."""
+        pauses, cycles = heap.pauses(), heap.cycles()
+        self.turns.append(turn)
+        self.pauses.append(pauses[pauses["cycle"] == turn.cycle])
+        self.cycles.append(cycles[cycles["cycle"] == turn.cycle])
+        self.marked_bytes = heap.stats().live_bytes
+
+
+def measure(args, group, measured, console):
+    """Fills the `Measured` of each size of a group, in turns."""
+    from gcheap.workloads.turns import TurnTaker
+
+    with ExitStack() as stack:
+        takers = []
+        for live in group:
+            taker = TurnTaker(live, mutators=args.mutators, handles=args.handles, seed=args.seed,
+                              **{name: getattr(args, name) for name in HEAP_OPTIONS})
+            stack.callback(taker.close)
+            takers.append(taker)
+            taker.populate()
+            console.print(Text(f"{format_size(live)}: populated"))
+        for number in range(1 - WARM_UP_TURNS, args.cycles + 1):
+            for taker in takers:
+                turn = taker.turn()
+                if number > 0:
+                    measured[taker.live].take(taker.heap, turn)
+            if number > 0 and (number % 10 == 0 or number == args.cycles):
+                console.print(Text(f"cycle {number}/{args.cycles} of each size"))
+        for taker in takers:
+            measured[taker.live].verified = taker.audit()
+
+
+def config_of(args, backend, interleaved):
+    return {"workload": WORKLOAD, "live": args.live, "cycles": args.cycles,
+            "mutators": args.mutators, "handles": args.handles, "backend": backend,
+            "faults": args.faults, "unit_pages": args.unit_pages, "policy": "fixed",
+            "seed": args.seed, "warm_up_turns": WARM_UP_TURNS, "interleaved": interleaved}
+
+
+# ---- the document ------------------------------------------------------------------------
+
+def summarize(measured, config, interrupted=False):
+    """The document: a pure function of what was measured, smallest size first."""
+    runs = [row_of(one) for one in measured]
+    return {
+        "version": gcheap.__version__,
+        "benchmark": "pauses",
+        **machine(),
+        "config": config,
+        "interrupted": interrupted,
+        "limit": LIMIT,
+        "pauses": [phase for phase in PAUSES if phase in runs[0]["phases"]],
+        "flat": flatness(runs[0], runs[-1]),
+        "runs": runs,
+    }
+
+
+def row_of(one):
+    """One size: percentiles of each phase over its forced cycles, and when its turns were."""
+    pauses = np.concatenate(one.pauses) if one.pauses else None
+    cycles = np.concatenate(one.cycles) if one.cycles else None
+    phases = {}
+    if pauses is not None:
+        for phase in PAUSES:
+            rows = pauses[pauses["phase"] == phase]
+            if len(rows):
+                phases[phase] = times(rows["work_ns"], rows["cpu_ns"])
+        phases[REACH] = times(pauses["reach_ns"])
+        if "full" not in phases:        # otherwise all of them are parts of that pause
+            phases |= {name: times(cycles[key]) for name, key in CONCURRENT.items()}
+    return {
+        "live_bytes": one.live,
+        "marked_bytes": one.marked_bytes,
+        "cycles": len(one.turns),
+        "verified": bool(one.verified),
+        "phases": phases,
+        "turns": [{"start_ns": turn.start_ns, "end_ns": turn.end_ns, "cycle": turn.cycle}
+                  for turn in one.turns],
+    }
+
+
+def times(wall_ns, cpu_ns=()):
+    """{count, wall_p50_us, ...}; null for CPU time that was not measured."""
+    row = {"count": len(wall_ns)}
+    for name, samples in (("wall", wall_ns), ("cpu", cpu_ns)):
+        for percentile, q in (("p50", 0.5), ("p99", 0.99)):
+            value = of_samples(samples, q)
+            row[f"{name}_{percentile}_us"] = None if value is None else value / 1e3
+    return row
+
+
+def flatness(smallest, largest):
+    """{pause: {wall_p50, cpu_p99, holds}}: largest over smallest, and whether both stay below
+    the limit."""
+    rows = {}
+    for phase in PAUSES:
+        if phase in smallest["phases"] and phase in largest["phases"]:
+            ratios = {name: ratio(smallest, largest, phase, key) for name, key in JUDGED.items()}
+            rows[phase] = ratios | {
+                "holds": all(value is not None and value <= LIMIT for value in ratios.values())}
+    return rows
+
+
+def ratio(smallest, largest, phase, key):
+    below, above = (run["phases"].get(phase, {}).get(key) for run in (smallest, largest))
+    return above / below if below and above is not None else None
+
+
+# ---- the tables --------------------------------------------------------------------------
+
+def show(document, console):
+    """Print the document: smallest against largest, then whether each pause is flat."""
+    config, runs = document["config"], document["runs"]
+    smallest, largest = runs[0], runs[-1]
+    console.print(Text(
+        f"{config['workload']}, {_plural(config['mutators'], 'mutator')}, "
+        f"{config['handles']:,} handles, "
+        f"backend {config['backend']}, faults {config['faults']}, "
+        f"{_plural(min(row['cycles'] for row in runs), 'cycle')} a size, "
+        f"{'in turns' if config['interleaved'] else 'one size after the other'}, "
+        f"{document['machine']}, Linux {document['kernel']}, {document['cpus']} CPUs"))
+    if not smallest["cycles"] or not largest["cycles"]:
+        console.print(Text("interrupted before each size had a cycle"))
+        return
+    for title, clock in (("wall", "wall"), ("CPU", "cpu")):
+        console.print()
+        console.print(comparison(runs, title, clock))
+    console.print()
+    for phase, row in document["flat"].items():
+        console.print(verdict(phase, row))
+
+
+def comparison(runs, title, clock):
+    """One row a phase: percentiles at the smallest and the largest size, and the ratios."""
+    table = new_table()
+    smallest, largest = runs[0], runs[-1]
+    small, large = (format_size(run["live_bytes"]) for run in (smallest, largest))
+    for header in (f"{title} time", f"{small} p50", f"{large} p50", "ratio",
+                   f"{small} p99", f"{large} p99", "ratio"):
+        table.add_column(header, justify="right" if table.columns else "left", no_wrap=True)
+    for phase, row in smallest["phases"].items():
+        if row[f"{clock}_p50_us"] is None:
+            continue
+        cells = []
+        for percentile in ("p50", "p99"):
+            key = f"{clock}_{percentile}_us"
+            cells += [_us(run["phases"].get(phase, {}).get(key)) for run in (smallest, largest)]
+            cells.append(_ratio(ratio(smallest, largest, phase, key)))
+        pause = "pause: " if phase in PAUSES else ""
+        table.add_row(pause + phase.replace("_", " "), *cells)
+    return table
+
+
+def verdict(phase, row):
+    figures = (f"median {_ratio(row['wall_p50'])}, CPU p99 {_ratio(row['cpu_p99'])} "
+               f"(largest/smallest, limit {LIMIT})")
+    name = phase.replace("_", " ")
+    if row["holds"]:
+        return Text(f"{name}: flat: {figures}", style="green")
+    return Text(f"{name}: NOT flat: {figures}", style="bold red")
+
+
+def _plural(count, noun):
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
+
+
+def _us(value):
+    return duration(None if value is None else value * 1e3)
+
+
+def _ratio(value):
+    return NOTHING if value is None else f"{value:.2f}"
