@@ -190,6 +190,15 @@ OPTIONS: tuple[Option, ...] = (
     _option("huge_pages", _text, "system",
             "transparent huge pages for raw arrays of 8 MiB and more: as the system has it, "
             "asked for, or refused", ("system", "always", "never")),
+    _option("policy", _policy, "factor:3.0,minimum=16MiB",
+            "how far the heap grows before a cycle: fixed (to its capacity), "
+            "factor:F[,minimum=SIZE] times the live bytes, membalancer:C[,minimum=SIZE]"),
+    _option("stall_warning_ms", Between(0, DAY_MS), 100,
+            "an allocation stall that is longer is reported on standard error; 0: none is"),
+    _option("idle_ms", Between(0, DAY_MS), 0,
+            "a heap in which nothing was allocated for so long is collected once; 0: never"),
+    _option("fork", _text, "continue",
+            "what a forked child has: the heap, as its own, or nothing", ("continue", "none")),
     _option("safepoint_warning_ms", Between(0, DAY_MS), 1000,
             "a pause that waits longer for a mutator names it on standard error; 0: never"),
     _option("verify", _integer, 0,
@@ -204,15 +213,6 @@ OPTIONS: tuple[Option, ...] = (
             "flip each time; 0: off"),
     _option("delay_placements_us", Between(0, 1_000_000), 0,
             "stress: microseconds that every placement in to-space waits; 0: none"),
-    _option("policy", _policy, "factor:3.0,minimum=16MiB",
-            "how far the heap grows before a cycle: fixed (to its capacity), "
-            "factor:F[,minimum=SIZE] times the live bytes, membalancer:C[,minimum=SIZE]"),
-    _option("stall_warning_ms", Between(0, DAY_MS), 100,
-            "an allocation stall that is longer is reported on standard error; 0: none is"),
-    _option("idle_ms", Between(0, DAY_MS), 0,
-            "a heap in which nothing was allocated for so long is collected once; 0: never"),
-    _option("fork", _text, "continue",
-            "what a forked child has: the heap, as its own, or nothing", ("continue", "none")),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 _BUILD_TIME = {"GCHEAP_BUILD"}

@@ -170,7 +170,7 @@ def new_halves(heap, before: dict[int, int]) -> list[int]:
     """Where the halves of `heap` for small objects start; `before` it was made, there were these
     writable mappings.  Each space is two mappings of one size, and theirs is the smallest."""
     made = {start: end - start for start, end in writable_mappings().items()
-            if start not in before and end - start >= heap.capacity}
+            if start not in before and end - start >= heap.capacity * 9 // 8}
     size = min(size for size in made.values() if list(made.values()).count(size) == 2)
     return [start for start in made if made[start] == size]
 

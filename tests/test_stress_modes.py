@@ -64,6 +64,7 @@ def test_with_1_each_allocation_has_waited_for_a_flip_of_its_own(make_heap):
     heap = make_heap(collect_every=1)
     with heap.attach() as m:
         table = m.new_slots(30)
+        heap.collect()                              # the cycle of that allocation has ended
         for i in range(30):
             before = heap.stats().cycles
             table[i] = m.new_bytes(b"%d" % i)

@@ -31,12 +31,12 @@ class Heap:
         policy: Policy | str | None = None,
         stall_warning_ms: int | None = None,
         idle_ms: int | None = None,
-        verify: int | None = None,
+        fork: str | None = None,
         safepoint_warning_ms: int | None = None,
+        verify: int | None = None,
         relocate: str | None = None,
         collect_every: int | None = None,
         delay_placements_us: int | None = None,
-        fork: str | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -38,6 +38,12 @@ cdef class Heap:
     batch_units  most units placed by one ioctl of the compactor; 0: chosen
     huge_pages   transparent huge pages for raw arrays of 8 MiB and more: "system", "always" (they
                  are asked for) or "never"
+    policy       how far the heap grows before a cycle: a policy of gcheap.policy, or its text
+    stall_warning_ms
+                 an allocation stall that is longer is reported on standard error; 0: none is
+    idle_ms      a heap in which nothing was allocated for so long is collected once; 0: never
+    fork         "continue": after fork() parent and child both have the heap, each as its own;
+                 "none": the child has none of its memory, and every use there raises HeapClosed
     safepoint_warning_ms
                  a pause that waits longer for a mutator names it on standard error; 0: never
     verify       0 to 4: checks of each cycle (docs/reference/verification.md); a broken invariant
@@ -48,11 +54,6 @@ cdef class Heap:
                  allocation waits for its flip; 0: off
     delay_placements_us
                  stress: microseconds that every placement waits, so that mutators fault; 0: none
-    policy       how far the heap grows before a cycle: a policy of gcheap.policy, or its text
-    stall_warning_ms  an allocation stall that is longer is reported on standard error; 0: none is
-    idle_ms      a heap in which nothing was allocated for so long is collected once; 0: never
-    fork         "continue": after fork() parent and child both have the heap, each as its own;
-                 "none": the child has none of its memory, and every use there raises HeapClosed
 
     What is not given comes from GCHEAP_* variables, then from defaults (`gcheap.options`).
     Raises OptionError for a value that is not accepted.  Every method may be called from any

@@ -54,9 +54,14 @@ def document(environ):
     values = resolve({}, environ)
     return [{"name": option.name, "type": option.kind, "accepted": option.accepted,
              "default": option.default, "environment": option.env,
-             "value": values[option.name], "set_by_environment": option.env in environ,
+             "value": _plain(values[option.name]), "set_by_environment": option.env in environ,
              "help": option.help}
             for option in OPTIONS]
+
+
+def _plain(value):
+    """A policy as its text; anything else as it is."""
+    return value if isinstance(value, (int, str)) else str(value)
 
 
 def show(rows, console):
