@@ -80,7 +80,7 @@ def test_nearly_live_chunks_move_whole_and_keep_little_garbage(make_heap, unit_p
 
 
 def test_a_full_slide_moves_the_unchanged_beginning_whole(make_heap):
-    heap = make_heap("16MiB", verify=3)
+    heap = make_heap("64MiB", verify=3)
     with heap.attach() as m:
         objects = row(m)
         heap.collect()
@@ -105,7 +105,7 @@ def test_many_dead_chunks_are_not_carried_along(make_heap):
 
 def test_waste_does_not_add_up(make_heap):
     """Cycle after cycle some die in the same dense chunks: the bound holds in each."""
-    heap = make_heap("16MiB", verify=3)
+    heap = make_heap("64MiB", verify=3)
     with heap.attach() as m:
         objects = row(m)
         heap.collect()
@@ -169,7 +169,7 @@ def test_a_dead_object_cut_by_the_end_of_its_run_is_forgotten(combination, unit_
 
 
 def test_faults_build_dense_units(make_concurrent_heap):
-    heap = make_concurrent_heap("16MiB", verify=3)
+    heap = make_concurrent_heap("64MiB", verify=3)
     with heap.attach() as m:
         objects = row(m)
         heap.collect()
@@ -187,7 +187,7 @@ def test_faults_build_dense_units(make_concurrent_heap):
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL, errno.EAGAIN, errno.ENOMEM])
 def test_refusals_of_dense_units_lose_nothing(make_concurrent_heap, number):
-    heap = make_concurrent_heap("16MiB", verify=3)
+    heap = make_concurrent_heap("64MiB", verify=3)
     point = "place.move" if heap.backend == "move" else "place.copy"
     if point == "place.copy" and number in (errno.EBUSY, errno.EINVAL):
         pytest.skip("the ladder starts at MOVE")
@@ -207,7 +207,7 @@ def test_refusals_of_dense_units_lose_nothing(make_concurrent_heap, number):
 def test_random_deaths_among_objects_of_all_kinds(make_heap, rng, unit_pages):
     """Objects of many sizes, raw contents that look like references and headers, references to
     each other; a few die between cycles that move most of the rest whole."""
-    heap = make_heap("16MiB", unit_pages=unit_pages, verify=3)
+    heap = make_heap("64MiB", unit_pages=unit_pages, verify=3)
     node = heap.shape("N", refs=("a", "b"), raw=[("key", "u8"), ("noise", "u8", 5)])
     with heap.attach() as m:
         model = {}                                      # number: (ref, numbers of a and b or bytes)
