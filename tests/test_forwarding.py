@@ -115,6 +115,8 @@ def test_one_object_anywhere_goes_to_the_bottom(start):
 @pytest.mark.skipif(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 8 << 30,
                     reason="reserves 4 GiB of address space")
 def test_what_lies_above_four_gib_of_live_objects_goes_above_them():
-    below = (4 << 30) // 8 + 64                             # words of one object
-    plan = _testing.plan_bitmap([0, below + 100, below + 200], [below, 7, 7], 8192)
-    assert plan["forward"] == [0, below, below + 7]
+    each = 65_536                                           # words: a unit each, 4 GiB in all
+    starts = [100 + each * i for i in range(8192)]
+    end = starts[-1] + each
+    plan = _testing.plan_bitmap([*starts, end + 50, end + 150], [each] * 8192 + [7, 7], each)
+    assert plan["forward"] == [each * i for i in range(8192)] + [each * 8192, each * 8192 + 7]
