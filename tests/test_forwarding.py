@@ -5,6 +5,8 @@ objects word by word in plain Python.
 """
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -108,3 +110,13 @@ def test_nothing_dead_forwards_to_itself(unit_words):
 @pytest.mark.parametrize("start", [0, 1, 63, 64, 511, 8191, 100_000])
 def test_one_object_anywhere_goes_to_the_bottom(start):
     check([(start, 7, 2)], 512)
+
+
+@pytest.mark.skipif(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 8 << 30,
+                    reason="reserves 4 GiB of address space")
+def test_what_lies_above_four_gib_of_live_objects_goes_above_them():
+    each = 65_536                                           # words: a unit each, 4 GiB in all
+    starts = [100 + each * i for i in range(8192)]
+    end = starts[-1] + each
+    plan = _testing.plan_bitmap([*starts, end + 50, end + 150], [each] * 8192 + [7, 7], each)
+    assert plan["forward"] == [each * i for i in range(8192)] + [each * 8192, each * 8192 + 7]

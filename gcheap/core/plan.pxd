@@ -20,8 +20,9 @@ cdef inline word forward(HeapState* h, word address) noexcept nogil:
     if offset >= h.r.tams_bytes:
         return h.r.to_base + offset + h.r.black_shift
     block = &h.blocks[offset // BLOCK_BYTES]
+    # In 64 bits: as C has it, 8 times a 32-bit count wraps at 4 GiB of live objects.
     return h.r.to_base + WORD * (
-        block.before
+        <uint64_t>block.before
         + popcount(block.live & ((<uint64_t>1 << (offset // WORD % BLOCK_WORDS)) - 1)))
 
 
