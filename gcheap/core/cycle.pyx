@@ -31,7 +31,8 @@ from gcheap.core.layout cimport (
     PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
     PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
 from gcheap.core.mark cimport (
-    Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, trace)
+    Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
+    record_roots, trace)
 from gcheap.core.native cimport (
     add64_relaxed, check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
     store64_relaxed)
@@ -53,7 +54,8 @@ from gcheap.core.warm cimport warm_roots
 from libc.stdint cimport uint64_t
 
 cdef enum:
-    PAUSE_BUDGET = 4096         # slots that Mark End traces at most
+    PAUSE_BUDGET = 512          # slots that Mark End traces at most, the first time
+    MOST_DOUBLINGS = 6          # ... and how often that is doubled when it was not enough
     SPACES = 1 + LARGE_SPACES
     NO_LIMIT = -1
     CLEAR_PASSES = 8
@@ -132,11 +134,11 @@ cdef void mark_start(HeapState* h, Cycle* c) noexcept nogil:
     store64_relaxed(&h.alloc_limit, h.r.tams_bytes + room_for_black(h, c))
     begin_large(h)
     begin_marking(&c.marker, h)
-    mark_roots(&c.marker)
+    record_roots(&c.marker)
     store32_relaxed(&h.marking, 1)
 
 
-cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
+cdef bint mark_end(HeapState* h, Cycle* c, uint64_t tries) noexcept nogil:
     """Inside a pause: takes the rest of the log.  False: too much is left for a pause."""
     cdef MutatorState* m = h.mutators
     cdef uint64_t budget = h.capacity // 16 + 16 * h.tlab_bytes
@@ -144,7 +146,7 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
         hand_over(m)
         m = m.next
     mark_logged(&c.marker)
-    if not trace(&c.marker, PAUSE_BUDGET):
+    if not trace(&c.marker, <uint64_t>PAUSE_BUDGET << min(tries, <uint64_t>MOST_DOUBLINGS)):
         return False
     store32_relaxed(&h.marking, 0)
     block_weak_reads(h)
@@ -160,14 +162,17 @@ cdef bint mark_end(HeapState* h, Cycle* c) noexcept nogil:
 cdef bint mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
     """Concurrent Mark and Pause Mark End, as often as it takes.  False: a fork waits."""
     cdef bint done = False
+    cdef uint64_t tries = 0
+    mark_roots(&c.marker)
     mark_held(&c.marker)
     while not done:
         if not trace_until_held(&c.marker):
             return False
         failpoint(FP_MARK_TRACED)
         begin_pause(h, c, PAUSE_MARK_END)
-        done = mark_end(h, c)
+        done = mark_end(h, c, tries)
         end_pause(h, c)
+        tries += 1
     return True
 
 
@@ -325,10 +330,11 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     store32_release(&h.phase, PHASE_MARK)
     started = clock_ns()
     mark_start(h, c)
+    mark_roots(&c.marker)
     mark_held(&c.marker)
     mark_frozen(&c.marker)
     trace(&c.marker, <uint64_t>NO_LIMIT)
-    mark_end(h, c)
+    mark_end(h, c, 0)
     c.record.mark_ns = clock_ns() - started
     weak_phase(h, c)
     h.alloc_limit = h.r.tams_bytes      # nothing is allocated black
@@ -352,7 +358,7 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
 cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     """False: abandoned."""
     cdef uint64_t started = clock_ns()
-    warm_roots(h, True)
+    open_roots(&c.marker, h)
     begin_pause(h, c, PAUSE_MARK_START)
     store32_release(&h.phase, PHASE_MARK)
     mark_start(h, c)
@@ -375,7 +381,7 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         verify_pause(h, c, False)
         return True
     register_phase(h)
-    warm_roots(h, False)
+    warm_roots(h)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
     started = clock_ns()
@@ -416,6 +422,8 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.collected_bytes = c.record.used_after = 0
     c.record.live_bytes = load64_relaxed(&h.live_bytes)
     c.record.cause = cause_of(h, c.record.cycle)
+    c.marker.roots = NULL
+    c.marker.root_count = c.marker.root_room = 0
     record_start(h.events, &c.record)
     announce_progress(h)
     clear_ahead(h, &c)

@@ -17,12 +17,17 @@ cdef struct Marker:
     uint64_t live_words
     uint64_t large_bytes        # of marked large objects, and of pages of pinned ones
     ShapeTotal* count           # totals by shape, when somebody may ask what fills the heap
+    word* roots                 # as recorded inside the pause; NULL: they are marked there
+    uint64_t root_count
+    uint64_t root_room
     uint64_t head               # queue: [tail, head) modulo MARK_QUEUE
     uint64_t tail
     word queue[MARK_QUEUE]
 
 cdef void clear_marks(HeapState* h, uint64_t low, uint64_t high) noexcept nogil
 cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil
+cdef void open_roots(Marker* k, HeapState* h) noexcept nogil
+cdef void record_roots(Marker* k) noexcept nogil
 cdef void mark_roots(Marker* k) noexcept nogil
 cdef void mark_object(Marker* k, word obj) noexcept nogil
 cdef bint mark_logged(Marker* k) noexcept nogil

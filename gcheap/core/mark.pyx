@@ -21,7 +21,7 @@ from gcheap.core.layout cimport (
     BLOCK_BYTES, HeapState, LargeRun, LargeSpace, MutatorState, NO_START, SHAPE_FIXED,
     SHAPE_SLOTS, SatbBuffer, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
+    check_that, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
     prefetch_read, prefetch_write, store32_relaxed, unlikely)
 from gcheap.core.objects cimport (
     HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
@@ -31,11 +31,13 @@ from gcheap.core.satb cimport take_full
 from gcheap.core.shapes_census cimport begin_survey, count_object, end_survey
 from gcheap.core.weaktable cimport visit_values
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     KEEP_STACK = 1 << 20        # bytes of mark stack that stay resident between cycles
+    ROOT_SLACK = 4096           # words of shadow stacks
     LOG_AHEAD = 32              # entries of the log whose blocks are on their way
 
 
@@ -147,14 +149,49 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil:
     k.count = begin_survey(h)
 
 
-cdef word mark_root(void* context, HeapState* h, word value) noexcept nogil:
-    enqueue(<Marker*>context, value)
+cdef void open_roots(Marker* k, HeapState* h) noexcept nogil:
+    """Makes room to record the roots in, touched ahead of the pause; without memory there is none.
+
+    What finds no room (handles made meanwhile, deep shadow stacks) is marked inside the pause.
+    """
+    k.root_count = 0
+    k.root_room = load32_acquire(&h.handle_high) + ROOT_SLACK
+    k.roots = <word*>malloc(k.root_room * sizeof(word))
+    if k.roots == NULL:
+        k.root_room = 0
+    else:
+        memset(k.roots, 0, k.root_room * sizeof(word))
+
+
+cdef word record_root(void* context, HeapState* h, word value) noexcept nogil:
+    cdef Marker* k = <Marker*>context
+    if k.root_count < k.root_room:
+        k.roots[k.root_count] = value
+        k.root_count += 1
+    else:
+        enqueue(k, value)
     return value
 
 
+cdef void record_roots(Marker* k) noexcept nogil:
+    """The snapshot of the roots, inside the pause: it reads them in order, and follows none, so
+    that it costs the same however large the heap is that they lead into."""
+    visit_roots(k.heap, record_root, k)
+
+
+cdef void close_roots(Marker* k) noexcept nogil:
+    free(k.roots)
+    k.roots = NULL
+    k.root_count = k.root_room = 0
+
+
 cdef void mark_roots(Marker* k) noexcept nogil:
-    """Marks what the roots name; traces nothing.  Inside a pause."""
-    visit_roots(k.heap, mark_root, k)
+    """Marks what was recorded; traces nothing.  Mutators may run: whatever they drop or overwrite
+    now was in the snapshot."""
+    cdef uint64_t i
+    for i in range(k.root_count):
+        enqueue(k, k.roots[i])
+    close_roots(k)
 
 
 cdef void mark_object(Marker* k, word obj) noexcept nogil:
@@ -280,6 +317,7 @@ cdef void end_marking(Marker* k) noexcept nogil:
     """Gives most of the mark stack back."""
     cdef HeapState* h = k.heap
     cdef word keep
+    close_roots(k)              # an abandoned cycle may not have come to them
     if k.count != NULL:
         end_survey(h)
     if <word>k.deepest - <word>h.mark_stack > KEEP_STACK:
