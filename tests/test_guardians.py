@@ -4,7 +4,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from support import MutatorThread
+from support import MutatorThread, node_shape
 
 import gcheap
 from gcheap import failpoints
@@ -264,3 +264,16 @@ def test_what_leaves_the_queue_while_marking_runs_stays_whole(concurrent_heap):
             assert len(taken) == 2
         heap.collect()
         assert [ref.key for ref in taken] == [2, 2]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan")])
+def test_waiting_for_no_time_at_all_is_refused(any_heap, timeout):
+    with pytest.raises(ValueError, match="expected seconds"):
+        any_heap.guardian().wait(timeout)
+
+
+def test_waiting_for_ever_ends_when_something_is_found(any_heap, any_mutator):
+    guardian = any_heap.guardian()
+    guardian.register(any_mutator.new(node_shape(any_heap), key=7))
+    any_heap.collect()
+    assert guardian.wait(float("inf")).key == 7

@@ -74,6 +74,15 @@ def test_with_1_each_allocation_has_waited_for_a_flip_of_its_own(make_heap):
         assert [bytes(x) for x in table] == [b"%d" % i for i in range(30)]
 
 
+def test_pinned_arrays_count_as_well(make_heap):
+    heap = make_heap(collect_every=1)
+    with heap.attach() as m:
+        before = heap.stats().cycles
+        kept = [m.new_array("u1", 100, pinned=True) for _ in range(5)]
+        heap.collect()
+        assert heap.stats().cycles >= before + 6 and len(kept) == 5
+
+
 def test_cycles_are_asked_for_by_each_mutator(make_heap):
     """Two mutators wait for flips at the same time; each of them sees its objects whole."""
     heap = make_heap(collect_every=1)

@@ -37,8 +37,8 @@ cdef void abandon(HeapState* h, Marker* k, PauseRecord* pause) noexcept nogil:
     `pause` has its cycle's number.  Collector thread; PHASE_MARK or PHASE_PLAN, nothing registered.
     """
     cdef MutatorState* m
+    pause.kind = PAUSE_MARK_END         # before the stop: a warning of a slow one names it
     stop_world(h, pause)
-    pause.kind = PAUSE_MARK_END
     store32_relaxed(&h.marking, 0)
     m = h.mutators
     while m != NULL:

@@ -97,6 +97,8 @@ cdef class Guardian:
         Ctrl-C meanwhile; raises HeapClosed when the heap is closed."""
         cdef uint32_t seen
         cdef uint64_t slice_ns
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"wait({timeout!r}): expected seconds, 0 or more, or None")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             seen = load32_seq(&self.g.event)
@@ -108,7 +110,8 @@ cdef class Guardian:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                slice_ns = min(slice_ns, <uint64_t>(left * 1e9) + 1)
+                if left * 1e9 < SIGNAL_SLICE_NS:
+                    slice_ns = <uint64_t>(left * 1e9) + 1
             with nogil:
                 futex_wait(&self.g.event, seen, slice_ns)
             PyErr_CheckSignals()

@@ -9,6 +9,7 @@ cdef class Mutator:
     cdef bint left
     cdef object __weakref__
     cdef int check(self) except -1
+    cdef int begin_allocation(self) except -1
     cdef uint32_t allocate(self, uint32_t shape, uint64_t nbytes, uint64_t length) except 0
     cdef uint32_t allocate_pinned(self, uint32_t shape, uint64_t nbytes, uint64_t length) except 0
     cdef uint64_t checked_length(self, n, uint64_t item, str what) except? <uint64_t>-1

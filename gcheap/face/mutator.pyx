@@ -74,13 +74,9 @@ cdef class Mutator:
         self.check()
         return <uintptr_t>self.m
 
-    cdef uint32_t allocate(self, uint32_t shape, uint64_t nbytes, uint64_t length) except 0:
-        """A handle to a new, zeroed object.  Stalls without the GIL while a cycle makes room."""
-        cdef MutatorState* m
-        cdef word at
-        cdef uint32_t handle
+    cdef int begin_allocation(self) except -1:
+        """Before every allocation: may this thread, and does a stress mode want a cycle first?"""
         cdef uint64_t ticket
-        cdef bint found
         self.check()
         if unlikely(self.core.h.stress.collect_every):
             ticket = cycle_due(self.m)
@@ -88,6 +84,15 @@ cdef class Mutator:
                 with nogil:
                     wait_for_flip(self.core.h, ticket)
                 self.check()
+        return 0
+
+    cdef uint32_t allocate(self, uint32_t shape, uint64_t nbytes, uint64_t length) except 0:
+        """A handle to a new, zeroed object.  Stalls without the GIL while a cycle makes room."""
+        cdef MutatorState* m
+        cdef word at
+        cdef uint32_t handle
+        cdef bint found
+        self.begin_allocation()
         while True:
             m = self.core.enter()
             at = alloc_try(m, nbytes, header_of_shape(shape), length)
@@ -157,7 +162,7 @@ cdef class Mutator:
         cdef uint32_t handle
         cdef int taken
         cdef bint found, scattered = False
-        self.check()
+        self.begin_allocation()
         while True:
             m = self.core.enter()
             taken = take_pinned(self.core.h, m, nbytes, shape, length, &at)
