@@ -17,6 +17,10 @@ from gcheap.core.stress cimport cycle_due, hide_tlab, show_tlab, wait_for_flip
 from libc.stdint cimport uint32_t, uint64_t
 
 
+cdef enum:
+    PATIENCE = 3                # full cycles whose room was gone, and nobody seemed to have it
+
+
 cdef inline word alloc_here(MutatorState* m, uint64_t nbytes, word header,
                             uint64_t length) noexcept nogil:
     cdef HeapState* h = m.heap
@@ -82,12 +86,14 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
     Bounded: the cycle in flight is waited for first, whose snapshot may be older than what was
     dropped since; then one full cycle that starts after this call.  Goes on only while that has
     found enough room and others took it first: they make progress, and this thread asks again.
+    (Who takes room says so in `handed_out` a moment later: hence PATIENCE rounds without.)
     """
     cdef HeapState* h = m.heap
     cdef uint64_t ticket, handed_out
     cdef Stall stall
     cdef uint32_t seen
     cdef bint first = True
+    cdef uint32_t idle = 0
     cdef bint joined, found = nbytes <= h.capacity
     stall_begins(&stall, h, nbytes)
     while found:
@@ -108,8 +114,9 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
             futex_wait(&h.progress, seen, 0)
         if has_room(h, nbytes, pinned):
             break
+        idle = 0 if load64_relaxed(&h.handed_out) != handed_out else idle + 1
         found = (load32_acquire(&h.collector_alive)
-                 and (joined or (load64_relaxed(&h.handed_out) != handed_out
+                 and (joined or (idle < PATIENCE
                                  and load64_relaxed(&h.live_bytes) + charged(h, nbytes, pinned)
                                  <= h.capacity)))
     stall_ended(&stall, m)

@@ -49,7 +49,7 @@ def test_a_black_run_is_not_described_by_what_is_allocated_after_the_flip(concur
     """A large array is allocated black; after the flip, before the compactor gets to it, TLABs
     are handed out at the same unit numbers of the other half; then its slots are fixed."""
     assert run_with(concurrent, """
-heap = gcheap.Heap("64MiB", backend=backend, verify=3)
+heap = gcheap.Heap("64MiB", backend=backend, verify=3, policy="fixed")     # no cycle of its own
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 with heap.attach() as m:
     for _ in range(20_000):                     # garbage: the slide will be far shorter
