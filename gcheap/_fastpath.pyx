@@ -18,7 +18,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef enum:
-    PATIENCE = 3                # full cycles whose room was gone, and nobody seemed to have it
+    PATIENCE = 16               # full cycles whose room was gone, and nobody seemed to have it
 
 
 cdef inline word alloc_here(MutatorState* m, uint64_t nbytes, word header,
