@@ -16,8 +16,9 @@ objects by their size; a cycle replaces what it marked by the exact live bytes.
 from gcheap.core.layout cimport (
     Block, HANDLE_CHUNK, HUGE, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun,
     LargeSpace, MutatorState, SatbBuffer, UnitPlan, word)
+from gcheap.core.lockfree cimport bump_below
 from gcheap.core.native cimport (
-    add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
+    add64_relaxed, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
     load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
 from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.registry cimport strike_heap
@@ -276,12 +277,7 @@ cdef bint small_room(HeapState* h) noexcept nogil:
 cdef int charge(HeapState* h, uint64_t count) noexcept nogil:
     """Counts bytes of objects as used, if capacity allows it."""
     cdef uint64_t seen
-    while True:
-        seen = load64_relaxed(&h.used)
-        if seen + count > h.capacity:
-            return NO_ROOM
-        if cas64(&h.used, seen, seen + count):
-            return TAKEN
+    return TAKEN if bump_below(&h.used, count, &h.capacity, &seen) else NO_ROOM
 
 
 cdef void discharge(HeapState* h, uint64_t count) noexcept nogil:
@@ -298,13 +294,9 @@ cdef int take_units(HeapState* h, uint64_t nbytes, word* at) noexcept nogil:
     cdef uint64_t seen
     if charge(h, nbytes) != TAKEN:
         return NO_ROOM
-    while True:
-        seen = load64_relaxed(&h.top)
-        if seen + nbytes > load64_relaxed(&h.alloc_limit):
-            discharge(h, nbytes)
-            return NO_ROOM
-        if cas64(&h.top, seen, seen + nbytes):
-            break
+    if not bump_below(&h.top, nbytes, &h.alloc_limit, &seen):
+        discharge(h, nbytes)
+        return NO_ROOM
     ask_when_due(h, seen + nbytes + load64_relaxed(&h.headroom) > load64_relaxed(&h.alloc_limit))
     at[0] = h.base[h.current] + seen
     add64_relaxed(&h.handed_out, nbytes)
