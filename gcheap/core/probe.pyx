@@ -3,12 +3,11 @@ import os
 from dataclasses import dataclass
 
 from gcheap.core.layout cimport word
+from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.uffd cimport (
     GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_copy, uffd_handshake, uffd_move, uffd_open_any,
     uffd_register)
 from libc.stdint cimport uint64_t
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
 from posix.unistd cimport close as posix_close
 
 # In the order of their bits.
@@ -49,20 +48,17 @@ def open_descriptor():
 
 cdef bint try_placing(int fd, bint move, uint64_t page) noexcept:
     """Whether one page can be moved (or copied) into a registered range, contents and all."""
-    cdef void* memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                             -1, 0)
-    cdef word src = <word>memory, dst
+    cdef word src = map_memory(2 * page, True), dst = src + page
     cdef bint works = False
     cdef uint64_t done
-    if memory == MAP_FAILED:
+    if src == 0:
         return False
-    dst = src + page
     (<word*>src)[0] = 0x6763686561700001
     if uffd_register(fd, dst, page) == 0:
         done = (uffd_move(fd, dst, src, page, 0).done if move
                 else uffd_copy(fd, dst, src, page, 0).done)
         works = done == page and (<word*>dst)[0] == 0x6763686561700001
-    munmap(memory, 2 * page)
+    unmap_memory(src, 2 * page)
     return works
 
 
