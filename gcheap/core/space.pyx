@@ -24,7 +24,7 @@ from gcheap.core.native cimport (
 from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.registry cimport strike_heap
 from gcheap.core.weak cimport free_weak_state
-from libc.errno cimport errno
+from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -49,9 +49,18 @@ cdef inline uint64_t round_up(uint64_t value, uint64_t grain) noexcept nogil:
     return (value + grain - 1) // grain * grain
 
 
+cdef int advise(word at, uint64_t nbytes, int advice) noexcept nogil:
+    """Returns an errno: ENOMEM where a mapping cannot be split, which madvise calls EAGAIN."""
+    if madvise(<void*>at, nbytes, advice) == 0:
+        return 0
+    return ENOMEM if errno == EAGAIN else errno
+
+
 cdef int open_half(word at, uint64_t nbytes, int advice) noexcept nogil:
-    if (madvise(<void*>at, nbytes, MADV_DODUMP) != 0
-            or mprotect(<void*>at, nbytes, PROT_READ | PROT_WRITE) != 0):
+    cdef int error = advise(at, nbytes, MADV_DODUMP)
+    if error:
+        return error
+    if mprotect(<void*>at, nbytes, PROT_READ | PROT_WRITE) != 0:
         return errno
     if advice >= 0:
         madvise(<void*>at, nbytes, advice)      # refused without THP: fine
@@ -106,8 +115,9 @@ cdef int reserve_halves(HeapState* h) noexcept nogil:
     if h.reservation == 0:
         return errno
     # A flag that the halves lack: a half that verification closes never merges with its guards.
-    if madvise(<void*>h.reservation, h.reservation_bytes, MADV_DONTDUMP) != 0:
-        return errno
+    error = advise(h.reservation, h.reservation_bytes, MADV_DONTDUMP)
+    if error:
+        return error
     at = round_up(h.reservation + GUARD, HUGE)
     error = open_halves(&at, h.base, h.half_bytes, MADV_NOHUGEPAGE)
     if not error:
@@ -158,10 +168,12 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     h.blocks = <Block*>next             # release_space unmaps them from now on
     madvise(<void*>next, h.side_bytes, MADV_NOHUGEPAGE)
     # Pinned arrays are inherited all the same: views of them may be in use.
-    if h.fork_none and (
-            madvise(<void*>h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK) != 0
-            or madvise(<void*>next, h.side_bytes, MADV_DONTFORK) != 0):
-        return errno
+    if h.fork_none:
+        error = advise(h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK)
+        if not error:
+            error = advise(next, h.side_bytes, MADV_DONTFORK)
+        if error:
+            return error
     for i in range(TABLES):
         at[i] = next
         next += sizes[i]

@@ -5,10 +5,9 @@ import errno
 import os
 import resource
 
+from gcheap.errors import GcheapError
 from gcheap.options import format_size
 
-NO_TABLES = ("gcheap: no memory for the tables of a heap; end what else takes memory, or raise "
-             "RLIMIT_AS (ulimit -v) and RLIMIT_DATA (ulimit -d)")
 _LIMITS = (("RLIMIT_AS", resource.RLIMIT_AS, "v"), ("RLIMIT_DATA", resource.RLIMIT_DATA, "d"))
 
 
@@ -27,3 +26,17 @@ def mapping_advice(number: int) -> str:
         return f"{answer}; lower capacity or raise {' and '.join(set_here)}"
     return (f"{answer} although neither RLIMIT_AS nor RLIMIT_DATA is set; lower capacity, or see "
             f"vm.max_map_count and vm.overcommit_memory")
+
+
+def no_tables() -> MemoryError:
+    """malloc has refused one of the tables that every heap has."""
+    return MemoryError(
+        f"gcheap: no memory for the tables of a heap: {mapping_advice(errno.ENOMEM)}")
+
+
+def no_thread(what: str, number: int) -> GcheapError:
+    """pthread_create (or, for the thread that serves faults, eventfd) has refused."""
+    return GcheapError(
+        f"{what} cannot be started: {os.strerror(number)}; is the process out of threads "
+        f"(RLIMIT_NPROC, ulimit -u), of descriptors (RLIMIT_NOFILE, ulimit -n), or of memory for a "
+        f"stack (RLIMIT_AS, ulimit -v; vm.max_map_count)?")
