@@ -261,6 +261,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     visit_roots(h, forward_root, NULL)
     forward_non_strong(h)
     h.current = 1 - h.current
+    store32_relaxed(&h.flips, h.flips + 1)
     # Allocation goes on above everything registered; the gap is only virtual.
     store64_relaxed(&h.top, h.r.registered_bytes)
     store64_relaxed(&h.alloc_limit, h.half_bytes)

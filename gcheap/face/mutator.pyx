@@ -4,7 +4,6 @@ import threading
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from gcheap._fastpath cimport alloc_try, wait_for_cycle, wait_for_room
-from gcheap.core.fault cimport unblock_sigbus
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOT_ARRAY, word)
 from gcheap.core.native cimport unlikely
@@ -13,10 +12,12 @@ from gcheap.core.pinned cimport pinned_charge, take_pinned
 from gcheap.core.roots cimport take_handle
 from gcheap.core.safepoint cimport (
     attach_mutator, detach_mutator, drop_owner, leave_running, thread_mutator)
+from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.space cimport NO_PLACE, TAKEN
 from gcheap.core.stress cimport cycle_due, wait_for_flip
 from gcheap.errors import ForeignRef, HeapExhausted, NotAttached
 from gcheap.face.exhaustion cimport exhausted
+from gcheap.face.limits import mapping_advice
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
@@ -236,7 +237,8 @@ cdef Mutator attach(HeapCore core, str name):
     with nogil:
         error = attach_mutator(core.h, text, &m)
     if error:
-        raise MemoryError(f"gcheap: a mutator's buffers cannot be mapped (errno {error})")
+        raise MemoryError(f"gcheap: no memory for the shadow stack and buffers of a mutator: "
+                          f"{mapping_advice(error)}")
     mutator = Mutator.__new__(Mutator)
     mutator.core = core
     mutator.m = m
