@@ -10,6 +10,7 @@ from typing import Any
 from fuzz import checks
 from fuzz.operations import OPERATIONS, at_random
 from fuzz.side import Side
+from fuzz.together import Together
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from support import Child, MutatorThread
@@ -69,6 +70,7 @@ class DifferentialMachine(RuleBasedStateMachine):
         self.started = False
         options = data.draw(self.configurations, label="heaps")
         self.sides = [Side(given) for given in options]
+        self.together = Together(self.sides)
         self.crew = [Here(self.sides)]
         self.crew += [Worker(self.sides, f"worker {i}") for i in range(1, THREADS)]
         self.held: failpoints.Failpoint | None = None
@@ -95,39 +97,18 @@ class DifferentialMachine(RuleBasedStateMachine):
             for side in self.sides:
                 side.close()
 
-    # ---- one operation on every heap -----------------------------------------------------
+    # ---- steps ---------------------------------------------------------------------------
 
     def do(self, name: str, thread: int, arguments: dict[str, Any]) -> None:
-        run = OPERATIONS[name].run
         worker = self.crew[thread]
-        commits = [worker.call(lambda s=side, m=m: run(s, m, **arguments))
-                   for side, m in zip(self.sides, worker.mutators, strict=True)]
-        if all(commits):
-            for commit in commits:
-                worker.call(commit)
-        self.same_numbers()
-
-    def same_numbers(self) -> None:
-        """Whatever is chosen by number is the same in every heap."""
-        most = max(side.made for side in self.sides)
-        for side in self.sides:
-            side.made = most
-        for mine in ("refs", "weak_refs", "key_tables", "value_tables", "guardians"):
-            names = {tuple(getattr(side, mine)) for side in self.sides}
-            assert len(names) == 1, (mine, names)
+        self.together.do(worker.mutators, name, arguments, worker.call)
 
     # ---- settling and checkpoints --------------------------------------------------------
 
     def settle(self, thread: int) -> None:
-        """A full collection of both; what guardians give in both is held from then on."""
+        """A full collection of both heaps, after which nothing is uncertain."""
         self.let_go()
-        worker = self.crew[thread]
-        for side in self.sides:
-            worker.call(side.collect)
-        common = set.intersection(*(set(side.yielded) for side in self.sides))
-        for side in self.sides:
-            worker.call(lambda s=side: s.settle(common))
-        self.same_numbers()
+        self.together.settle(self.crew[thread].call)
 
     def everything(self, thread: int, rng: random.Random) -> None:
         call = self.crew[thread].call
