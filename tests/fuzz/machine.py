@@ -20,10 +20,13 @@ from gcheap import failpoints
 THREADS = 3                             # the main one and two others
 THREAD = st.integers(0, THREADS - 1)
 PICK = st.integers(0, 2**16)
-# Where a collector may be held while the program goes on.
-HOLDS = ["mark.before", "mark.concurrent", "mark.traced", "weak.before", "weak.cleared",
+# Where a collector may be held while the program goes on: outside of every pause.
+HOLDS = ["mark.concurrent", "mark.traced", "weak.before", "weak.cleared",
          "weak.resurrected", "weak.done", "plan.done", "register.done", "flip.after",
          "compactor.placed", "relocate.done", "unregister.done", "cycle.end"]
+# How often the program may allocate meanwhile: what is black has a limit, at which it would wait.
+PATIENCE = 6
+ALLOCATING = [name for name in OPERATIONS if name.startswith("new_")]
 REPORTS = ["census", "walk", "referrers", "retained", "why_alive", "snapshot"]
 
 
@@ -100,6 +103,10 @@ class DifferentialMachine(RuleBasedStateMachine):
     # ---- steps ---------------------------------------------------------------------------
 
     def do(self, name: str, thread: int, arguments: dict[str, Any]) -> None:
+        if self.held is not None and name in ALLOCATING:
+            self.patience -= 1
+            if not self.patience:
+                self.let_go()
         worker = self.crew[thread]
         self.together.do(worker.mutators, name, arguments, worker.call)
 
@@ -187,6 +194,7 @@ class DifferentialMachine(RuleBasedStateMachine):
         if self.held is None and self.may_hold and self.room():
             self.held = failpoints.pause(point)
             self.held.__enter__()
+            self.patience = PATIENCE
             for side in self.sides:
                 side.heap.collect(wait=False)
             with suppress(TimeoutError):        # nothing to place or to relocate
