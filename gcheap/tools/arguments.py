@@ -5,6 +5,7 @@ import os
 
 from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, parse_size, resolve
+from gcheap.shown import shown
 
 EXIT_USAGE = 2
 
@@ -94,6 +95,6 @@ def _number(text, kind, wanted):
         value = kind(text)
     except ValueError:
         value = 0
-    if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {wanted}")
     return value
