@@ -27,15 +27,20 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-SEED = 20_250_101
+SEED = 1
 KINDS = {"tsan": "thread", "asan": "address"}
-LIBRARIES = {"thread": ("libtsan.so",), "address": ("libasan.so", "libubsan.so")}
+# UBSan's before ASan's: the last to start says where both write their reports to, and the options
+# of the first would be lost.
+LIBRARIES = {"thread": ("libtsan.so",), "address": ("libubsan.so", "libasan.so")}
 # Reports go to files; everything else is what lets Python and a SIGBUS handler live with them:
 # leaks are Python's own, which frees little at exit, and SIGBUS is how a heap is told of a fault.
 OPTIONS = {
-    "thread": {"TSAN_OPTIONS": "halt_on_error=0:report_signal_unsafe=0:log_path={log}"},
-    "address": {"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0:log_path={log}",
-                "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:log_path={log}"},
+    "thread": {"TSAN_OPTIONS": "halt_on_error=0:report_signal_unsafe=0:handle_sigbus=0:"
+                               "log_path={log}"},
+    "address": {"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0:verify_asan_link_order=0:"
+                                "log_path={log}",
+                "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:handle_sigbus=0:"
+                                 "log_path={log}"},
 }
 SELECTED = {
     "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
@@ -89,9 +94,11 @@ def reports_in(directory: Path) -> list[str]:
     """The reports of all processes that wrote to `directory`: a file may hold several."""
     text = "\n".join(path.read_text(errors="replace")
                      for path in sorted(directory.glob("report.*")))
-    # ThreadSanitizer puts a line of '=' around each, AddressSanitizer before, UBSan none.
+    # ThreadSanitizer puts a line of '=' around each and counts them at exit, AddressSanitizer
+    # begins with such a line, UBSan has none.
     parts = re.split(r"(?m)^=+$\n?", text)
-    return [part.strip() for part in parts if "Sanitizer" in part or "runtime error" in part]
+    return [part.strip() for part in parts
+            if re.search("(WARNING|ERROR|FATAL): .*Sanitizer|runtime error:", part)]
 
 
 def options_for(kind: str, reports: Path) -> dict[str, str]:
@@ -136,7 +143,8 @@ class Variant:
             status = subprocess.run(
                 # faulthandler's handlers would take the place of the sanitizer's.
                 [sys.executable, "-m", "pytest", "-p", "no:faulthandler", "-p", "no:cacheprovider",
-                 "-q", f"--seed={seed}", f"--junit-xml={place / 'result.xml'}", *arguments],
+                 "-q", "-W", "ignore::pytest.PytestConfigWarning", "--durations=15",
+                 f"--seed={seed}", f"--junit-xml={place / 'result.xml'}", *arguments],
                 cwd=TESTS, env=self.environment(place), stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL).returncode
         return Chunk(name, status, counts_of(place / "result.xml"), reports_in(place),

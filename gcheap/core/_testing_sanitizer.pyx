@@ -45,10 +45,10 @@ def race():
             _raced += 1
 
 
-def overrun(uint64_t index=8):
-    """Reads the byte at `index` of 8 bytes of calloc."""
-    cdef unsigned char* at = <unsigned char*>calloc(8, 1)
-    cdef unsigned char found = at[index]
+def overrun(uint64_t nbytes=8):
+    """Reads the byte behind as many of calloc's."""
+    cdef unsigned char* at = <unsigned char*>calloc(nbytes, 1)
+    cdef unsigned char found = at[nbytes]
     free(at)
     return found
 
