@@ -9,11 +9,14 @@ Rules for a native mutator (a `MutatorState*` of the calling thread):
   a slot; a `word` in a local variable does not survive.
 * Between safepoints addresses are stable, and reading any object is plain memory access: a
   page that has not arrived is built by the fault path under the reader's feet.
+* Two mutators that use one object synchronize with each other as two threads do with any memory:
+  a slot that is stored by one and read by another with nothing in between takes
+  `gc_publish_element` and `gc_acquire_element`.
 """
 from gcheap.core.layout cimport HeapState, MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
-from gcheap.core.native cimport load32_relaxed, store64_relaxed, unlikely
+from gcheap.core.native cimport load32_relaxed, load64_acquire, store64_relaxed, unlikely
 from gcheap.core.objects cimport array_bytes, header_of_shape
-from gcheap.core.barrier cimport store_slot
+from gcheap.core.barrier cimport publish_slot, store_slot
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 # 0 when the heap is exhausted (a finished cycle could not help).
@@ -74,6 +77,20 @@ cdef inline word gc_load_element(word array, uint64_t index) noexcept nogil:
 cdef inline void gc_store_element(MutatorState* m, word array, uint64_t index,
                                   word value) noexcept nogil:
     store_slot(m, array, <word*>array + 2 + index, value)
+
+
+cdef inline void gc_publish_element(MutatorState* m, word array, uint64_t index,
+                                    word value) noexcept nogil:
+    """Stores a reference to an object for mutators that read it with `gc_acquire_element`.
+
+    They then see everything that this thread wrote to that object, and to what it refers to.
+    """
+    publish_slot(m, array, <word*>array + 2 + index, value)
+
+
+cdef inline word gc_acquire_element(word array, uint64_t index) noexcept nogil:
+    """Element of a slot array that another mutator may be storing with `gc_publish_element`."""
+    return load64_acquire(<word*>array + 2 + index)
 
 
 cdef inline uint64_t gc_length(word array) noexcept nogil:

@@ -19,12 +19,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import gcheap
 from gcheap import failpoints
 from gcheap.core import _testing
 
 PAGE = os.sysconf("SC_PAGESIZE")
 PATIENCE = 60.0                 # seconds until a test gives up on an event (never a measurement)
 ROOT = Path(__file__).resolve().parent.parent
+HOME = str(Path(gcheap.__path__[0]).resolve().parent)   # where the gcheap under test is
 
 # From the uABI (linux/userfaultfd.h), so that the tests know what the kernel has without
 # asking the code under test.
@@ -122,9 +124,9 @@ def node_shape(heap):
 
 def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float = PATIENCE,
                arguments: tuple[str, ...] = (), **popen) -> subprocess.CompletedProcess:
-    """Runs `script` in a fresh interpreter, with this tree importable and no GCHEAP_* set."""
+    """Runs `script` in a fresh interpreter, with the same gcheap and no GCHEAP_* set."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
-    clean["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), clean.get("PYTHONPATH", "")]))
+    clean["PYTHONPATH"] = os.pathsep.join(filter(None, [HOME, clean.get("PYTHONPATH", "")]))
     clean["PYTHONDONTWRITEBYTECODE"] = "1"
     clean.pop("PYTHONFAULTHANDLER", None)
     return subprocess.run(

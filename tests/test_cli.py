@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from support import PATIENCE, ROOT, run_python
+from support import HOME, PATIENCE, run_python
 
 import gcheap
 from gcheap import cli
@@ -266,7 +266,7 @@ def test_python_dash_m():
 def test_ctrl_c_shows_the_results_so_far():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
     environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(ROOT), environment.get("PYTHONPATH", "")]))
+        filter(None, [HOME, environment.get("PYTHONPATH", "")]))
     # A shell starts background jobs with SIGINT ignored, and that is inherited.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + MAIN
     process = subprocess.Popen(
@@ -295,7 +295,7 @@ def test_ctrl_c_shows_the_results_so_far():
 def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(
         ["sh", "-c", f'"{sys.executable}" -c "{MAIN}" doctor --json - | head -c 1'],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": HOME}, capture_output=True, text=True,
         timeout=PATIENCE)
     assert done.stdout == "{" and "Traceback" not in done.stderr
 
@@ -303,7 +303,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 def test_output_that_cannot_be_written_is_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", MAIN, "doctor"], env=os.environ | {"PYTHONPATH": str(ROOT)},
+            [sys.executable, "-c", MAIN, "doctor"], env=os.environ | {"PYTHONPATH": HOME},
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

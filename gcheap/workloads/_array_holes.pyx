@@ -25,11 +25,12 @@ from libc.string cimport memset
 from posix.stdlib cimport posix_memalign
 
 from gcheap._fastpath cimport (
-    gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_length, gc_load,
-    gc_load_element, gc_poll, gc_pop, gc_push, gc_store, gc_store_element)
+    gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_length,
+    gc_load, gc_load_element, gc_poll, gc_pop, gc_publish_element, gc_push, gc_store,
+    gc_store_element)
 from gcheap.core.layout cimport CAUSE_EXPLICIT, MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport (
-    clock_ns, fence_seq, load64_relaxed, store64_relaxed, unlikely)
+    clock_ns, load64_relaxed, store64_relaxed, unlikely)
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.workloads._arrays cimport (
     AT_CROSS, AT_TABLE, Arrays, CROSS_BYTES, ELEMENT_EVERY, Entry, FRAME, GROUP, Holes,
@@ -59,7 +60,7 @@ cdef void check_survivor(Holes* c) noexcept nogil:
 cdef void read_cross(Holes* c) noexcept nogil:
     """Checks a small array to which any mutator linked, whatever became of its place."""
     cdef uint64_t i = scaled(random64(&c.part.random), c.world.cross)
-    cdef word link = gc_load_element(c.frame[AT_CROSS], i), array
+    cdef word link = gc_acquire_element(c.frame[AT_CROSS], i), array
     cdef uint64_t place
     if link == 0:
         return
@@ -89,10 +90,7 @@ cdef bint write_cross(Holes* c, uint64_t place) noexcept nogil:
     (<uint64_t*>link)[2] = place
     (<uint64_t*>link)[3] = e.generation
     (<uint64_t*>link)[4] = e.length
-    # A slot publishes nothing by itself: Link and array come before the reference to them.
-    # Readers follow it, and such loads are ordered.
-    fence_seq()
-    gc_store_element(c.m, c.frame[AT_CROSS], at, link)
+    gc_publish_element(c.m, c.frame[AT_CROSS], at, link)       # Link and array come before it
     return True
 
 

@@ -33,19 +33,18 @@ cdef uint64_t draw_length(Part* p, uint64_t place) noexcept nogil:
 cdef void fill_words(Holes* c, int kind, uint64_t length, uint64_t key) noexcept nogil:
     """Writes every word of a fresh array, a chunk between two safepoints.
 
-    A slot's old value is null, so it needs no barrier; relaxed stores, because the marker may
-    be reading them.
+    A slot's old value is null, so it needs no barrier; relaxed stores, one a word, because the
+    marker may be reading them.
     """
     cdef uint64_t words = words_of(kind, length), at = 0, upto, i
-    cdef uint64_t tag = 1 if kind == KIND_SLOTS else 0
+    cdef uint64_t tag = 1 if kind == KIND_SLOTS else 0, mask
     cdef uint64_t* to
     while at < words:
         upto = min(words, at + CHUNK_WORDS)
         to = <uint64_t*>gc_elements(c.frame[AT_ARRAY])
         for i in range(at, upto):
-            store64_relaxed(to + i, value_at(key, i) | tag)
-        if upto == words:
-            to[words - 1] &= tail_mask(kind, length)
+            mask = tail_mask(kind, length) if i + 1 == words else <uint64_t>-1
+            store64_relaxed(to + i, (value_at(key, i) | tag) & mask)
         at = upto
         gc_poll(c.m)
 

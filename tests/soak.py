@@ -1,0 +1,224 @@
+"""The long runs: `make soak`.  Everything that is too long for each change, with its seeds.
+
+    python tests/soak.py [--minutes M] [--seed N] [--only PART]... [--output build/soak.md]
+
+    tests       what is marked `soak`, which `make test` leaves out
+    tsan, asan  the whole suite, and what is marked `soak`, in each sanitizer build
+    workloads   every workload of `gcheap stress` with every backend and fault mode in turn, the
+                other options drawn by the run's own seed, for M minutes (default 30)
+
+The summary is Markdown: commit, machine, seeds, counts, and how to run again what failed.  Exit
+status 1 when anything did.
+"""
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conftest import COMBINATIONS
+from sanitize import KINDS, ROOT, SEED, TESTS, Chunk, Counts, Variant, counts_of, reports_in
+from support import HOME, kernel_offers
+
+from gcheap.workloads import WORKLOADS
+
+PARTS = ("tests", *KINDS, "workloads")
+PATIENCE = 300                      # seconds for a run of a few; then it counts as hung
+SECONDS = 3.0                       # measured, of one run
+TOTALS = ("ops", "cycles", "relocate_ops", "faults")
+
+
+# ---- workloads ---------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `gcheap stress`; its options follow from its number and the first seed."""
+    workload: str
+    backend: str
+    faults: str
+    seed: int
+
+    def arguments(self) -> list[str]:
+        rng = random.Random(self.seed)
+        mutators = rng.choice([1, 2, 2, 3, 4])
+        drawn = {
+            "mutators": mutators,
+            "live": f"{mutators * rng.choice([1, 4, 8])}MiB",
+            "unit-pages": rng.choice([1, 2, 16, 16, 64]),
+            "verify": rng.choice([0, 1, 2, 3, 4]),
+            "relocate": rng.choice(["worth", "always"]),
+            "collect-every": rng.choice([0, 0, 0, 1000]),
+            "delay-placements-us": rng.choice([0, 0, 20, 200]),
+            "policy": rng.choice(["fixed", "factor:2", "membalancer"]),
+        }
+        return ["stress", self.workload, "--backend", self.backend, "--faults", self.faults,
+                "--seed", str(self.seed), "--seconds", str(SECONDS),
+                *itertools.chain.from_iterable((f"--{k}", str(v)) for k, v in drawn.items())]
+
+
+@dataclass
+class Result:
+    run: Run
+    document: dict | None
+    said: str                       # what went wrong, with the end of what it wrote
+    totals: dict = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.document or {}
+        self.totals = {name: known.get(name, 0) for name in TOTALS}
+        if known:
+            self.totals["faults"] = known["faults"]["count"]
+
+
+def runs(seed: int):
+    """Runs without end: all workloads and combinations that this machine has, in turn."""
+    here = [(workload, *pair) for workload in WORKLOADS for pair in COMBINATIONS
+            if kernel_offers(pair[0]) is None]
+    for number in itertools.count():
+        yield Run(*here[number % len(here)], seed + number)
+
+
+def execute(run: Run) -> Result:
+    """In a process of its own: a crash or a hang is one run's."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "gcheap", *run.arguments(), "--json", "-"],
+            env=os.environ | {"PYTHONPATH": HOME}, stdin=subprocess.DEVNULL, text=True,
+            capture_output=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired as hung:
+        return Result(run, None, f"did not end in {PATIENCE} s\n{str(hung.stderr)[-3000:]}")
+    return judge(run, done.returncode, done.stdout, done.stderr)
+
+
+def judge(run: Run, status: int, out: str, err: str) -> Result:
+    try:
+        document = json.loads(out)
+    except ValueError:
+        document = None
+    if status == 0 and document and document["verified"] and not document["interrupted"]:
+        return Result(run, document, "")
+    why = f"ended with status {status}"
+    if document and document["failure"]:
+        why += f": {document['failure']}"
+    return Result(run, document, f"{why}\n{err[-3000:]}")
+
+
+def soak_workloads(minutes: float, seed: int) -> list[Result]:
+    """One process a processor, until the time is over; each then ends its run."""
+    end = time.monotonic() + 60 * minutes
+    source, results = runs(seed), []
+
+    def worker(_):
+        while time.monotonic() < end:
+            # One bytecode after the other under the GIL: no two threads get the same run.
+            result = execute(next(source))
+            results.append(result)
+            if result.said:
+                print(f"FAILED gcheap {' '.join(result.run.arguments())}\n{result.said}",
+                      flush=True)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(worker, range(os.cpu_count() or 1)))
+    return sorted(results, key=lambda result: result.run.seed)
+
+
+# ---- the summary -------------------------------------------------------------------------
+
+def table(head: list[str], rows: list[list]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def workloads_section(results: list[Result]) -> str:
+    rows = []
+    for key in sorted({(r.run.workload, r.run.backend, r.run.faults) for r in results}):
+        mine = [r for r in results if (r.run.workload, r.run.backend, r.run.faults) == key]
+        sums = [sum(r.totals[name] for r in mine) for name in TOTALS]
+        rows.append([*key, len(mine), *(f"{n:,}" for n in sums), sum(bool(r.said) for r in mine)])
+    seeds = [r.run.seed for r in results]
+    text = (f"{len(results)} runs of {SECONDS:g} s, seeds {min(seeds)} to {max(seeds)}, "
+            f"every one audited; {sum(bool(r.said) for r in results)} failed.\n\n")
+    return text + table(["workload", "backend", "faults", "runs", "operations", "cycles",
+                         "operations during relocation", "page faults", "failed"], rows) + "".join(
+        f"\n\n    gcheap {' '.join(r.run.arguments())}\n    "
+        + r.said.strip().replace("\n", "\n    ") for r in results if r.said)
+
+
+def tests_section(chunks: list[Chunk], seed: int) -> str:
+    total = sum((chunk.counts for chunk in chunks), Counts())
+    text = (f"{total.passed:,} tests passed, {total.failed} failed, {total.skipped} skipped, "
+            f"{sum(len(chunk.reports) for chunk in chunks)} reports, seed {seed}, "
+            f"{sum(chunk.seconds for chunk in chunks) / 60:.0f} minutes.")
+    return text + "".join(f"\n\n* {chunk.name}: {'; '.join(chunk.faults())}"
+                          for chunk in chunks if chunk.faults())
+
+
+def commit() -> str:
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT, text=True,
+                              capture_output=True).stdout.strip()
+    return (git("rev-parse", "HEAD") or "unknown") + (
+        ", with changes" if git("status", "--porcelain") else "")
+
+
+def machine() -> str:
+    with open("/proc/cpuinfo") as cpus:
+        model = next((line.partition(":")[2].strip() for line in cpus
+                      if line.startswith("model name")), platform.machine())
+    gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 2**30
+    return (f"{os.cpu_count()} x {model}, {gib:.0f} GiB, Linux {platform.release()}, "
+            f"Python {platform.python_version()}")
+
+
+# ---- all of it ---------------------------------------------------------------------------
+
+def marked_soak(seed: int) -> Chunk:
+    result = ROOT / "build" / "soak.xml"
+    result.unlink(missing_ok=True)
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "soak", f"--seed={seed}",
+                           f"--junit-xml={result}"], cwd=TESTS)
+    return Chunk("soak", done.returncode, counts_of(result), reports_in(result.parent),
+                 time.monotonic() - begun)
+
+
+def sanitized(name: str, seed: int) -> list[Chunk]:
+    variant = Variant(name)
+    variant.build()
+    return variant.run_all(True, ["-m", "soak or not soak"], seed)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0, help="of workloads")
+    parser.add_argument("--seed", type=int, default=SEED, help="the first of all seeds")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "soak.md")
+    args = parser.parse_args(argv)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    sections = [f"# Soak\n\nCommit {commit()}.\n{machine()}.\nSeeds from {args.seed}."]
+    failed = False
+    for part in args.only or PARTS:
+        if part == "workloads":
+            results = soak_workloads(args.minutes, args.seed)
+            failed |= any(result.said for result in results)
+            sections.append(f"## Workloads\n\n{workloads_section(results)}")
+        else:
+            chunks = ([marked_soak(args.seed)] if part == "tests" else sanitized(part, args.seed))
+            failed |= any(chunk.faults() for chunk in chunks)
+            sections.append(f"## {part}\n\n{tests_section(chunks, args.seed)}")
+        args.output.write_text("\n\n".join(sections) + "\n")     # what there is, if it is stopped
+        print(sections[-1], flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
