@@ -93,7 +93,8 @@ def test_room_that_the_next_cycle_hides_is_waited_for():
                 hidden.release()
                 late.release()
                 work.result(PATIENCE)
-            assert heap.stats().cycles == 2
+            heap.collect()
+            assert heap.stats().cycles == 3
         assert all(bytes(ref) == BLOB for ref in kept)
 
 
