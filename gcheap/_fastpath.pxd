@@ -10,7 +10,7 @@ Rules for a native mutator (a `MutatorState*` of the calling thread):
 * Between safepoints addresses are stable, and reading any object is plain memory access: a
   page that has not arrived is built by the fault path under the reader's feet.
 """
-from gcheap.core.layout cimport HeapState, MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
+from gcheap.core.layout cimport MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
 from gcheap.core.native cimport load32_relaxed, store64_relaxed, unlikely
 from gcheap.core.objects cimport array_bytes, header_of_shape
 from gcheap.core.barrier cimport store_slot
