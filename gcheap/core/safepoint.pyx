@@ -30,7 +30,8 @@ from gcheap.core.native cimport (
     mutex_unlock, store32_seq, sub32_acq_rel, thread_cpu_ns, thread_id)
 from gcheap.core.roots cimport return_handles
 from gcheap.core.satb cimport hand_over
-from gcheap.core.space cimport free_bounce, new_bounce, release_heap, retire_tlab
+from gcheap.core.space cimport free_bounce, new_bounce, release_heap
+from gcheap.core.tlab cimport retire_tlab
 from gcheap.core.watchdog cimport wait_for_stop
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
