@@ -13,14 +13,18 @@ import os
 import pickle
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from support import PATIENCE, wait_until
 
 from gcheap.userfaultfd import read_memory, write_memory
@@ -264,6 +268,9 @@ def status_kb(name: str) -> int:
     return int(match[1]) if match else 0
 
 
+ZRAM_CONTROL = Path("/sys/class/zram-control")
+
+
 class Janitor:
     """Undoes changes to the system even when this process is killed.
 
@@ -306,3 +313,40 @@ class Janitor:
 
 def errno_name(error: OSError) -> str:
     return errno.errorcode[error.errno]
+
+
+@contextmanager
+def swap_space(kind: str, nbytes: int):
+    """Swap space more, in "zram" or a "file" beside the tests, until the end; or skips."""
+    if not shutil.which("mkswap"):
+        pytest.skip("mkswap is not installed")
+    if kind == "zram" and not (ZRAM_CONTROL / "hot_add").exists():
+        pytest.skip("this kernel has no zram")
+    with Janitor() as janitor:
+        path = (make_zram if kind == "zram" else make_file)(janitor, nbytes)
+        subprocess.run(["mkswap", path], check=True, capture_output=True)
+        janitor.promise("swapoff", path)
+        if libc.swapon(path.encode(), 0):
+            pytest.skip(f"swapon {path}: {os.strerror(ctypes.get_errno())}")
+        yield
+
+
+def make_zram(janitor: Janitor, nbytes: int) -> str:
+    number = (ZRAM_CONTROL / "hot_add").read_text().strip()
+    janitor.promise("write", str(ZRAM_CONTROL / "hot_remove"), number)
+    Path(f"/sys/block/zram{number}/disksize").write_text(str(nbytes))
+    device = Path(f"/dev/zram{number}")
+    if not device.exists():
+        pytest.skip(f"{device} does not appear (no devtmpfs here)")
+    return str(device)
+
+
+def make_file(janitor: Janitor, nbytes: int) -> str:
+    fd, path = tempfile.mkstemp(prefix="gcheap-swap-", dir=Path(__file__).parent)
+    janitor.promise("unlink", path)
+    with os.fdopen(fd, "wb") as file:
+        # Written out, not truncated: a swap file must have no holes.
+        for _ in range(nbytes >> 20):
+            file.write(bytes(1 << 20))
+        os.fsync(file.fileno())
+    return path
