@@ -89,7 +89,6 @@ def test_sigbus_stays_the_programs_own(by_handler):
     """No handler is installed, and a SIGBUS that is blocked hurts nobody."""
     assert run_cleanly("""
         import ctypes, signal, sys
-        sys.path.insert(0, sys.argv[1])
         from support import check_interleaved, interleaved, node_shape
         import gcheap
         from gcheap import failpoints
@@ -102,7 +101,7 @@ def test_sigbus_stays_the_programs_own(by_handler):
 
         before = sigbus_action()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGBUS])
-        with gcheap.Heap("4MiB", backend=sys.argv[2], faults="handler") as heap:
+        with gcheap.Heap("4MiB", backend=sys.argv[1], faults="handler") as heap:
             with heap.attach() as m:
                 nodes = interleaved(m, node_shape(heap), 5000)
                 with failpoints.pause("flip.after") as point:
