@@ -11,9 +11,9 @@ from gcheap.core.native cimport (
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
-from gcheap.core.space cimport TAKEN, small_room, take_tlab
 from gcheap.core.stalls cimport Stall, stall_begins, stall_ended
 from gcheap.core.stress cimport cycle_due, hide_tlab, show_tlab, wait_for_flip
+from gcheap.core.tlab cimport TAKEN, small_room, take_tlab
 from libc.stdint cimport uint32_t, uint64_t
 
 

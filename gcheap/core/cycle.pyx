@@ -45,7 +45,8 @@ from gcheap.core.requests cimport announce_progress, cause_of
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
-from gcheap.core.space cimport empty_half, retire_tlab
+from gcheap.core.space cimport empty_half
+from gcheap.core.tlab cimport retire_tlab
 from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (

@@ -35,7 +35,7 @@ from gcheap.core.lockfree cimport bump_below
 from gcheap.core.native cimport add64_relaxed, load64_relaxed, store32_relaxed, store64_relaxed
 from gcheap.core.objects cimport header_words
 from gcheap.core.pacing cimport ask_when_due
-from gcheap.core.space cimport NO_ROOM, TAKEN, charge, discharge
+from gcheap.core.tlab cimport NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 

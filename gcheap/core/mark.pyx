@@ -21,8 +21,8 @@ from gcheap.core.layout cimport (
     BLOCK_BYTES, HeapState, LargeRun, LargeSpace, MutatorState, NO_START, SHAPE_FIXED,
     SHAPE_SLOTS, SatbBuffer, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
-    prefetch_read, prefetch_write, store32_relaxed, unlikely)
+    check_that, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock,
+    mutex_unlock, prefetch_read, prefetch_write, store32_relaxed, unlikely)
 from gcheap.core.objects cimport (
     HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.pinned cimport is_pinned, pinned_charge, pinned_run

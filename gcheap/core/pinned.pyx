@@ -24,7 +24,7 @@ from gcheap.core.native cimport (
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.safepoint cimport begin_stall, enter_running, park
-from gcheap.core.space cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
+from gcheap.core.tlab cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 from posix.mman cimport MADV_DONTNEED, madvise, munlock

@@ -33,7 +33,8 @@ from gcheap.core.native cimport (
 from gcheap.core.roots cimport return_handles
 from gcheap.core.satb cimport hand_over
 from gcheap.core.signals cimport unblock_sigbus
-from gcheap.core.space cimport free_bounce, new_bounce, release_heap, retire_tlab
+from gcheap.core.space cimport free_bounce, new_bounce, release_heap
+from gcheap.core.tlab cimport retire_tlab
 from gcheap.core.watchdog cimport wait_for_stop
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t

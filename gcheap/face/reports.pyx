@@ -14,7 +14,7 @@ from gcheap.core.layout cimport (
     Histogram, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
 from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.roots cimport live_handles
-from gcheap.core.space cimport allocated_by
+from gcheap.core.tlab cimport allocated_by
 from gcheap.face.callbacks import CAUSES, PAUSES
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts

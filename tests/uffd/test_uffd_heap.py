@@ -6,19 +6,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from system import status_kb, swap_space
+from system import status_kb
 from uffd_support import MADV_PAGEOUT, advise
 
 import gcheap
 
 MIB = 1 << 20
-
-
-@pytest.fixture(params=["zram", "file"])
-def swap(root, request):
-    """80 MiB of swap space more, until the end of the test."""
-    with swap_space(request.param, 80 * MIB) as path:
-        yield path
+SWAP_BYTES = 80 * MIB
 
 
 def mapping_with(nbytes: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ that a janitor process takes away again even when the test is killed.
 from __future__ import annotations
 
 import pytest
-from system import status_kb, swap_space
+from system import status_kb
 from uffd_support import (
     MADV_PAGEOUT,
     PAGE,
@@ -19,13 +19,6 @@ from gcheap.userfaultfd import MoveMode, UffdError, read_memory
 
 SWAP_BYTES = 32 << 20
 PAGES = 64
-
-
-@pytest.fixture(params=["zram", "file"])
-def swap(root, request):
-    """Some swap space more, until the end of the test."""
-    with swap_space(request.param, SWAP_BYTES) as path:
-        yield path
 
 
 def swapped(address: int) -> bool:
