@@ -140,7 +140,8 @@ cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept n
         for i in range(HANDLE_CHUNK):
             # Relaxed: a concurrent drop may be missed, which keeps its object one cycle longer.
             if load32_relaxed(&chunk.link[i]) == 0 and (c or i):
-                chunk.value[i] = visit(context, h, chunk.value[i])
+                # Relaxed: a thread that is not RUNNING may be asking for the kind of its array.
+                store64_relaxed(&chunk.value[i], visit(context, h, chunk.value[i]))
     m = h.mutators
     while m != NULL:
         at = m.shadow
