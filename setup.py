@@ -10,6 +10,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from Cython.Compiler import Errors
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 VARIANTS = {
     "release": ["-O2", "-g1", "-fno-plt"],
@@ -35,32 +36,46 @@ def refuse_performance_hint(position, message, env):
 
 Errors.performance_hint = refuse_performance_hint
 
+
+class BuildExtensions(build_ext):
+    """Translates the modules when they are compiled; an sdist or metadata need no C."""
+
+    def run(self):
+        wanted = {extension.name: extension for extension in self.extensions}
+        for made in cythonize(
+            self.extensions,
+            build_dir="build/cython",
+            nthreads=os.cpu_count(),
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": False,
+                "wraparound": False,
+                "cdivision": True,
+                "initializedcheck": False,
+                "embedsignature": True,
+                # Unpickling would fill in C attributes: a Ref could be forged.
+                "auto_pickle": False,
+                "freethreading_compatible": False,
+            },
+        ):
+            wanted[made.name].sources, wanted[made.name].depends = made.sources, made.depends
+        super().run()
+
+
 setup(
+    cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": f"build/{variant}"},
              "build_ext": {"parallel": os.cpu_count()}},
-    ext_modules=cythonize(
-        [
-            Extension(
-                ".".join(path.with_suffix("").parts),
-                [str(path)],
-                include_dirs=["."],
-                extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
-                                    "-Wno-sign-compare", "-pthread"]
-                + VARIANTS[variant] + machine,
-                extra_link_args=["-pthread", "-lm"] + sanitizer,
-            )
-            for path in sorted(Path("gcheap").rglob("*.pyx"))
-        ],
-        build_dir="build/cython",
-        nthreads=os.cpu_count(),
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "embedsignature": True,
-            "freethreading_compatible": False,
-        },
-    )
+    ext_modules=[
+        Extension(
+            ".".join(path.with_suffix("").parts),
+            [str(path)],
+            include_dirs=["."],
+            extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
+                                "-Wno-sign-compare", "-pthread"]
+            + VARIANTS[variant] + machine,
+            extra_link_args=["-pthread", "-lm"] + sanitizer,
+        )
+        for path in sorted(Path("gcheap").rglob("*.pyx"))
+    ],
 )

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from gcheap.errors import OptionError
-from gcheap.shown import shown
+from gcheap.text import shown
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

@@ -51,6 +51,19 @@ cdef enum:
 
 # ---- attach and detach -------------------------------------------------------------------
 
+cdef void set_name(MutatorState* m, const char* name) noexcept nogil:
+    """Copies a name.  It may be anything, and stands in lines on standard error: it stays on one
+    line and has no control codes, be it those of ASCII or U+0080 to U+009F in UTF-8."""
+    cdef unsigned char* at = <unsigned char*>m.name
+    strncpy(m.name, name, sizeof(m.name) - 1)
+    while at[0]:
+        if at[0] == 0xC2 and 0x80 <= at[1] < 0xA0:
+            at[0] = at[1] = b"?"
+        elif at[0] < 32 or at[0] == 127:
+            at[0] = b"?"
+        at += 1
+
+
 cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noexcept nogil:
     """Makes the calling thread a mutator, OUTSIDE.  Returns an errno.  Waits for a pause."""
     cdef MutatorState* m = <MutatorState*>calloc(1, sizeof(MutatorState))
@@ -79,7 +92,7 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
     m.owners = 2
     m.hash_state = (<uint64_t>m ^ (clock_ns() << 20)) | 1
     m.thread_id = thread_id()
-    strncpy(m.name, name, sizeof(m.name) - 1)
+    set_name(m, name)
     mutex_lock(&h.list_lock)
     m.next = h.mutators
     h.mutators = m

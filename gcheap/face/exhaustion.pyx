@@ -5,6 +5,7 @@ from gcheap.core.shapes_census cimport largest_shapes
 from gcheap.errors import HeapExhausted
 from gcheap.face.state cimport HeapCore
 from gcheap.options import format_size
+from gcheap.text import title
 from libc.stdint cimport uint32_t, uint64_t
 
 
@@ -13,7 +14,7 @@ cdef str shape_name(HeapCore core, uint32_t shape):
         return "slots"
     if shape == SHAPE_BYTES:
         return "bytes"
-    return core.shapes[shape].name
+    return title(core.shapes[shape].name)
 
 
 cdef object exhausted(HeapCore core, uint64_t asked):

@@ -51,7 +51,7 @@ MAX_CAPACITY = 24 << 30         # prefix sums count words of a half in 32 bits
 cdef class HeapCore:
     """Native state of one heap.  `Heap`, `Mutator`, `Shape` and `Ref` each keep it alive."""
 
-    def __cinit__(self):
+    def __cinit__(self, given):
         self.h = <HeapState*>calloc(1, sizeof(HeapState))
         if self.h == NULL:
             raise no_tables()
@@ -60,12 +60,13 @@ cdef class HeapCore:
         self.h.fd = -1
         self.h.refs = 1
         self.h.start_engine = start_engine
+        self.build(given)
 
-    def __init__(self, given):
+    cdef build(self, given):
         cdef HeapState* h = self.h
         cdef int error
         self.options = options = resolve(given)
-        self.guard = threading.Lock()
+        self.guard = threading.RLock()
         self.shapes = [None] * 3
         self.shapes_by_name = {}
         self.array_shapes = {}
@@ -233,6 +234,8 @@ cdef class HeapCore:
                 if outside:
                     break
                 PyErr_CheckSignals()
+                if h.reservation == 0:          # a signal's handler has closed it meanwhile
+                    return
             self.tear_down()
         if self.finalizers is not None:
             self.finalizers.end()       # without the guard: callbacks may do what they like
@@ -253,7 +256,7 @@ cdef class HeapCore:
 
     def renew_guard(self):
         """In a forked child: another thread may have held the lock."""
-        self.guard = threading.Lock()
+        self.guard = threading.RLock()
 
     def __dealloc__(self):
         cdef HeapState* h = self.h
