@@ -1,7 +1,8 @@
 """Builds the Cython modules; everything else about the package is in pyproject.toml.
 
 GCHEAP_BUILD selects a variant: release (default), debug, tsan, asan.  Each has a build
-directory of its own, so that variants never share objects.
+directory of its own, so that variants never share objects.  GCHEAP_NO_FAILPOINTS=1 leaves the
+failpoints out of any of them.
 """
 import os
 import platform
@@ -21,6 +22,11 @@ variant = os.environ.get("GCHEAP_BUILD", "release")
 if variant not in VARIANTS:
     raise SystemExit(f"GCHEAP_BUILD={variant!r}: expected one of {', '.join(VARIANTS)}")
 sanitizer = [flag for flag in VARIANTS[variant] if flag.startswith("-fsanitize")]
+without_failpoints = os.environ.get("GCHEAP_NO_FAILPOINTS", "0")
+if without_failpoints not in ("0", "1"):
+    raise SystemExit(f"GCHEAP_NO_FAILPOINTS={without_failpoints!r}: expected 0 or 1")
+macros = [("GCHEAP_NO_FAILPOINTS", "1")] if without_failpoints == "1" else []
+build_dir = f"build/cython-{variant}" + ("-no-failpoints" if macros else "")
 # popcnt is in every x86-64 CPU since 2008 (x86-64-v2); AArch64 has its own always.
 machine = ["-mpopcnt"] if platform.machine() == "x86_64" else []
 
@@ -40,6 +46,7 @@ setup(
                 ".".join(path.with_suffix("").parts),
                 [str(path)],
                 include_dirs=["."],
+                define_macros=macros,
                 extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
                                     "-Wno-sign-compare", "-pthread"]
                 + VARIANTS[variant] + machine,
@@ -47,7 +54,7 @@ setup(
             )
             for path in sorted(Path("gcheap").rglob("*.pyx"))
         ],
-        build_dir=f"build/cython-{variant}",
+        build_dir=build_dir,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

@@ -5,6 +5,7 @@ mapped without reservation: only pages that stand for objects become memory, 1/6
 objects take.  A byte for each group of bits says whether the group was ever written, so that
 walking the set does not look at the address space between the objects.
 """
+from gcheap.core.failpoint cimport FP_MEMORY_INSPECT, failpoint
 from gcheap.core.layout cimport AddressSet, HeapState, WORD, word
 from gcheap.core.native cimport count_trailing_zeros, load64_relaxed, load8_relaxed
 from libc.errno cimport errno
@@ -26,6 +27,9 @@ cdef int set_open(AddressSet* s, HeapState* h) noexcept nogil:
     cdef uint64_t span = (h.reservation_bytes + GROUP_BYTES - 1) // GROUP_BYTES * GROUP_BYTES
     cdef uint64_t bits = (span // 64 + PAGE_AT_MOST - 1) // PAGE_AT_MOST * PAGE_AT_MOST
     cdef void* at
+    cdef int injected = <int>failpoint(FP_MEMORY_INSPECT)
+    if injected:
+        return injected
     s.bytes = bits + span // GROUP_BYTES
     at = mmap(NULL, s.bytes, PROT_READ | PROT_WRITE,
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)

@@ -13,12 +13,16 @@ of a huge one costs a split; all but those of LARGE_HUGE, which moves huge pages
 `used` counts bytes of objects as `capacity` does: whole TLABs when they are handed out, large
 objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
+from gcheap.core.failpoint cimport (
+    FP_MEMORY_EMPTY, FP_MEMORY_FORK, FP_MEMORY_MAP, FP_MEMORY_POPULATE, FP_MEMORY_RELEASE,
+    FP_TLAB_REFILL, FP_TLAB_TAKEN, failpoint)
 from gcheap.core.layout cimport (
     Block, HANDLE_CHUNK, HUGE, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun,
     LargeSpace, MutatorState, SatbBuffer, UnitPlan, word)
 from gcheap.core.native cimport (
     add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
-    load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
+    load64_relaxed, set_errno, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel,
+    sub64_relaxed)
 from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.registry cimport strike_heap
 from gcheap.core.weak cimport free_weak_state
@@ -50,7 +54,12 @@ cdef inline uint64_t round_up(uint64_t value, uint64_t grain) noexcept nogil:
 cdef word map_memory(word at, uint64_t nbytes, int protection) noexcept nogil:
     """Private anonymous memory without swap reservation; 0 when refused (errno says why)."""
     cdef int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-    cdef void* got = mmap(<void*>at, nbytes, protection, flags | (MAP_FIXED if at else 0), -1, 0)
+    cdef int injected = <int>failpoint(FP_MEMORY_MAP)
+    cdef void* got
+    if injected:
+        set_errno(injected)
+        return 0
+    got = mmap(<void*>at, nbytes, protection, flags | (MAP_FIXED if at else 0), -1, 0)
     return 0 if got == MAP_FAILED else <word>got
 
 
@@ -128,6 +137,13 @@ cdef int reserve_halves(HeapState* h) noexcept nogil:
     return error
 
 
+cdef int hide_from_forks(word at, uint64_t nbytes) noexcept nogil:
+    cdef int error = <int>failpoint(FP_MEMORY_FORK)
+    if error == 0 and madvise(<void*>at, nbytes, MADV_DONTFORK) != 0:
+        error = errno
+    return error
+
+
 cdef int reserve_space(HeapState* h) noexcept nogil:
     """Maps the halves and the side tables of a heap whose geometry fields are set."""
     cdef uint64_t units = h.half_units
@@ -164,10 +180,12 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     munlock(<void*>next, h.side_bytes)
     madvise(<void*>next, h.side_bytes, MADV_NOHUGEPAGE)
     # Pinned arrays are inherited all the same: views of them may be in use.
-    if h.fork_none and (
-            madvise(<void*>h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK) != 0
-            or madvise(<void*>next, h.side_bytes, MADV_DONTFORK) != 0):
-        return errno
+    if h.fork_none:
+        error = hide_from_forks(h.reservation, h.pinned.base - h.reservation)
+        if not error:
+            error = hide_from_forks(next, h.side_bytes)
+        if error:
+            return error
     for i in range(TABLES):
         at[i] = next
         next += sizes[i]
@@ -241,13 +259,20 @@ cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil:
     Memory that somebody locked (mlockall) cannot be dropped, and MOVE wants both its sides locked
     or neither: then both halves are unlocked.
     """
-    if madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
+    if failpoint(FP_MEMORY_EMPTY) == 0 and madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
         return
     munlock(<void*>base[0], nbytes)
     munlock(<void*>base[1], nbytes)
-    if madvise(<void*>base[which], nbytes, MADV_DONTNEED) != 0:
+    if failpoint(FP_MEMORY_EMPTY) or madvise(<void*>base[which], nbytes, MADV_DONTNEED) != 0:
         # Objects must be zero when they are handed out.
         memset(<void*>base[which], 0, nbytes)
+
+
+cdef void release_pages(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
+    """Gives evacuated memory back.  Where the kernel refuses (locked memory), empty_half does it at
+    the end of the cycle."""
+    if failpoint(FP_MEMORY_RELEASE) == 0 and madvise(<void*>at, nbytes, MADV_DONTNEED) == 0:
+        add64_relaxed(&h.released_bytes, nbytes)
 
 
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil:
@@ -343,11 +368,14 @@ cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
     if m.tlab_end < m.tlab_limit:
         set_tlab(m, m.tlab_end, m.tlab_end + h.unit_bytes, m.tlab_limit)
         return TAKEN
+    failpoint(FP_TLAB_REFILL)
     if take_units(h, h.tlab_bytes, &at) != TAKEN:
         return NO_ROOM
+    failpoint(FP_TLAB_TAKEN)
     # One call instead of a page fault per page; where it is unknown (before Linux 5.14) the
     # faults do the same work.
-    madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
+    if failpoint(FP_MEMORY_POPULATE) == 0:
+        madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
     set_tlab(m, at, at + h.unit_bytes, at + h.tlab_bytes)
     return TAKEN
 
