@@ -2,6 +2,7 @@
 
 GCHEAP_BUILD selects a variant: release (default), debug, tsan, asan.  All are compiled from the
 same C, which is in build/cython; objects and results of each are in build/VARIANT.
+GCHEAP_NO_FAILPOINTS=1 leaves the failpoints out of any of them.
 """
 import os
 import platform
@@ -25,6 +26,11 @@ variant = os.environ.get("GCHEAP_BUILD", "release")
 if variant not in VARIANTS:
     raise SystemExit(f"GCHEAP_BUILD={variant!r}: expected one of {', '.join(VARIANTS)}")
 sanitizer = [flag for flag in VARIANTS[variant] if flag.startswith("-fsanitize=")]
+without_failpoints = os.environ.get("GCHEAP_NO_FAILPOINTS", "0")
+if without_failpoints not in ("0", "1"):
+    raise SystemExit(f"GCHEAP_NO_FAILPOINTS={without_failpoints!r}: expected 0 or 1")
+macros = [("GCHEAP_NO_FAILPOINTS", "1")] if without_failpoints == "1" else []
+build_base = f"build/{variant}" + ("-no-failpoints" if macros else "")
 # popcnt is in every x86-64 CPU since 2008 (x86-64-v2); AArch64 has its own always.
 machine = ["-mpopcnt"] if platform.machine() == "x86_64" else []
 
@@ -64,13 +70,14 @@ class BuildExtensions(build_ext):
 
 setup(
     cmdclass={"build_ext": BuildExtensions},
-    options={"build": {"build_base": f"build/{variant}"},
+    options={"build": {"build_base": build_base},
              "build_ext": {"parallel": os.cpu_count()}},
     ext_modules=[
         Extension(
             ".".join(path.with_suffix("").parts),
             [str(path)],
             include_dirs=["."],
+            define_macros=macros,
             extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
                                 "-Wno-sign-compare", "-pthread"]
             + VARIANTS[variant] + machine,

@@ -11,8 +11,10 @@ import weakref
 
 from gcheap.core import probe as probing
 from gcheap.core.collector cimport start_collector
+from gcheap.core.descriptor cimport begin_uffd
 from gcheap.core.engine cimport end_engine, start_engine
 from gcheap.core.events cimport new_histogram
+from gcheap.core.failpoint cimport FP_CLOSE_BEGIN, FP_CLOSE_ENDED, failpoint
 from gcheap.core.fault cimport unwatch_heap, watch_heap
 from gcheap.core.fork cimport watch_forks
 from gcheap.core.frozen cimport drop_frozen
@@ -27,7 +29,7 @@ from gcheap.core.registry cimport enlist_heap
 from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)
 from gcheap.core.space cimport release_heap, release_space, reserve_space
-from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
+from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS
 from gcheap.core.weak cimport new_weak_state
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
 from gcheap.face.limits import mapping_advice, no_tables, no_thread
@@ -123,7 +125,7 @@ cdef class HeapCore:
             raise GcheapError(f"userfaultfd answers {os.strerror(error)} now, although it has just "
                               f"worked; is the process out of descriptors (RLIMIT_NOFILE)?")
         # Without the SIGBUS feature a fault blocks in the kernel until somebody places the page.
-        if uffd_handshake(self.h.fd, (0 if faults == "handler" else GC_FEATURE_SIGBUS) | (
+        if begin_uffd(self.h.fd, (0 if faults == "handler" else GC_FEATURE_SIGBUS) | (
                 GC_FEATURE_MOVE if backend == "move" else 0), &features, &ioctls) != 0:
             raise GcheapError("the userfaultfd handshake failed although it has just worked")
 
@@ -244,7 +246,9 @@ cdef class HeapCore:
         cdef HeapState* h = self.h
         cdef bint exports = self.exports > 0
         with nogil:
+            failpoint(FP_CLOSE_BEGIN)
             end_engine(h)
+            failpoint(FP_CLOSE_ENDED)
             mutex_lock(&h.list_lock)        # whole in a forked child, or not begun
             unwatch_heap(h)
             if h.fd >= 0:
