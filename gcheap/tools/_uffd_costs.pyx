@@ -10,8 +10,8 @@ import os
 
 from gcheap.core.layout cimport word
 from gcheap.core.native cimport (
-    clock_ns, load8_relaxed, load32_acquire, set_errno, store8_relaxed, store32_release,
-    thread_cpu_ns)
+    clock_ns, load8_relaxed, load32_acquire, load64_acquire, set_errno, store8_relaxed,
+    store32_release, store64_seq, thread_cpu_ns)
 from gcheap.core.uffd cimport (
     GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, gc_uffd_msg, uffd_read, uffd_unregister)
 from gcheap.tools._ranges cimport (
@@ -179,7 +179,9 @@ cdef uint64_t time_allocate_and_move(Ranges* r, uint64_t step) noexcept nogil:
 
 # ---- faults ----------------------------------------------------------------------------------
 
-cdef Ranges* served = NULL      # whose faults on_sigbus serves
+# Whose faults on_sigbus serves, a Ranges*.  Stored and loaded atomically: the compiler may take it
+# that sigaction() calls nothing in this file, and a plain store before it for one that nobody sees.
+cdef word served = 0
 cdef sigaction_t previous
 
 
@@ -194,8 +196,9 @@ cdef void serve(Ranges* r, word address) noexcept nogil:
 
 cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
     cdef int saved = errno
-    if served != NULL and <word>info.si_addr - served.to < served.bytes:
-        serve(served, <word>info.si_addr)
+    cdef Ranges* r = <Ranges*>load64_acquire(&served)
+    if r != NULL and <word>info.si_addr - r.to < r.bytes:
+        serve(r, <word>info.si_addr)
     else:
         sigaction(SIGBUS, &previous, NULL)      # not ours: it runs again, under the old handler
     set_errno(saved)
@@ -221,7 +224,6 @@ cdef uint64_t read_all(Ranges* r) noexcept nogil:
 
 
 cdef uint64_t time_sigbus(Ranges* r, uint64_t step) noexcept nogil:
-    global served
     cdef sigaction_t ours
     cdef uint64_t elapsed
     if not begin_faults(r, step):
@@ -229,11 +231,11 @@ cdef uint64_t time_sigbus(Ranges* r, uint64_t step) noexcept nogil:
     memset(&ours, 0, sizeof(ours))
     ours.sa_sigaction = on_sigbus
     ours.sa_flags = SA_SIGINFO
-    served = r
+    store64_seq(&served, <word>r)
     sigaction(SIGBUS, &ours, &previous)
     elapsed = read_all(r)
     sigaction(SIGBUS, &previous, NULL)
-    served = NULL
+    store64_seq(&served, 0)
     return elapsed
 
 
