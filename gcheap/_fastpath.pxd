@@ -13,7 +13,7 @@ Rules for a native mutator (a `MutatorState*` of the calling thread):
   a slot that is stored by one and read by another with nothing in between takes
   `gc_publish_element` and `gc_acquire_element`.
 """
-from gcheap.core.layout cimport HeapState, MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
+from gcheap.core.layout cimport MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
 from gcheap.core.native cimport load32_relaxed, load64_acquire, store64_relaxed, unlikely
 from gcheap.core.objects cimport array_bytes, header_of_shape
 from gcheap.core.barrier cimport publish_slot, store_slot

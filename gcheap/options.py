@@ -1,18 +1,21 @@
 """Options as data: one table, from which come validation, GCHEAP_* and the command line.
 
-Imports nothing of gcheap but the errors, so that every layer may read it.
+Imports nothing of gcheap but errors and what they show, so that every layer may read it.
 """
 from __future__ import annotations
 
 import difflib
 import inspect
+import operator
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from gcheap.errors import OptionError
+from gcheap.shown import shown
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -27,28 +30,23 @@ def parse_size(value: int | str, name: str = "size") -> int:
 
     Raises OptionError for anything that is not a positive, whole number of bytes.
     """
-    if isinstance(value, bool):
-        raise OptionError(f"{name}={value!r}: {_HOW}")
-    if not isinstance(value, (int, str)):
-        try:
-            value = value.__index__()
-        except (AttributeError, TypeError):
-            raise OptionError(f"{name}={value!r}: {_HOW}") from None
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
         if match is None or match[2].lower() not in _UNITS:
-            raise OptionError(f"{name}={value!r}: {_HOW}")
-        digits, unit = match[1], _UNITS[match[2].lower()]
-        nbytes = int(digits) * unit if "." not in digits else float(digits) * unit
-        if nbytes != int(nbytes):
-            raise OptionError(f"{name}={value!r}: not a whole number of bytes; {_HOW}")
-        nbytes = int(nbytes)
+            raise OptionError(f"{name}={shown(value)}: {_HOW}")
+        exact = Fraction(match[1]) * _UNITS[match[2].lower()]
+        if exact.denominator != 1:
+            raise OptionError(f"{name}={shown(value)}: not a whole number of bytes; {_HOW}")
+        nbytes = int(exact)
     else:
-        nbytes = int(value)
+        number = _index(value)
+        if number is None:
+            raise OptionError(f"{name}={shown(value)}: {_HOW}")
+        nbytes = number
     if nbytes <= 0:
-        raise OptionError(f"{name}={value!r}: {_HOW}")
+        raise OptionError(f"{name}={shown(value)}: {_HOW}")
     if nbytes >= 2**63:
-        raise OptionError(f"{name}={value!r}: larger than any address space; {_HOW}")
+        raise OptionError(f"{name}={shown(value)}: larger than any address space; {_HOW}")
     return nbytes
 
 
@@ -62,18 +60,26 @@ def format_size(nbytes: int) -> str:
     return f"{size:.1f}".rstrip("0").rstrip(".") + f" {unit}"
 
 
+def _index(value: Any) -> int | None:
+    """What `value` is as an integer; None if it is none, and of a bool."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
 def _integer(value: Any, name: str) -> int:
     if isinstance(value, str):
         try:
             return int(value)
         except ValueError:
-            raise OptionError(f"{name}={value!r}: expected an integer") from None
-    if isinstance(value, bool):
-        raise OptionError(f"{name}={value!r}: expected an integer")
-    try:
-        return int(value.__index__())
-    except (AttributeError, TypeError):
-        raise OptionError(f"{name}={value!r}: expected an integer") from None
+            raise OptionError(f"{name}={shown(value)}: expected an integer") from None
+    number = _index(value)
+    if number is None:
+        raise OptionError(f"{name}={shown(value)}: expected an integer")
+    return number
 
 
 def _policy(value: Any, name: str) -> Any:
@@ -85,13 +91,13 @@ def _policy(value: Any, name: str) -> Any:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise OptionError(f"{name}={value!r}: expected a string")
+        raise OptionError(f"{name}={shown(value)}: expected a string")
     return value
 
 
 def _capacity(value: Any, name: str) -> int | str:
     """A size, or "min"; `resolve` knows which size that is."""
-    return MINIMUM if value == MINIMUM else parse_size(value, name)
+    return MINIMUM if isinstance(value, str) and value == MINIMUM else parse_size(value, name)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Between:
         number = _integer(value, name)
         if not self.least <= number <= self.most:
             raise OptionError(
-                f"{name}={value!r}: expected a whole number from {self.least} to {self.most}")
+                f"{name}={shown(value)}: expected a whole number from {self.least} to {self.most}")
         return number
 
 
@@ -161,7 +167,7 @@ class Option:
         value = self.type(value, label)
         if self.choices and value not in self.choices:
             accepted = ", ".join(map(str, self.choices))
-            raise OptionError(f"{label}={value!r}: expected one of {accepted}")
+            raise OptionError(f"{label}={shown(value)}: expected one of {accepted}")
         return value
 
 
@@ -239,7 +245,7 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -
         if name not in BY_NAME:
             close = difflib.get_close_matches(name, BY_NAME, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise OptionError(f"unknown option {name!r}: a heap takes {', '.join(BY_NAME)}{hint}")
+            raise OptionError(f"unknown option {shown(name)}: a heap takes {', '.join(BY_NAME)}{hint}")
     check_environment(environ)
     values = {}
     for option in OPTIONS:

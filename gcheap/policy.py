@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from gcheap.errors import OptionError
 from gcheap.options import parse_size
+from gcheap.shown import shown
 
 ACCEPTED = ('"fixed", "factor:F[,minimum=SIZE]" or "membalancer:C[,minimum=SIZE]", or a policy of '
             "gcheap.policy")
@@ -94,22 +95,22 @@ def parse_policy(value: Policy | str, label: str = "policy") -> Policy:
     if isinstance(value, (Fixed, Factor, MemBalancer)):
         return value
     if not isinstance(value, str):
-        raise OptionError(f"{label}={value!r}: expected {ACCEPTED}")
+        raise OptionError(f"{label}={shown(value)}: expected {ACCEPTED}")
     head, *parts = (part.strip() for part in value.split(","))
     name, colon, parameter = (part.strip() for part in head.partition(":"))
     kind, wanted = _KINDS.get(name.lower(), (None, None))
     if kind is None or (colon and wanted is None):
-        raise OptionError(f"{label}={value!r}: expected {ACCEPTED}")
+        raise OptionError(f"{label}={shown(value)}: expected {ACCEPTED}")
     given: dict[str, str] = {wanted: parameter} if wanted and colon else {}
     for part in parts:
         key, equals, setting = (piece.strip() for piece in part.partition("="))
         if not equals or key != "minimum" or wanted is None or key in given:
-            raise OptionError(f"{label}={value!r}: {part!r} is not understood; expected {ACCEPTED}")
+            raise OptionError(f"{label}={shown(value)}: {shown(part)} is not understood; expected {ACCEPTED}")
         given[key] = setting
     try:
         return kind(**given)
     except OptionError as error:
-        raise OptionError(f"{label}={value!r}: {error}") from None
+        raise OptionError(f"{label}={shown(value)}: {error}") from None
 
 
 def _text(policy: Factor | MemBalancer, parameter: float) -> str:
@@ -128,8 +129,8 @@ def _number(value: object, name: str, least: float, most: float, above: bool = F
         f"at most {most:g}" if above else f"{most:g}")
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not least <= number <= most or (above and number == least):
-        raise OptionError(f"{name}={value!r}: {expected}")
+        raise OptionError(f"{name}={shown(value)}: {expected}")
     return number

@@ -45,6 +45,7 @@ class HeapStats:
     register_refusals: int      # cycles that relocated in a pause: to-space was not registrable
     stray_pages: int            # pages found in an unplaced unit and dropped
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
+    sigbus_unblocks: int        # times a mutator had blocked SIGBUS after attach()
     slow_safepoints: int        # stops that waited longer than safepoint_warning_ms
     batch_flushes: int          # batches cut short for a waiting mutator
     floating_bytes: int         # verify=4: marked by the last cycle, unreachable at its Mark End

@@ -8,7 +8,6 @@ figure is formed.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import BY_NAME, format_size, parse_size, resolve
 from gcheap.policy import Policy
+from gcheap.shown import shown
 from gcheap.workloads import DEFAULT, find
 from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl
@@ -247,12 +247,12 @@ def _limits(heap):
 
 def _seconds(name, value, least):
     if (isinstance(value, bool) or not isinstance(value, (int, float))
-            or not math.isfinite(value) or not least <= value <= 1e7):
+            or not least <= value <= 1e7):
         raise OptionError(
-            f"{name} {value!r}: accepted is a number of seconds from {least} to 10,000,000")
+            f"{name} {shown(value)}: accepted is a number of seconds from {least} to 10,000,000")
     return float(value)
 
 
 def _whole(name, value, least, most):
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise OptionError(f"{name} {value!r}: accepted is a whole number from {least} to {most}")
+        raise OptionError(f"{name} {shown(value)}: accepted is a whole number from {least} to {most}")

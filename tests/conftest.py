@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import hypothesis
 import pytest
@@ -37,14 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out the mode `handler` where a test is marked sigbus_only."""
-    out = [item for item in items if item.get_closest_marker("sigbus_only") and served(item)]
+    out = [item for item in items if item.get_closest_marker("sigbus_only") and has_server(item)]
     if out:
         config.hook.pytest_deselected(items=out)
         gone = set(out)
         items[:] = [item for item in items if item not in gone]
 
 
-def served(item: pytest.Item) -> bool:
+def has_server(item: pytest.Item) -> bool:
     """Whether a test's combination has a thread that serves faults."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     return any(parameters.get(name, ("", ""))[1] == "handler"
@@ -96,19 +96,43 @@ def concurrent(request: pytest.FixtureRequest) -> dict[str, str]:
     return _options(request.param)
 
 
+@pytest.fixture(params=["move", "copy"])
+def by_handler(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The same for the fault mode `handler`, by backend."""
+    return _options((request.param, "handler"))
+
+
+@contextmanager
+def _heaps(options: dict[str, str]):
+    """Makes heaps of these options; closes them at the end."""
+    with ExitStack() as stack:
+        yield lambda capacity="16MiB", **more: stack.enter_context(
+            gcheap.Heap(capacity, **(options | more)))
+
+
 @pytest.fixture
 def make_heap(combination):
     """Makes heaps of each combination; closes them at the end."""
-    with ExitStack() as stack:
-        yield lambda capacity="16MiB", **options: stack.enter_context(
-            gcheap.Heap(capacity, **(combination | options)))
+    with _heaps(combination) as make:
+        yield make
 
 
 @pytest.fixture
 def make_concurrent_heap(concurrent):
-    with ExitStack() as stack:
-        yield lambda capacity="16MiB", **options: stack.enter_context(
-            gcheap.Heap(capacity, **(concurrent | options)))
+    with _heaps(concurrent) as make:
+        yield make
+
+
+@pytest.fixture
+def make_served(by_handler):
+    with _heaps(by_handler) as make:
+        yield make
+
+
+@pytest.fixture
+def served(make_served):
+    """A heap with a thread that serves its faults."""
+    return make_served()
 
 
 @pytest.fixture
@@ -144,6 +168,12 @@ def any_mutator(any_heap):
 @pytest.fixture
 def checked_heap(make_heap):
     return make_heap(verify=3)
+
+
+@pytest.fixture
+def checked(make_concurrent_heap):
+    """A heap that marks beside its mutators, with every graph verified."""
+    return make_concurrent_heap(verify=3)
 
 
 @pytest.fixture

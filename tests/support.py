@@ -24,6 +24,7 @@ from gcheap import failpoints
 from gcheap.core import _testing
 
 PAGE = os.sysconf("SC_PAGESIZE")
+NODE = 48                       # bytes of a Node (node_shape)
 PATIENCE = 60.0                 # seconds until a test gives up on an event (never a measurement)
 ROOT = Path(__file__).resolve().parent.parent
 HOME = str(Path(gcheap.__path__[0]).resolve().parent)   # where the gcheap under test is
@@ -92,6 +93,12 @@ class MutatorThread:
         self._pool.shutdown()
 
 
+def alone(function, *args):
+    """Runs in a thread that is attached to nothing, without keeping the GIL from others."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(function, *args).result(PATIENCE)
+
+
 def interleaved(m, shape, count: int, slot: str = "next"):
     """A slot array of `count` nodes, key i at index i, with as much garbage between them.
 
@@ -122,11 +129,35 @@ def node_shape(heap):
     return heap.shape("Node", refs=("next", "other"), raw=[("key", "u8"), ("filler", "u8", 2)])
 
 
+@contextmanager
+def marking(heap, where: str = "mark.concurrent"):
+    """A cycle that is held right after Pause Mark Start, or at "mark.traced": right before Pause
+    Mark End is asked for; it has ended when this is left."""
+    cycles = heap.stats().cycles
+    with failpoints.pause(where, times=1) as point:
+        heap.collect(wait=False)
+        point.wait()
+        yield point
+    wait_until(lambda: heap.stats().cycles > cycles, "the end of the cycle")
+
+
+def slots_bytes(n: int) -> int:
+    """Bytes of a slot array."""
+    return 16 + 8 * n
+
+
+def counts(census) -> dict[str, tuple[int, int]]:
+    """Objects and bytes by shape of a census."""
+    return {str(row["shape"]): (int(row["objects"]), int(row["bytes"])) for row in census}
+
+
 def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float = PATIENCE,
                arguments: tuple[str, ...] = (), **popen) -> subprocess.CompletedProcess:
-    """Runs `script` in a fresh interpreter, with the same gcheap and no GCHEAP_* set."""
+    """Runs `script` in a fresh interpreter, with the same gcheap and this module importable and no
+    GCHEAP_* set."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
-    clean["PYTHONPATH"] = os.pathsep.join(filter(None, [HOME, clean.get("PYTHONPATH", "")]))
+    clean["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [HOME, str(ROOT / "tests"), clean.get("PYTHONPATH", "")]))
     clean["PYTHONDONTWRITEBYTECODE"] = "1"
     clean.pop("PYTHONFAULTHANDLER", None)
     return subprocess.run(
@@ -175,6 +206,37 @@ def new_halves(heap, before: dict[int, int]) -> list[int]:
             if start not in before and end - start >= heap.capacity * 9 // 8}
     size = min(size for size in made.values() if list(made.values()).count(size) == 2)
     return [start for start in made if made[start] == size]
+
+
+class MappingsUsedUp:
+    """Leaves this process no mapping (vm.max_map_count) until the end; some can be given back."""
+
+    def __enter__(self) -> MappingsUsedUp:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.mmap.restype = ctypes.c_void_p
+        self._libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3,
+                                    ctypes.c_long]
+        self._libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        self._libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        self._pages = 2 * int(Path("/proc/sys/vm/max_map_count").read_text()) + 10
+        self._strip = self._libc.mmap(None, self._pages * PAGE, 1, 0x4022, -1, 0)
+        # Every second page of it becomes a mapping of its own.
+        self._end = 0
+        while self._end < self._pages and self._protect(self._end, 3) == 0:
+            self._end += 2
+        assert self._end < self._pages
+        return self
+
+    def _protect(self, page: int, protection: int) -> int:
+        return self._libc.mprotect(self._strip + page * PAGE, PAGE, protection)
+
+    def give_back(self) -> None:
+        """Two mappings are free again."""
+        self._end -= 2
+        assert self._protect(self._end, 1) == 0
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._libc.munmap(self._strip, self._pages * PAGE) == 0
 
 
 def descriptors() -> set[str]:

@@ -181,7 +181,7 @@ def words_of(m, ref) -> list[int]:
     return _testing.read_words(m.native(), ref, KEY + 1)
 
 
-@pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler.py")
+@pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler_races.py")
 def test_two_mutators_fault_on_the_same_unit(make_concurrent_heap):
     heap = make_concurrent_heap("4MiB")
     node = node_shape(heap)
@@ -502,7 +502,7 @@ def test_evacuated_pages_are_the_next_buffers(make_concurrent_heap):
 
 # ---- threads that are not attached -------------------------------------------------------
 
-@pytest.mark.sigbus_only("with a handler it is served as any other: test_handler.py")
+@pytest.mark.sigbus_only("with a handler it is served as any other: test_handler_races.py")
 def test_a_thread_that_is_not_attached_waits_for_the_page_it_touches(concurrent,
                                                                      make_concurrent_heap):
     """A runtime's own thread reads through an address: it has no buffer to build a unit in."""

@@ -173,19 +173,21 @@ def test_the_interpreter_ends_while_callbacks_are_due():
 
 def test_a_child_that_goes_on_has_finalizers_of_its_own():
     assert run_cleanly("""
-        import os, time, gcheap
+        import os, threading, gcheap
         heap = gcheap.Heap("4MiB")
         m = heap.attach()
         shape = heap.shape("N", raw="u8")
         ref = m.new(shape)
-        kept = heap.finalize(ref, lambda: os.write(1, b"dead\\n"))
+        written = threading.Event()
+        def callback():
+            os.write(1, b"dead\\n")
+            written.set()
+        kept = heap.finalize(ref, callback)
         pid = os.fork()
         assert kept.alive
         del ref
         heap.collect()
-        while kept.alive:
-            time.sleep(0.001)
-        time.sleep(0.05)
+        assert written.wait(30) and not kept.alive
         if pid == 0:
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0

@@ -1,10 +1,8 @@
 """Guardians: what they hand back, in which order against clearing, and when they let go."""
 from __future__ import annotations
 
-import threading
-
 import pytest
-from support import MutatorThread, node_shape
+from support import MutatorThread, alone, node_shape
 
 import gcheap
 from gcheap import failpoints
@@ -189,18 +187,9 @@ def test_misuse_says_what_was_wrong(heap, mutator, node):
         guardian.register(mutator.new(node), 3)
     with gcheap.Heap("4MiB") as other, other.attach(), pytest.raises(gcheap.ForeignRef):
         other.guardian().register(mutator.new(node))
-    failed = []
-
-    def elsewhere():
-        try:
-            guardian()
-        except gcheap.NotAttached as e:
-            failed.append(e)
-
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
-    assert failed and "Guardian of 0" in repr(guardian)
+    with pytest.raises(gcheap.NotAttached):
+        alone(guardian)
+    assert "Guardian of 0" in repr(guardian)
 
 
 # ---- interleavings ------------------------------------------------------------------------

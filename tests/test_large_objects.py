@@ -272,7 +272,7 @@ def test_faults_on_large_grains(make_concurrent_heap, unit_pages):
         check_raw(huge, 9 * MIB, 4)
 
 
-@pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler.py")
+@pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler_races.py")
 def test_waiting_for_a_grain_that_somebody_else_builds(make_concurrent_heap):
     heap = make_concurrent_heap("64MiB", verify=3)
     with heap.attach() as m, MutatorThread(heap) as other:
@@ -386,15 +386,10 @@ def test_pages_that_a_live_forked_child_shares(make_concurrent_heap, advice):
 def test_without_a_mapping_left_they_move_inside_the_pause(concurrent):
     """REGISTER of one of the spaces is refused; those that were registered are not any more."""
     assert run_cleanly("""
-import ctypes, os, sys
+import sys
 import numpy as np
+from support import MappingsUsedUp
 import gcheap
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-PAGE = os.sysconf("SC_PAGESIZE")
 heap = gcheap.Heap("64MiB", backend=sys.argv[1], verify=3)
 with heap.attach() as m:
     garbage = [m.new_slots(40_000), m.new_array("u1", 9 << 20), m.new_bytes(b"small")]
@@ -404,22 +399,16 @@ with heap.attach() as m:
     pin = m.new_array("u1", 100_000, pinned=True)
     slots[1] = pin
     del garbage
-    pages = 2 * int(open("/proc/sys/vm/max_map_count").read()) + 10
-    strip = libc.mmap(None, pages * PAGE, 1, 0x4022, -1, 0)
-    i = 0
-    while i < pages and libc.mprotect(strip + i * PAGE, PAGE, 3) == 0:
-        i += 2
-    assert i < pages
     refused = []
-    # The more mappings are free again, the later the space that REGISTER refuses.
-    for given in range(5):
-        if given:
-            assert libc.mprotect(strip + (i - 2 * given) * PAGE, PAGE, 1) == 0
-        heap.collect()
-        refused.append(heap.stats().register_refusals)
-        assert bytes(slots[0]) == b"alive" and slots[39_999] == huge and slots[1] == pin
-        assert np.array_equal(huge.copy_out(), np.resize(np.arange(251, dtype="u1"), 9 << 20))
-    libc.munmap(strip, pages * PAGE)
+    with MappingsUsedUp() as mappings:
+        # The more mappings are free again, the later the space that REGISTER refuses.
+        for given in range(5):
+            if given:
+                mappings.give_back()
+            heap.collect()
+            refused.append(heap.stats().register_refusals)
+            assert bytes(slots[0]) == b"alive" and slots[39_999] == huge and slots[1] == pin
+            assert np.array_equal(huge.copy_out(), np.resize(np.arange(251, dtype="u1"), 9 << 20))
     heap.collect()
     assert refused[0] >= 1 and heap.stats().register_refusals == refused[-1], refused
     assert bytes(slots[0]) == b"alive" and slots[39_999] == huge

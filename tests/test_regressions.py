@@ -8,7 +8,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,14 @@ from support import (
 
 import gcheap
 from gcheap import failpoints
+from gcheap.core import _testing
 from gcheap.workloads import _micro
 
 MIB = 1 << 20
 
 PRELUDE = """
 import os, sys, threading, time
+from support import wait_until
 import gcheap
 from gcheap import failpoints
 from gcheap.workloads import _micro
@@ -174,30 +175,18 @@ def test_a_process_without_a_mapping_left_keeps_its_heap(concurrent):
     """REGISTER splits a mapping: at vm.max_map_count it is refused, and cycles relocate inside
     their pause, also for a mutator that stalls.  With mappings free again they do not."""
     assert run_with(concurrent, """
-import ctypes
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-PAGE = os.sysconf("SC_PAGESIZE")
+from support import MappingsUsedUp
 heap = gcheap.Heap("8MiB", backend=backend, verify=3)
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 with heap.attach() as m:
     kept = [(m.new(Node), m.new(Node, key=i))[1] for i in range(2000)]
     heap.collect()
-    pages = 2 * int(open("/proc/sys/vm/max_map_count").read()) + 10
-    strip = libc.mmap(None, pages * PAGE, 1, 0x4022, -1, 0)
-    i = 0
-    while i < pages and libc.mprotect(strip + i * PAGE, PAGE, 3) == 0:
-        i += 2
-    assert i < pages
-    cycles = heap.stats().cycles
-    heap.collect()
-    refused = heap.stats().register_refusals
-    _micro.alloc_loop(m.native(), Node.id, 2_000_000)       # 48 MB of garbage in 8 MiB
-    assert heap.stats().cycles > cycles + 1
-    assert libc.munmap(strip, pages * PAGE) == 0
+    with MappingsUsedUp():
+        cycles = heap.stats().cycles
+        heap.collect()
+        refused = heap.stats().register_refusals
+        _micro.alloc_loop(m.native(), Node.id, 2_000_000)       # 48 MB of garbage in 8 MiB
+        assert heap.stats().cycles > cycles + 1
     assert refused >= 1, refused
     refused = heap.stats().register_refusals
     placed = heap.stats().ioctls[backend].pages
@@ -271,20 +260,14 @@ def work():
 def end():
     heap.close()
     order.append("closed")
-def wait_until(fact):
-    for _ in range(20_000):
-        if fact():
-            return
-        time.sleep(0.001)
-    raise AssertionError("never happened")
 with failpoints.pause("cycle.end", times=1) as held:
     worker = threading.Thread(target=work)
     worker.start()
     held.wait()
-    wait_until(lambda: heap.stats().used_bytes + 65536 > heap.capacity)     # no TLAB more
+    wait_until(lambda: heap.stats().used_bytes + 65536 > heap.capacity, "no TLAB more")
     closer = threading.Thread(target=end)
     closer.start()
-    wait_until(lambda: heap.closed)
+    wait_until(lambda: heap.closed, "the start of close()")
     closer.join(0.05)
     held.release()
 worker.join(30)
@@ -376,11 +359,9 @@ with failpoints.pause("cycle.end", times=1) as held:
     worker.start()
     held.wait()
     closer = threading.Thread(target=heap.close)
-    while heap.stats().used_bytes + 65536 <= heap.capacity:
-        time.sleep(0.001)
+    wait_until(lambda: heap.stats().used_bytes + 65536 > heap.capacity, "no TLAB more")
     closer.start()
-    while not heap.closed:
-        time.sleep(0.001)
+    wait_until(lambda: heap.closed, "the start of close()")
     pid = os.fork()
     if pid == 0:
         heap.close()
@@ -403,8 +384,8 @@ def test_large_runs_start_a_cycle_before_they_stall(make_heap):
     with heap.attach() as m:
         while heap.stats().cycles == 0:
             m.new_bytes(bytes(half + 1024))
-            if heap.stats().used_bytes > heap.capacity * 3 // 5:
-                time.sleep(0.01)                            # the collector is not in a hurry here
+            if _testing.cycle_due(m.native()):
+                wait_until(lambda: heap.stats().cycles, "the cycle that was asked for")
         assert heap.stats().stalls == 0
 
 

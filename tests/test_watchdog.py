@@ -136,7 +136,8 @@ def test_a_name_cannot_forge_lines(capfd):
 def test_a_standard_error_that_takes_nothing_holds_no_pause(stderr):
     """The line is lost; the pause, and with it every mutator, is not."""
     assert run_cleanly("""
-        import os, sys, threading, time
+        import os, sys, threading
+        from support import wait_until
         import gcheap
         from gcheap import failpoints
         from gcheap.core import _testing
@@ -155,15 +156,16 @@ def test_a_standard_error_that_takes_nothing_holds_no_pause(stderr):
             os.dup2(full, 2)
         with gcheap.Heap("4MiB", safepoint_warning_ms=1) as heap, \\
                 failpoints.pause("mutator.running") as running:
+            native = []
             def run():
                 with heap.attach() as m:
+                    native.append(m.native())
                     _testing.stay_running(m.native())
             thread = threading.Thread(target=run)
             thread.start()
             running.wait()
             heap.collect(wait=False)
-            # Released only now: until there were certainly warnings.
-            time.sleep(0.05)
+            wait_until(lambda: _testing.slow_safepoints(native[0]), "a warning that is due")
             running.release()
             thread.join()
             heap.collect()

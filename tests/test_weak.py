@@ -6,7 +6,7 @@ import pickle
 import threading
 
 import pytest
-from support import MutatorThread, node_shape, run_cleanly
+from support import MutatorThread, alone, node_shape, run_cleanly
 
 import gcheap
 from gcheap.core import _testing_weak
@@ -96,18 +96,8 @@ def test_misuse_of_weak_references_says_what_was_wrong(heap, mutator, node):
         gcheap.WeakRef()
     with gcheap.Heap("4MiB") as other, other.attach() as m, pytest.raises(gcheap.ForeignRef):
         m.weak(mutator.new(node))
-    failed = []
-
-    def elsewhere():
-        try:
-            weak()
-        except gcheap.NotAttached as e:
-            failed.append(e)
-
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
-    assert len(failed) == 1
+    with pytest.raises(gcheap.NotAttached):
+        alone(weak)
     mutator.detach()
     heap.close()
     with pytest.raises(gcheap.HeapClosed):

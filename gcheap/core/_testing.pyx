@@ -9,7 +9,8 @@ from gcheap.core.layout cimport (
     NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED,
     ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
-from gcheap.core.native cimport add32_seq, check_that, load32_seq, load64_seq, sleep_ns
+from gcheap.core.native cimport (
+    add32_seq, check_that, load32_seq, load64_relaxed, load64_seq, sleep_ns)
 from gcheap.core.objects cimport header_of_shape, shape_of_header
 from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
@@ -59,6 +60,17 @@ def stay_running(uintptr_t mutator):
         enter_running(m)
         failpoint(FP_MUTATOR_RUNNING)
         leave_running(m)
+
+
+def slow_safepoints(uintptr_t mutator):
+    """Heap.stats().slow_safepoints of a mutator's heap, also while a pause waits for somebody."""
+    return load64_relaxed(&(<MutatorState*>mutator).heap.slow_safepoints)
+
+
+def cycle_due(uintptr_t mutator):
+    """Whether a cycle of a mutator's heap was asked for and has not ended."""
+    cdef HeapState* h = (<MutatorState*>mutator).heap
+    return load64_seq(&h.requested) > load64_seq(&h.finished)
 
 
 def corrupt(uintptr_t mutator, str what):

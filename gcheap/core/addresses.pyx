@@ -6,15 +6,11 @@ objects take.  A byte for each group of bits says whether the group was ever wri
 walking the set does not look at the address space between the objects.
 """
 from gcheap.core.layout cimport AddressSet, HeapState, WORD, word
+from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport count_trailing_zeros, load64_relaxed, load8_relaxed
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint64_t
-from posix.mman cimport (
-    MADV_DONTNEED, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap,
-    munmap)
-
-cdef extern from "<sys/mman.h>" nogil:
-    int MAP_NORESERVE
+from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     PAGE_AT_MOST = 65536        # of every kernel that runs on x86-64 and AArch64
@@ -25,23 +21,22 @@ cdef int set_open(AddressSet* s, HeapState* h) noexcept nogil:
     """Maps an empty set for the objects of `h`.  Returns an errno."""
     cdef uint64_t span = (h.reservation_bytes + GROUP_BYTES - 1) // GROUP_BYTES * GROUP_BYTES
     cdef uint64_t bits = (span // 64 + PAGE_AT_MOST - 1) // PAGE_AT_MOST * PAGE_AT_MOST
-    cdef void* at
+    cdef word at
     s.bytes = bits + span // GROUP_BYTES
-    at = mmap(NULL, s.bytes, PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-    if at == MAP_FAILED:
+    at = map_memory(s.bytes, True)
+    if at == 0:
         return errno
     s.low = h.reservation
     s.span = span
     s.bits = <uint64_t*>at
-    s.groups = <uint8_t*>at + bits
+    s.groups = <uint8_t*>(at + bits)
     return 0
 
 
 cdef void set_close(AddressSet* s) noexcept nogil:
     """Unmaps a set; one that was never opened is left alone."""
     if s.bits != NULL:
-        munmap(s.bits, s.bytes)
+        unmap_memory(<word>s.bits, s.bytes)
         s.bits = NULL
 
 

@@ -45,7 +45,8 @@ from gcheap.core.requests cimport announce_progress, cause_of
 from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
-from gcheap.core.space cimport empty_half, retire_tlab
+from gcheap.core.space cimport empty_half
+from gcheap.core.tlab cimport retire_tlab
 from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (
@@ -54,7 +55,7 @@ from gcheap.core.warm cimport warm_roots
 from libc.stdint cimport uint64_t
 
 cdef enum:
-    PAUSE_BUDGET = 512          # slots that Mark End traces at most, the first time
+    PAUSE_BUDGET = 128          # slots that Mark End traces at most, the first time
     MOST_DOUBLINGS = 6          # ... and how often that is doubled when it was not enough
     SPACES = 1 + LARGE_SPACES
     NO_LIMIT = -1
@@ -261,6 +262,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     visit_roots(h, forward_root, NULL)
     forward_non_strong(h)
     h.current = 1 - h.current
+    store32_relaxed(&h.flips, h.flips + 1)
     # Allocation goes on above everything registered; the gap is only virtual.
     store64_relaxed(&h.top, h.r.registered_bytes)
     store64_relaxed(&h.alloc_limit, h.half_bytes)

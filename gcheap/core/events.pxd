@@ -55,8 +55,9 @@ cdef Histogram* new_histogram() noexcept nogil          # NULL when memory is ou
 cdef void record_pause(Events* events, const PauseRecord* record) noexcept nogil
 cdef void record_start(Events* events, const CycleRecord* record) noexcept nogil
 cdef void record_cycle(Events* events, const CycleRecord* record) noexcept nogil
-cdef uint64_t copy_pauses(Events* events, PauseRecord* into) noexcept nogil
-cdef uint64_t copy_cycles(Events* events, CycleRecord* into) noexcept nogil
+# The last records, oldest first, into an array of RECORDS; both return how many.
+cdef uint64_t copy_pauses(Events* events, void* into) noexcept nogil
+cdef uint64_t copy_cycles(Events* events, void* into) noexcept nogil
 cdef bint find_cycle(Events* events, uint64_t cycle, CycleRecord* into) noexcept nogil
 cdef uint64_t find_pauses(Events* events, uint64_t cycle, PauseRecord* into,
                           uint64_t room) noexcept nogil

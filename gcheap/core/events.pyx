@@ -5,6 +5,7 @@ from gcheap.core.layout cimport CycleRecord, Events, Histogram, PauseRecord, REC
 from gcheap.core.native cimport mutex_lock, mutex_unlock
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
+from libc.string cimport memcpy
 
 
 cdef Histogram* new_histogram() noexcept nogil:
@@ -32,28 +33,26 @@ cdef void record_cycle(Events* events, const CycleRecord* record) noexcept nogil
     mutex_unlock(&events.lock)
 
 
-cdef uint64_t copy_pauses(Events* events, PauseRecord* into) noexcept nogil:
-    """The last records, oldest first, into an array of RECORDS; returns how many."""
-    cdef uint64_t i, n, first
+cdef uint64_t copy_ring(Events* events, const void* ring, const uint64_t* written, uint64_t size,
+                        void* into) noexcept nogil:
+    """The last records of `size` bytes, oldest first; returns how many."""
+    cdef uint64_t n, oldest, to_end
     mutex_lock(&events.lock)
-    n = min(events.pauses, <uint64_t>RECORDS)
-    first = events.pauses - n
-    for i in range(n):
-        into[i] = events.pause[(first + i) % RECORDS]
+    n = min(written[0], <uint64_t>RECORDS)
+    oldest = (written[0] - n) % RECORDS
+    to_end = min(n, RECORDS - oldest)
+    memcpy(into, <const char*>ring + oldest * size, to_end * size)
+    memcpy(<char*>into + to_end * size, ring, (n - to_end) * size)
     mutex_unlock(&events.lock)
     return n
 
 
-cdef uint64_t copy_cycles(Events* events, CycleRecord* into) noexcept nogil:
-    """The last records, oldest first, into an array of RECORDS; returns how many."""
-    cdef uint64_t i, n, first
-    mutex_lock(&events.lock)
-    n = min(events.cycles, <uint64_t>RECORDS)
-    first = events.cycles - n
-    for i in range(n):
-        into[i] = events.cycle[(first + i) % RECORDS]
-    mutex_unlock(&events.lock)
-    return n
+cdef uint64_t copy_pauses(Events* events, void* into) noexcept nogil:
+    return copy_ring(events, events.pause, &events.pauses, sizeof(PauseRecord), into)
+
+
+cdef uint64_t copy_cycles(Events* events, void* into) noexcept nogil:
+    return copy_ring(events, events.cycle, &events.cycles, sizeof(CycleRecord), into)
 
 
 cdef bint find_cycle(Events* events, uint64_t cycle, CycleRecord* into) noexcept nogil:

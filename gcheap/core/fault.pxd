@@ -5,6 +5,5 @@ cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil
 cdef int watch_heap(HeapState* h) noexcept nogil          # errno; installs the handler
 cdef void unwatch_heap(HeapState* h) noexcept nogil
 cdef void ensure_handler(HeapState* h) noexcept nogil
-cdef void unblock_sigbus() noexcept nogil
 cdef void lock_fault_path() noexcept nogil      # both locks of this module, for a fork
 cdef void unlock_fault_path() noexcept nogil

@@ -56,11 +56,7 @@ cdef extern from "<signal.h>" nogil:
         sigset_t sa_mask
         int sa_flags
     int sigaction(int, const sigaction_t*, sigaction_t*)
-    int sigfillset(sigset_t*)
-    int sigemptyset(sigset_t*)
-    int sigaddset(sigset_t*, int)
-    int pthread_sigmask(int, const sigset_t*, sigset_t*)
-    int SIGBUS, SA_SIGINFO, SIG_UNBLOCK, BUS_ADRERR, SI_TKILL
+    int SIGBUS, SA_SIGINFO, BUS_ADRERR, SI_TKILL
     plain_handler SIG_DFL, SIG_IGN
 
 cdef extern from "<unistd.h>" nogil:
@@ -200,7 +196,9 @@ cdef bint install() noexcept nogil:
         memset(&ours, 0, sizeof(ours))
         ours.sa_sigaction = on_sigbus
         ours.sa_flags = SA_SIGINFO
-        sigfillset(&ours.sa_mask)
+        # Not sigfillset, which leaves out the signal of pthread_cancel: a thread that is ended
+        # asynchronously must place its unit first.
+        memset(&ours.sa_mask, 0xFF, sizeof(ours.sa_mask))
         sigaction(SIGBUS, &ours, NULL)
     mutex_unlock(&install_lock)
     return foreign
@@ -247,10 +245,3 @@ cdef void unlock_fault_path() noexcept nogil:
     mutex_unlock(&install_lock)
     mutex_unlock(&watch_lock)
 
-
-cdef void unblock_sigbus() noexcept nogil:
-    """The kernel kills a thread that faults while it blocks SIGBUS."""
-    cdef sigset_t one
-    sigemptyset(&one)
-    sigaddset(&one, SIGBUS)
-    pthread_sigmask(SIG_UNBLOCK, &one, NULL)

@@ -67,21 +67,36 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
                        void (*child)() noexcept nogil)
 
+ctypedef void (*ForkStep)(HeapState* h) noexcept nogil
+
 cdef uint32_t watch_lock = 0
 cdef bint watching = False
 cdef uint32_t forking = 0       # 1 while cycles are barred
 
 
-# ---- before ------------------------------------------------------------------------------
-
 cdef inline bint concerns(HeapState* h) noexcept nogil:
     return not h.fork_none
+
+
+# ---- before ------------------------------------------------------------------------------
+
+cdef void each_heap(ForkStep step) noexcept nogil:
+    """Takes one step with every heap that a fork concerns, before the next step with any."""
+    cdef HeapState* h = first_heap()
+    while h != NULL:
+        if concerns(h):
+            step(h)
+        h = h.next_live
 
 
 cdef void await_owed(HeapState* h) noexcept nogil:
     """Waits for the cycle that takes the place of one that a fork abandoned."""
     while load32_seq(&h.owed) and load32_acquire(&h.collector_alive):
         futex_wait(&h.owed, 1, 0)
+
+
+cdef void bar_cycles(HeapState* h) noexcept nogil:
+    store32_seq(&h.hold, 1)
 
 
 cdef void await_rest(HeapState* h) noexcept nogil:
@@ -102,32 +117,15 @@ cdef void freeze(HeapState* h) noexcept nogil:
 
 
 cdef void before_fork() noexcept nogil:
-    cdef HeapState* h
     park_this_thread()
     lock_heaps()
     failpoint(FP_FORK_PREPARE)
-    h = first_heap()
-    while h != NULL:
-        if concerns(h):
-            await_owed(h)
-        h = h.next_live
-    h = first_heap()
-    while h != NULL:
-        if concerns(h):
-            store32_seq(&h.hold, 1)
-        h = h.next_live
+    each_heap(await_owed)
+    each_heap(bar_cycles)
     store32_seq(&forking, 1)
     failpoint(FP_FORK_HELD)
-    h = first_heap()
-    while h != NULL:
-        if concerns(h):
-            await_rest(h)
-        h = h.next_live
-    h = first_heap()
-    while h != NULL:
-        if concerns(h):
-            freeze(h)
-        h = h.next_live
+    each_heap(await_rest)
+    each_heap(freeze)
     lock_fault_path()
     failpoint(FP_FORK_STOPPED)
 

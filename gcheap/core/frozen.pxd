@@ -1,5 +1,5 @@
 """Frozen objects: roots until they are unfrozen.  See frozen.pyx."""
-from gcheap.core.layout cimport AddressSet, HeapState, word
+from gcheap.core.layout cimport AddressSet, HeapState
 from gcheap.core.mark cimport Marker
 from gcheap.core.roots cimport RootReader
 from libc.stdint cimport uint64_t

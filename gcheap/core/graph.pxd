@@ -1,7 +1,6 @@
 """The whole graph as arrays: nodes, edges and roots by number.  See graph.pyx."""
-from gcheap.core.layout cimport HeapState, MutatorState
+from gcheap.core.layout cimport HeapState
 from gcheap.core.words cimport Words
-from libc.stdint cimport uint64_t
 
 cdef enum:
     NODE_WORDS = 2              # shape | bytes << 16, references

@@ -11,6 +11,7 @@ from gcheap.core.inspect cimport (
 from gcheap.core.layout cimport (
     AddressSet, HeapState, MutatorState, OBSERVER_CURSOR, ShapeInfo, WORD, word)
 from gcheap.core.native cimport load64_relaxed, popcount
+from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.roots cimport ROOT_SHADOW, Root
@@ -18,11 +19,6 @@ from gcheap.core.words cimport Words, words_free, words_push
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
-
-cdef extern from "<sys/mman.h>" nogil:
-    int MAP_NORESERVE
 
 cdef enum:
     RANK_WORDS = 8              # one cache line of bits
@@ -45,15 +41,11 @@ cdef struct Taking:
 cdef int number(Numbering* n, AddressSet* members) noexcept nogil:
     """Counts the members of a set.  Returns an errno."""
     cdef uint64_t words = members.span // (64 * WORD), group, i, sum = 0
-    cdef void* at
     n.members = members
     n.bytes = words // RANK_WORDS * 8
-    at = mmap(NULL, n.bytes, PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-    if at == MAP_FAILED:
-        n.before = NULL
+    n.before = <uint64_t*>map_memory(n.bytes, True)
+    if n.before == NULL:
         return errno
-    n.before = <uint64_t*>at
     for group in range(words // GROUP_WORDS):
         if members.groups[group]:
             for i in range(group * GROUP_WORDS, (group + 1) * GROUP_WORDS):
@@ -159,7 +151,7 @@ cdef int take_graph(HeapState* h, Graph* g) noexcept nogil:
         take_node(&t, at)
         at += WORD
     if t.numbers.before != NULL:
-        munmap(t.numbers.before, t.numbers.bytes)
+        unmap_memory(<word>t.numbers.before, t.numbers.bytes)
     return end_inspection(&k)
 
 

@@ -6,7 +6,6 @@ from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport Marker
 from gcheap.core.weakdata cimport Guardian
 from gcheap.core.weaktable cimport ValueVisitor
-from libc.stdint cimport uint64_t
 
 cdef Guardian* new_guardian(HeapState* h) noexcept nogil        # NULL: no memory; any thread
 cdef void drop_guardian(Guardian* g) noexcept nogil             # any thread; lock-free

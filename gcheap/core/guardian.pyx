@@ -20,6 +20,7 @@ where it is marked or black already (nonstrong.pyx).
 The lock of a guardian is held for one entry by mutators, and for PIECE entries by the collector.
 """
 from gcheap.core.layout cimport HeapState, MutatorState, word
+from gcheap.core.lockfree cimport push_link
 from gcheap.core.mark cimport Marker, mark_object, reached
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, cas64, futex_wake_all, load32_acquire, load32_relaxed,
@@ -51,15 +52,9 @@ cdef inline word yielded(GuardEntry* e) noexcept nogil:
 cdef Guardian* new_guardian(HeapState* h) noexcept nogil:
     """A guardian without registrations; `drop_guardian` ends it."""
     cdef Guardian* g = <Guardian*>calloc(1, sizeof(Guardian))
-    cdef WeakState* w = weak_state(h)
-    cdef uint64_t head
-    if g == NULL:
-        return NULL
-    while True:
-        head = load64_relaxed(&w.guardians)
-        g.next = <Guardian*>head
-        if cas64(&w.guardians, head, <uint64_t>g):  # release: the guardian before the head
-            return g
+    if g != NULL:
+        push_link(&weak_state(h).guardians, g, <uint64_t*>&g.next)
+    return g
 
 
 cdef void drop_guardian(Guardian* g) noexcept nogil:

@@ -79,6 +79,7 @@ from gcheap.core.layout cimport (
 from gcheap.core.native cimport (
     check_that, clock_ns, gcheap_fatal, load32_acquire, load32_seq, sleep_ns, store32_release,
     store32_seq, store64_relaxed, thread_id)
+from gcheap.core.poll cimport POLLIN, poll, pollfd
 from gcheap.core.space cimport free_bounce, new_bounce
 from gcheap.core.threads cimport join_thread, start_thread
 from gcheap.core.uffd cimport gc_uffd_msg, uffd_read, uffd_wake
@@ -89,13 +90,6 @@ from posix.unistd cimport close as posix_close, write
 
 cdef extern from "gcheap/native/uffd_abi.h" nogil:
     int GC_EVENT_PAGEFAULT
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events, revents
-    int poll(pollfd*, unsigned long, int)
-    short POLLIN
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int, int)

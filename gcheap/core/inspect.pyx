@@ -51,7 +51,6 @@ not change what is seen.
 from gcheap.core.addresses cimport set_add, set_close, set_open
 from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport FP_INSPECT_STOPPED, failpoint
-from gcheap.core.fault cimport unblock_sigbus
 from gcheap.core.frozen cimport read_frozen
 from gcheap.core.guardian cimport read_guarded
 from gcheap.core.layout cimport (
@@ -66,6 +65,7 @@ from gcheap.core.roots cimport (
     take_handle)
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over, log_target
+from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.weaktable cimport ValueVisitor, visit_values
 from gcheap.core.words cimport Words, words_forget, words_free, words_push
 from libc.errno cimport ENOMEM

@@ -1,6 +1,5 @@
 """Large objects: spaces of their own, tables instead of live bits.  See large.pyx."""
-from gcheap.core.layout cimport (
-    HeapState, LARGE_SPACES, LargeRun, LargeSpace, MutatorState, ShapeInfo, word)
+from gcheap.core.layout cimport HeapState, LARGE_SPACES, LargeSpace, MutatorState, word
 from gcheap.core.native cimport load32_relaxed
 from libc.stdint cimport uint32_t, uint64_t
 

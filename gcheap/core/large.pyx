@@ -31,11 +31,11 @@ from gcheap.core.assemble cimport fix_slots
 from gcheap.core.layout cimport (
     HUGE_LEAST, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun, LargeSpace,
     MutatorState, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo, UNCLAIMED, WORD, word)
-from gcheap.core.native cimport (
-    add64_relaxed, cas64, load64_relaxed, store32_relaxed, store64_relaxed)
+from gcheap.core.lockfree cimport bump_below
+from gcheap.core.native cimport add64_relaxed, load64_relaxed, store32_relaxed, store64_relaxed
 from gcheap.core.objects cimport header_words
 from gcheap.core.pacing cimport ask_when_due
-from gcheap.core.space cimport NO_ROOM, TAKEN, charge, discharge
+from gcheap.core.tlab cimport NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -82,13 +82,9 @@ cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sha
     cdef uint64_t seen, count = grains_of(s, nbytes)
     if charge(h, nbytes) != TAKEN:
         return NO_ROOM
-    while True:
-        seen = load64_relaxed(&s.top)
-        if seen + count > load64_relaxed(&s.limit):
-            discharge(h, nbytes)
-            return NO_ROOM
-        if cas64(&s.top, seen, seen + count):
-            break
+    if not bump_below(&s.top, count, &s.limit, &seen):
+        discharge(h, nbytes)
+        return NO_ROOM
     # Capacity bounds the bytes; dead objects' addresses come back with a flip, asked for early.
     ask_when_due(h, seen + count > s.half_grains - s.half_grains // 4)
     enter_run(s.runs[h.current], seen, count, nbytes, shape)

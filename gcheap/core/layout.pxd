@@ -229,11 +229,12 @@ cdef struct Events:
 # ---- the write barrier's log ---------------------------------------------------------------
 
 cdef enum:
-    SATB_ENTRIES = 1022
+    SATB_ENTRIES = 1021
 
 cdef struct SatbBuffer:         # old values of overwritten slots; see core/satb.pyx
     SatbBuffer* next
     uint64_t count
+    uint64_t read               # entries that the marker has looked at; its own
     word entry[SATB_ENTRIES]
 
 # ---- mutators ----------------------------------------------------------------------------
@@ -280,6 +281,7 @@ cdef struct MutatorState:
     MutatorState* thread_next   # the thread's list: one mutator a heap
     word tlab_hidden            # collect_every: where tlab_end really is; see core/stress.pyx
     uint64_t since_cycle        # collect_every: allocations since this mutator asked for one
+    uint32_t flips              # HeapState.flips when this thread last made sure of SIGBUS
     char name[32]
 
 # ---- the thread that serves faults -------------------------------------------------------
@@ -421,6 +423,7 @@ cdef struct HeapState:
     uint32_t pause              # futex word: 1 while mutators must stop
     uint32_t phase              # Phase; atomic
     uint32_t marking            # 1: the write barrier logs; changes only inside pauses
+    uint32_t flips              # so far, modulo 2^32; changes only inside pauses
     uint64_t unit_bytes
     uint64_t unit_words
     uint64_t tlab_bytes
@@ -531,6 +534,7 @@ cdef struct HeapState:
     uint64_t register_refusals  # cycles that relocated inside a pause for want of REGISTER
     uint64_t foreign_faults     # faults of threads that are not mutators of this heap
     uint64_t handler_reinstalls
+    uint64_t sigbus_unblocks    # times a mutator had blocked SIGBUS
     uint64_t slow_safepoints    # stops that took longer than safepoint_warning_ns
     uint64_t batch_flushes      # batches cut short for a waiter
     IoctlCounts ioctls[IOCTL_KINDS]

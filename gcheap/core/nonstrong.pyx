@@ -44,8 +44,8 @@ traced until it is published; what that reaches and a mutator can name is marked
 already.  It ends before planning, which therefore sees the final marks.  Entries whose key is
 resurrected were cleared: weak references to an object are gone before a guardian yields it.
 
-*A cycle that ends early*, after Mark End and without this phase, clears nothing: it must call
-`abandon_non_strong`.  Before Mark End nothing here has changed at all.
+*A cycle that ends early*, because a fork waits, does so before Mark End, when nothing here has
+changed at all, or when it has planned: never between Mark End and the end of this phase.
 
 *Costs.*  This phase and the flip look at each cell, entry and registration once; only the flip
 does so in a pause.  The tables do not shrink before they are dropped.  Who waits for a guardian
@@ -72,15 +72,6 @@ cdef enum:
 cdef void block_weak_reads(HeapState* h) noexcept nogil:
     """Inside the pause of Mark End: from now on what is unmarked counts as dead."""
     store32_relaxed(&weak_state(h).blocked, 1)      # relaxed: the pause's end publishes it
-
-
-cdef void abandon_non_strong(HeapState* h) noexcept nogil:
-    """The cycle ends without this phase: nothing was cleared, and everything is alive.
-
-    Only inside a pause in which `marking` is off; a mutator must not see dead objects alive
-    again while this cycle's marks are still used for anything.
-    """
-    store32_relaxed(&weak_state(h).blocked, 0)
 
 
 cdef void process_non_strong(Marker* k) noexcept nogil:

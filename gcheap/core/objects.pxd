@@ -6,8 +6,7 @@ Header word:   bit 0 is always 1, so that a zero word means "no object here" and
                (age);
                bits 32-63 the identity hash, 0 until somebody asks for it.  Never an address.
 """
-from gcheap.core.layout cimport (
-    HeapState, MAX_SHAPES, SHAPE_FIXED, SHAPE_SLOTS, ShapeInfo, WORD, word)
+from gcheap.core.layout cimport MAX_SHAPES, SHAPE_FIXED, SHAPE_SLOTS, ShapeInfo, WORD, word
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:

@@ -12,19 +12,19 @@ is next-fit.  Sweeping, on the collector thread once it is known what lives, dro
 every object that this cycle's marking did not reach; they are free then.  An object made meanwhile
 carries the cycle's epoch and is left alone; it may lie where the sweeper has been already.
 
-`lock` guards the entries.  A running mutator must not block (I5): it tries, and polls the
-safepoint between tries.  Who holds it does nothing that waits; the sweeper lets go every
+`lock` guards the entries.  A running mutator must not block (I5): it tries, polls the safepoint
+between tries, and leaves the running state before it sleeps.  Who holds it does nothing that waits; the sweeper lets go every
 SWEEP_PAGES entries.
 """
 from gcheap.core.failpoint cimport FP_SWEEP_GAP, failpoint
 from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
 from gcheap.core.native cimport (
-    add64_relaxed, cas32, cpu_relax, fence_seq, mutex_lock, mutex_unlock, sched_yield,
-    store32_relaxed, store64_relaxed)
+    add64_relaxed, cas32, cpu_relax, fence_seq, futex_wait, load32_relaxed, mutex_lock,
+    mutex_unlock, store32_relaxed, store64_relaxed)
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport ask_when_due
-from gcheap.core.safepoint cimport park
-from gcheap.core.space cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
+from gcheap.core.safepoint cimport begin_stall, enter_running, park
+from gcheap.core.tlab cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 from posix.mman cimport MADV_DONTNEED, madvise, munlock
@@ -68,18 +68,34 @@ cdef uint64_t find_place(HeapState* h, uint64_t count) noexcept nogil:
     return page
 
 
+cdef void lock_running(HeapState* h, MutatorState* m) noexcept nogil:
+    """Takes the lock as a RUNNING mutator; a safepoint.
+
+    Tries for a while, then sleeps, so that the holder gets the processor even when this thread has
+    the higher priority.  Asleep it is PARKED, and it never waits for a pause with the lock taken:
+    under stw the sweeper takes it inside the pause.  Who has slept takes the lock as one that is
+    waited for (2; see mutex_lock), because others may sleep still.
+    """
+    cdef uint32_t tries = 0, taken = 1
+    while not cas32(&h.pinned.lock, 0, taken):
+        tries += 1
+        if tries < SPINS:
+            park(m)
+            cpu_relax()
+            continue
+        begin_stall(m)
+        if load32_relaxed(&h.pinned.lock) == 2 or cas32(&h.pinned.lock, 1, 2):
+            futex_wait(&h.pinned.lock, 2, 0)
+        taken = 2
+        enter_running(m)
+
+
 cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t shape,
                      uint64_t length, word* at) noexcept nogil:
     """A new pinned array, header and all, zeroed.  RUNNING; a safepoint."""
     cdef uint64_t page
-    cdef uint32_t tries = 0
     cdef LargeRun* run
-    while not cas32(&h.pinned.lock, 0, 1):
-        park(m)
-        tries += 1
-        if tries % SPINS == 0:
-            sched_yield()       # the holder may need this processor
-        cpu_relax()
+    lock_running(h, m)
     # From here to the entry there is no safepoint: a cycle that began between them would count
     # the charge as garbage, and the object not at all.
     if charge(h, pinned_charge(h, nbytes)) != TAKEN:

@@ -18,7 +18,7 @@ from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE,
     IoctlCounts, PHASE_RELOCATE, word)
 from gcheap.core.native cimport (
-    add64_relaxed, gcheap_fatal, load32_acquire, sched_yield, set_errno, sleep_ns)
+    add64_relaxed, gcheap_fatal, load32_acquire, set_errno, sleep_ns)
 from gcheap.core.stress cimport delay_placement
 from gcheap.core.uffd cimport (
     GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)
@@ -29,6 +29,7 @@ from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     BACKOFF_NS = 200000
+    CALM_TRIES = 16             # that make no progress, before this thread sleeps
 
 
 cdef inline void count_ioctl(HeapState* h, int kind, Progress p) noexcept nogil:
@@ -100,6 +101,13 @@ cdef uint64_t zero_run(HeapState* h, word at, uint64_t nbytes, bint zero) noexce
     return done
 
 
+cdef inline void pause_after(uint64_t tries) noexcept nogil:
+    """Between tries that got nowhere: sleeps, because what the kernel waits for may be a thread
+    that needs this processor, and a yield gives it to nobody of lower priority."""
+    if tries > CALM_TRIES:
+        sleep_ns(BACKOFF_NS)
+
+
 cdef void copy_in_pause(HeapState* h, word dst, word src, uint64_t nbytes) noexcept nogil:
     """Placing under stw: no page is protected; zero pages stay holes."""
     cdef uint64_t done = 0, n
@@ -149,8 +157,7 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
             # Short, or mmap_changing: the rest is asked for again (I7).  No limit to the
             # retries: giving up would lose the unit, and the kernel's reason passes.
             calm = 0 if p.done else calm + 1
-            if calm > 16:
-                sched_yield()
+            pause_after(calm)
         elif (p.error == EBUSY or p.error == EINVAL) and not copying:
             moved = False
             copy_until = min(nbytes, (done // h.unit_bytes + 1) * h.unit_bytes)
@@ -171,6 +178,7 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
     """Zeroes one missing page of a PLACED unit.  False: the range is no longer registered."""
     cdef Progress p
     cdef int64_t injected
+    cdef uint64_t tries = 0
     delay_placement(h)
     while True:
         injected = failpoint(FP_PLACE_ZEROPAGE)
@@ -194,6 +202,9 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
                          <uint64_t>p.error)
         if p.error == ENOMEM:
             sleep_ns(BACKOFF_NS)
-        elif p.error != EAGAIN:
+        elif p.error == EAGAIN:
+            tries += 1
+            pause_after(tries)
+        else:
             gcheap_fatal(b"the kernel refused a zero page (address, errno)", page,
                          <uint64_t>p.error)

@@ -3,12 +3,12 @@ import os
 from dataclasses import dataclass
 
 from gcheap.core.layout cimport word
+from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.uffd cimport (
-    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_copy, uffd_handshake, uffd_move, uffd_open_any,
-    uffd_register)
+    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, Progress, uffd_copy, uffd_handshake, uffd_move,
+    uffd_open_any, uffd_register)
+from libc.errno cimport EIO, ENOMEM, errno
 from libc.stdint cimport uint64_t
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
 from posix.unistd cimport close as posix_close
 
 # In the order of their bits.
@@ -47,23 +47,27 @@ def open_descriptor():
     return fd, "device" if refused else "syscall", -refused
 
 
-cdef bint try_placing(int fd, bint move, uint64_t page) noexcept:
-    """Whether one page can be moved (or copied) into a registered range, contents and all."""
-    cdef void* memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                             -1, 0)
-    cdef word src = <word>memory, dst
-    cdef bint works = False
-    cdef uint64_t done
-    if memory == MAP_FAILED:
-        return False
-    dst = src + page
+cdef int try_placing(int fd, bint move, uint64_t page) noexcept:
+    """Moves (or copies) one page into a registered range, contents and all.  Returns an errno."""
+    cdef word src = map_memory(2 * page, True), dst = src + page
+    cdef Progress p
+    if src == 0:
+        return errno
     (<word*>src)[0] = 0x6763686561700001
-    if uffd_register(fd, dst, page) == 0:
-        done = (uffd_move(fd, dst, src, page, 0).done if move
-                else uffd_copy(fd, dst, src, page, 0).done)
-        works = done == page and (<word*>dst)[0] == 0x6763686561700001
-    munmap(memory, 2 * page)
-    return works
+    p.error = uffd_register(fd, dst, page)
+    if p.error == 0:
+        p = uffd_move(fd, dst, src, page, 0) if move else uffd_copy(fd, dst, src, page, 0)
+        if p.error == 0 and (<word*>dst)[0] != 0x6763686561700001:
+            p.error = EIO
+    unmap_memory(src, 2 * page)
+    return p.error
+
+
+def refusal(what, error):
+    """Why a trial failed, in words."""
+    short = ("; memory or mappings are short (vm.max_map_count, RLIMIT_AS, RLIMIT_DATA)"
+             if error == ENOMEM else "")
+    return f"{what} answers {os.strerror(error)} here{short}"
 
 
 def probe():
@@ -71,6 +75,7 @@ def probe():
     cdef uint64_t features = 0, ioctls = 0
     cdef uint64_t page = os.sysconf("SC_PAGE_SIZE")
     cdef bint sigbus = False, copies = False, moves = False
+    cdef int copy_error = 0, move_error = 0
     fd, how, error = open_descriptor()
     reason = ""
     if fd < 0:
@@ -79,19 +84,22 @@ def probe():
         reason = "this kernel's userfaultfd has no SIGBUS feature (Linux 4.14)"
     else:
         sigbus = True
-        copies = try_placing(fd, False, page)
-        moves = features & GC_FEATURE_MOVE and try_placing(fd, True, page)
+        copy_error = try_placing(fd, False, page)
+        copies = copy_error == 0
+        if features & GC_FEATURE_MOVE:
+            move_error = try_placing(fd, True, page)
+            moves = move_error == 0
     if fd >= 0:
         posix_close(fd)
     if moves:
         backend, why = "move", "UFFDIO_MOVE works here"
     elif copies:
         backend = "copy"
-        why = ("UFFDIO_MOVE is refused here" if features & GC_FEATURE_MOVE
+        why = (refusal("UFFDIO_MOVE", move_error) if features & GC_FEATURE_MOVE
                else "this kernel has no UFFDIO_MOVE (Linux 6.8)")
     else:
         backend = "stw"
-        why = (reason or "UFFDIO_COPY is refused here") + ", so compaction happens inside a pause"
+        why = (reason or refusal("UFFDIO_COPY", copy_error)) + ", so compaction happens inside a pause"
     return Probe(
         kernel=os.uname().release, page_size=page, syscall_errno=error, opened_by=how,
         features=features,

@@ -6,8 +6,8 @@ it would explain everything.
 """
 from gcheap.core.frozen cimport freeze_members
 from gcheap.core.inspect cimport (
-    EPHEMERON, Inspection, begin_inspection, counts_as_root, end_inspection, observe, reach, reach_roots,
-    read_all_roots, traverse)
+    EPHEMERON, Inspection, begin_inspection, counts_as_root, end_inspection, observe, reach,
+    reach_roots, read_all_roots, traverse)
 from gcheap.core.layout cimport (
     HeapState, OBSERVER_CURSOR, OBSERVER_REF, ShapeInfo, word)
 from gcheap.core.native cimport load64_relaxed

@@ -1,7 +1,5 @@
 """Handles: the root table behind every Python `Ref`.  See roots.pyx."""
-from gcheap.core.layout cimport (
-    HANDLE_CHUNK, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
-from gcheap.core.native cimport load32_relaxed, store32_relaxed
+from gcheap.core.layout cimport HANDLE_CHUNK, HeapState, MutatorState, word
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef uint32_t take_handle(HeapState* h, MutatorState* m, word value) noexcept nogil  # 0: no memory

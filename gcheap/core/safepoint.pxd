@@ -1,6 +1,5 @@
 """Mutators and pauses.  See safepoint.pyx for the protocol."""
 from gcheap.core.layout cimport HeapState, MutatorState, PauseRecord
-from libc.stdint cimport uint64_t
 
 cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noexcept nogil  # errno
 cdef void detach_mutator(MutatorState* m) noexcept nogil

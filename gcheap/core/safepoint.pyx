@@ -23,25 +23,23 @@ detaching threads, which are OUTSIDE, wait for it, without the GIL.
 """
 from gcheap.core.events cimport hist_add, hist_record, new_histogram
 from gcheap.core.layout cimport (
-    HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
+    BACKEND_STW, HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
     SHADOW_WORDS, word)
+from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
-    add32_seq, clock_ns, cpu_relax, futex_wait, futex_wake_all, load32_seq, mutex_lock,
-    mutex_unlock, store32_seq, sub32_acq_rel, thread_cpu_ns, thread_id)
+    add32_seq, add64_relaxed, clock_ns, cpu_relax, futex_wait, futex_wake_all, load32_relaxed,
+    load32_seq, mutex_lock, mutex_unlock, store32_seq, sub32_acq_rel, thread_cpu_ns, thread_id,
+    unlikely)
 from gcheap.core.roots cimport return_handles
 from gcheap.core.satb cimport hand_over
-from gcheap.core.space cimport free_bounce, new_bounce, release_heap, retire_tlab
+from gcheap.core.signals cimport unblock_sigbus
+from gcheap.core.space cimport free_bounce, new_bounce, release_heap
+from gcheap.core.tlab cimport retire_tlab
 from gcheap.core.watchdog cimport wait_for_stop
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strncpy
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap)
-
-cdef extern from "<sys/mman.h>" nogil:
-    int MAP_NORESERVE
-
 cdef extern from "gcheap/native/thread_local.h" nogil:
     void* thread_head_get()
     void thread_head_set(void*)
@@ -57,21 +55,21 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
     """Makes the calling thread a mutator, OUTSIDE.  Returns an errno.  Waits for a pause."""
     cdef MutatorState* m = <MutatorState*>calloc(1, sizeof(MutatorState))
     cdef int error = 0
-    cdef void* shadow
+    cdef word shadow
     if m == NULL:
         return ENOMEM
-    shadow = mmap(NULL, SHADOW_WORDS * sizeof(word), PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    shadow = map_memory(SHADOW_WORDS * sizeof(word), True)
+    error = 0 if shadow else errno
     m.fault_hist = new_histogram()
-    if shadow == MAP_FAILED:
-        error = errno
+    if error:
+        pass
     elif m.fault_hist == NULL:
         error = ENOMEM
     else:
         error = new_bounce(h, &m.bounce)
     if error:
-        if shadow != MAP_FAILED:
-            munmap(shadow, SHADOW_WORDS * sizeof(word))
+        if shadow:
+            unmap_memory(shadow, SHADOW_WORDS * sizeof(word))
         free(m.fault_hist)
         free(m)
         return error
@@ -115,7 +113,7 @@ cdef void unlink_mutator(HeapState* h, MutatorState* m) noexcept nogil:
 
 cdef void free_mutator(HeapState* h, MutatorState* m) noexcept nogil:
     """Gives back what an unlinked mutator had.  The heap's state may go with it."""
-    munmap(m.shadow, SHADOW_WORDS * sizeof(word))
+    unmap_memory(<word>m.shadow, SHADOW_WORDS * sizeof(word))
     free_bounce(h, m.bounce)
     free(m.fault_hist)
     m.fault_hist = NULL
@@ -175,11 +173,27 @@ cdef void wait_for_resume(HeapState* h) noexcept nogil:
         futex_wait(&h.pause, 1, 0)
 
 
+cdef void expect_faults(MutatorState* m) noexcept nogil:
+    """There was a flip since this thread was last here: it may be about to take faults."""
+    cdef HeapState* h = m.heap
+    m.flips = load32_relaxed(&h.flips)
+    # Without a fault server threads serve themselves, by SIGBUS.
+    if h.server == NULL and h.backend != BACKEND_STW and unblock_sigbus():
+        add64_relaxed(&h.sigbus_unblocks, 1)
+
+
+cdef inline void notice_flip(MutatorState* m) noexcept nogil:
+    # Relaxed: the flip was in a pause, and this thread has passed its end.
+    if unlikely(load32_relaxed(&m.heap.flips) != m.flips):
+        expect_faults(m)
+
+
 cdef void enter_running(MutatorState* m) noexcept nogil:
     """OUTSIDE -> RUNNING.  Waits while a pause is on."""
     while True:
         store32_seq(&m.run, RUNNING)
         if not load32_seq(&m.heap.pause):
+            notice_flip(m)
             return
         store32_seq(&m.run, PARKED)
         wait_for_resume(m.heap)
@@ -209,6 +223,7 @@ cdef void park(MutatorState* m) noexcept nogil:
         store32_seq(&m.run, PARKED)
         wait_for_resume(m.heap)
         store32_seq(&m.run, RUNNING)
+    notice_flip(m)
 
 
 # ---- the collector's side ----------------------------------------------------------------

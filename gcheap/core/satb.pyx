@@ -7,9 +7,10 @@ values, objects allocated since marking began (black), objects marked already.
 """
 from gcheap.core.layout cimport (
     HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, word)
+from gcheap.core.lockfree cimport push_link
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
-    cas64, check_that, exchange64_acq_rel, load64_relaxed, store64_relaxed, store64_release)
+    check_that, exchange64_acq_rel, load64_relaxed, store64_relaxed, store64_release)
 from gcheap.core.objects cimport is_reference, shape_of_header
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
@@ -17,17 +18,11 @@ from libc.stdlib cimport free, malloc
 
 cdef void hand_over(MutatorState* m) noexcept nogil:
     """Pushes a mutator's buffer for the marker: the mutator itself, or the collector in a pause."""
-    cdef HeapState* h = m.heap
     cdef SatbBuffer* buffer = m.satb
-    cdef uint64_t head
     if buffer == NULL:
         return
     store64_relaxed(<uint64_t*>&m.satb, 0)
-    while True:
-        head = load64_relaxed(&h.satb_full)
-        buffer.next = <SatbBuffer*>head
-        if cas64(&h.satb_full, head, <uint64_t>buffer):     # release: the entries before the head
-            return
+    push_link(&m.heap.satb_full, buffer, <uint64_t*>&buffer.next)
 
 
 cdef SatbBuffer* take_full(HeapState* h) noexcept nogil:
@@ -69,7 +64,7 @@ cdef void log_target(MutatorState* m, word target) noexcept nogil:
         buffer = <SatbBuffer*>malloc(sizeof(SatbBuffer))
         check_that(buffer != NULL, b"no memory for the write barrier's log (bytes)",
                    sizeof(SatbBuffer), 0)
-        buffer.count = 0
+        buffer.count = buffer.read = 0
         store64_release(<uint64_t*>&m.satb, <uint64_t>buffer)
     buffer.entry[buffer.count] = target
     # Release, as above: mark_open_logs reads what this mutator has not handed over.

@@ -1,4 +1,4 @@
-"""Address space: the halves of every space, the side tables, and handing out units.
+"""Address space: the halves of every space, and the side tables.
 
     reservation   | guard | half 0 ........ | guard | half 1 ........ | guard |
                   | runs 0 | guard | runs 1 | guard | huge 0 | guard | huge 1 | guard |
@@ -9,35 +9,27 @@ is written and its page dropped), because two parts of a VMA that got their anon
 never merge again, and a MOVE across such a seam is EINVAL.  Inaccessible guards keep the
 halves from merging with each other.  Halves are MADV_NOHUGEPAGE, because moving small pages out
 of a huge one costs a split; all but those of LARGE_HUGE, which moves huge pages whole.
-
-`used` counts bytes of objects as `capacity` does: whole TLABs when they are handed out, large
-objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
 from gcheap.core.layout cimport (
     Block, HANDLE_CHUNK, HUGE, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun,
-    LargeSpace, MutatorState, SatbBuffer, UnitPlan, word)
-from gcheap.core.native cimport (
-    add64_relaxed, cas64, count_trailing_zeros, fence_seq, load32_acquire, load32_relaxed,
-    load64_relaxed, store32_relaxed, store32_release, store64_relaxed, sub32_acq_rel, sub64_relaxed)
-from gcheap.core.pacing cimport ask_when_due
+    LargeSpace, SatbBuffer, UnitPlan, word)
+from gcheap.core.mapping cimport map_memory, unmap_memory
+from gcheap.core.native cimport count_trailing_zeros, load64_relaxed, sub32_acq_rel
 from gcheap.core.registry cimport strike_heap
 from gcheap.core.weak cimport free_weak_state
-from libc.errno cimport errno
+from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.mman cimport (
-    MADV_DONTNEED, MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ,
-    PROT_WRITE, madvise, mmap, munlock, munmap)
+    MADV_DONTNEED, PROT_READ, PROT_WRITE, madvise, mprotect, munlock)
 
 cdef extern from "<sys/mman.h>" nogil:
-    int MAP_NORESERVE
-    int MADV_DONTDUMP, MADV_NOHUGEPAGE
+    int MADV_DODUMP, MADV_DONTDUMP, MADV_NOHUGEPAGE
     int MADV_DONTFORK
     int mincore(void* at, size_t length, unsigned char* vec)
 
 cdef enum:
-    MADV_POPULATE_WRITE = 23    # libc headers older than 2.35 lack it
     HUGE_SHIFT = 21
     GUARD = 2 << 20
     TABLES = 9 + 2 * LARGE_SPACES
@@ -47,19 +39,19 @@ cdef inline uint64_t round_up(uint64_t value, uint64_t grain) noexcept nogil:
     return (value + grain - 1) // grain * grain
 
 
-cdef word map_memory(word at, uint64_t nbytes, int protection) noexcept nogil:
-    """Private anonymous memory without swap reservation; 0 when refused (errno says why)."""
-    cdef int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-    cdef void* got = mmap(<void*>at, nbytes, protection, flags | (MAP_FIXED if at else 0), -1, 0)
-    return 0 if got == MAP_FAILED else <word>got
+cdef int advise(word at, uint64_t nbytes, int advice) noexcept nogil:
+    """Returns an errno: ENOMEM where a mapping cannot be split, which madvise calls EAGAIN."""
+    if madvise(<void*>at, nbytes, advice) == 0:
+        return 0
+    return ENOMEM if errno == EAGAIN else errno
 
 
 cdef int open_half(word at, uint64_t nbytes, int advice) noexcept nogil:
-    if not map_memory(at, nbytes, PROT_READ | PROT_WRITE):
+    cdef int error = advise(at, nbytes, MADV_DODUMP)
+    if error:
+        return error
+    if mprotect(<void*>at, nbytes, PROT_READ | PROT_WRITE) != 0:
         return errno
-    # mlockall(MCL_FUTURE) has populated and locked it: MOVE needs both sides alike, and a
-    # populated to-space would refuse every page with EEXIST.
-    munlock(<void*>at, nbytes)
     if advice >= 0:
         madvise(<void*>at, nbytes, advice)      # refused without THP: fine
     (<word*>at)[0] = 1
@@ -109,11 +101,13 @@ cdef int reserve_halves(HeapState* h) noexcept nogil:
     h.pinned.shift = <uint32_t>count_trailing_zeros(h.page)
     h.pinned.pages = h.pinned.nbytes >> h.pinned.shift
     h.reservation_bytes += h.pinned.nbytes + GUARD
-    h.reservation = map_memory(0, h.reservation_bytes, PROT_NONE)
+    h.reservation = map_memory(h.reservation_bytes, False)
     if h.reservation == 0:
         return errno
     # A flag that the halves lack: a half that verification closes never merges with its guards.
-    madvise(<void*>h.reservation, h.reservation_bytes, MADV_DONTDUMP)
+    error = advise(h.reservation, h.reservation_bytes, MADV_DONTDUMP)
+    if error:
+        return error
     at = round_up(h.reservation + GUARD, HUGE)
     error = open_halves(&at, h.base, h.half_bytes, MADV_NOHUGEPAGE)
     if not error:
@@ -158,20 +152,21 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     for i in range(TABLES):
         sizes[i] = round_up(sizes[i], h.page)
         h.side_bytes += sizes[i]
-    next = map_memory(0, h.side_bytes, PROT_READ | PROT_WRITE)
+    next = map_memory(h.side_bytes, True)
     if next == 0:
         return errno
-    munlock(<void*>next, h.side_bytes)
+    h.blocks = <Block*>next             # release_space unmaps them from now on
     madvise(<void*>next, h.side_bytes, MADV_NOHUGEPAGE)
     # Pinned arrays are inherited all the same: views of them may be in use.
-    if h.fork_none and (
-            madvise(<void*>h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK) != 0
-            or madvise(<void*>next, h.side_bytes, MADV_DONTFORK) != 0):
-        return errno
+    if h.fork_none:
+        error = advise(h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK)
+        if not error:
+            error = advise(next, h.side_bytes, MADV_DONTFORK)
+        if error:
+            return error
     for i in range(TABLES):
         at[i] = next
         next += sizes[i]
-    h.blocks = <Block*>at[0]
     h.plan = <UnitPlan*>at[1]
     h.states = <uint8_t*>at[2]
     h.chunk_states = <uint8_t*>at[3]
@@ -187,7 +182,7 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
 
 cdef void release_pinned(HeapState* h) noexcept nogil:
     """Unmaps what release_space kept."""
-    munmap(<void*>h.pinned.base, h.pinned.nbytes)
+    unmap_memory(h.pinned.base, h.pinned.nbytes)
     h.pinned.base = 0
 
 
@@ -195,13 +190,13 @@ cdef void release_space(HeapState* h, bint keep_pinned) noexcept nogil:
     """Unmaps the heap; with `keep_pinned` all but the pinned arrays, of which views exist."""
     cdef word end = h.reservation + h.reservation_bytes, after = h.pinned.base + h.pinned.nbytes
     if h.reservation and keep_pinned:
-        munmap(<void*>h.reservation, h.pinned.base - h.reservation)
-        munmap(<void*>after, end - after)
+        unmap_memory(h.reservation, h.pinned.base - h.reservation)
+        unmap_memory(after, end - after)
     elif h.reservation:
-        munmap(<void*>h.reservation, h.reservation_bytes)
+        unmap_memory(h.reservation, h.reservation_bytes)
     h.reservation = 0
     if h.blocks != NULL:
-        munmap(h.blocks, h.side_bytes)
+        unmap_memory(<word>h.blocks, h.side_bytes)
         h.blocks = NULL
 
 
@@ -252,10 +247,9 @@ cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil:
 
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil:
     """A unit-sized, pre-faulted buffer (I3); the caller frees it with free_bounce."""
-    at[0] = map_memory(0, h.unit_bytes, PROT_READ | PROT_WRITE)
+    at[0] = map_memory(h.unit_bytes, True)
     if at[0] == 0:
         return errno
-    munlock(<void*>at[0], h.unit_bytes)
     madvise(<void*>at[0], h.unit_bytes, MADV_NOHUGEPAGE)
     memset(<void*>at[0], 0, h.unit_bytes)
     return 0
@@ -263,98 +257,7 @@ cdef int new_bounce(HeapState* h, word* at) noexcept nogil:
 
 cdef void free_bounce(HeapState* h, word at) noexcept nogil:
     if at:
-        munmap(<void*>at, h.unit_bytes)
-
-
-# ---- handing out -------------------------------------------------------------------------
-
-cdef bint small_room(HeapState* h) noexcept nogil:
-    """Whether another TLAB finds a place now."""
-    return load64_relaxed(&h.top) + h.tlab_bytes <= load64_relaxed(&h.alloc_limit)
-
-
-cdef int charge(HeapState* h, uint64_t count) noexcept nogil:
-    """Counts bytes of objects as used, if capacity allows it."""
-    cdef uint64_t seen
-    while True:
-        seen = load64_relaxed(&h.used)
-        if seen + count > h.capacity:
-            return NO_ROOM
-        if cas64(&h.used, seen, seen + count):
-            return TAKEN
-
-
-cdef void discharge(HeapState* h, uint64_t count) noexcept nogil:
-    sub64_relaxed(&h.used, count)
-
-
-cdef int take_units(HeapState* h, uint64_t nbytes, word* at) noexcept nogil:
-    """A TLAB's units at the top of the current half, charged to `used`.
-
-    Lock-free; called by running mutators, so that no flip can happen meanwhile, and
-    alloc_limit changes only inside a pause.  Relaxed: the memory itself is handed over by
-    the pause that made it available.
-    """
-    cdef uint64_t seen
-    if charge(h, nbytes) != TAKEN:
-        return NO_ROOM
-    while True:
-        seen = load64_relaxed(&h.top)
-        if seen + nbytes > load64_relaxed(&h.alloc_limit):
-            discharge(h, nbytes)
-            return NO_ROOM
-        if cas64(&h.top, seen, seen + nbytes):
-            break
-    ask_when_due(h, seen + nbytes + load64_relaxed(&h.headroom) > load64_relaxed(&h.alloc_limit))
-    at[0] = h.base[h.current] + seen
-    add64_relaxed(&h.handed_out, nbytes)
-    return TAKEN
-
-
-cdef void set_tlab(MutatorState* m, word top, word end, word limit) noexcept nogil:
-    """Replaces a mutator's place of allocation, and accounts what it allocated in the old one.
-    stats() of another thread may be reading: a seqlock."""
-    store32_relaxed(&m.tlab_changes, m.tlab_changes + 1)
-    fence_seq()
-    store64_relaxed(&m.allocated, m.allocated + (m.tlab_top - m.tlab_start))
-    store64_relaxed(&m.tlab_start, top)
-    store64_relaxed(&m.tlab_top, top)
-    m.tlab_end = end
-    m.tlab_limit = limit
-    store32_release(&m.tlab_changes, m.tlab_changes + 1)
-
-
-cdef uint64_t allocated_by(MutatorState* m) noexcept nogil:
-    """Bytes of objects a mutator has allocated; from any thread."""
-    cdef uint32_t seen
-    cdef uint64_t nbytes
-    while True:
-        seen = load32_acquire(&m.tlab_changes)
-        nbytes = load64_relaxed(&m.allocated) + (
-            load64_relaxed(&m.tlab_top) - load64_relaxed(&m.tlab_start))
-        fence_seq()
-        if not seen & 1 and load32_relaxed(&m.tlab_changes) == seen:
-            return nbytes
-
-
-cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
-    """Gives a mutator its next unit: the rest of its TLAB first, then a new TLAB."""
-    cdef word at
-    if m.tlab_end < m.tlab_limit:
-        set_tlab(m, m.tlab_end, m.tlab_end + h.unit_bytes, m.tlab_limit)
-        return TAKEN
-    if take_units(h, h.tlab_bytes, &at) != TAKEN:
-        return NO_ROOM
-    # One call instead of a page fault per page; where it is unknown (before Linux 5.14) the
-    # faults do the same work.
-    madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
-    set_tlab(m, at, at + h.unit_bytes, at + h.tlab_bytes)
-    return TAKEN
-
-
-cdef void retire_tlab(MutatorState* m) noexcept nogil:
-    """Takes a mutator's TLAB away; what was not used of it stays zero."""
-    set_tlab(m, 0, 0, 0)
+        unmap_memory(at, h.unit_bytes)
 
 
 # ---- measuring ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from gcheap.core.native cimport (
     check_that, clock_ns, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire,
     sched_yield)
 from gcheap.core.roots cimport handle_link
-from gcheap.core.space cimport allocated_by
+from gcheap.core.tlab cimport allocated_by
 from gcheap.core.units cimport state_of
 from libc.stdint cimport uint32_t, uint64_t
 

@@ -8,12 +8,11 @@ Source: tri-colour invariants, Dijkstra et al. 1978; the verifier of Jikes RVM's
 the same of its mark bits.
 """
 from gcheap.core.large cimport large_reached
-from gcheap.core.layout cimport (
-    BLOCK_WORDS, HeapState, LARGE_SPACES, LargeRun, LargeSpace, ShapeInfo, WORD, word)
+from gcheap.core.layout cimport BLOCK_WORDS, HeapState, ShapeInfo, WORD, word
 from gcheap.core.mark cimport is_marked, reached
 from gcheap.core.native cimport check_that, count_trailing_zeros, load64_relaxed
 from gcheap.core.objects cimport is_reference, shape_of_header
-from gcheap.core.verify_walk cimport checked_words, slots_of, walk_units
+from gcheap.core.verify_walk cimport checked_words, slots_of, walk_large, walk_units
 from libc.stdint cimport uint64_t
 
 
@@ -64,23 +63,12 @@ cdef void check_marked_half(HeapState* h) noexcept nogil:
         index = next_bit(h, index + words, end)
 
 
-cdef void check_kept_large(HeapState* h) noexcept nogil:
-    """The same of large objects, by their tables."""
-    cdef LargeSpace* s
-    cdef LargeRun* run
-    cdef uint64_t grain
-    cdef word obj
-    cdef int i
-    for i in range(LARGE_SPACES):
-        s = &h.large[i]
-        for grain in range(load64_relaxed(&s.top)):
-            run = &s.runs[h.current][grain]
-            obj = s.base[h.current] + (grain << s.shift)
-            if run.bytes and large_reached(h, obj):
-                check_that(checked_words(h, obj, run.bytes // WORD) * WORD == run.bytes,
-                           b"verify: a large object has another size (object, bytes)", obj,
-                           run.bytes)
-                check_kept(h, obj)
+cdef void check_kept_large(HeapState* h, word obj, uint64_t nbytes) noexcept nogil:
+    """The same of a large object, if it is kept."""
+    if large_reached(h, obj):
+        check_that(checked_words(h, obj, nbytes // WORD) * WORD == nbytes,
+                   b"verify: a large object has another size (object, bytes)", obj, nbytes)
+        check_kept(h, obj)
 
 
 cdef void check_marks(HeapState* h) noexcept nogil:
@@ -89,4 +77,4 @@ cdef void check_marks(HeapState* h) noexcept nogil:
     check_marked_half(h)
     walk_units(h, h.r.from_base + h.r.tams_bytes,
                (load64_relaxed(&h.top) >> h.unit_shift) - first, check_kept)
-    check_kept_large(h)
+    walk_large(h, check_kept_large)

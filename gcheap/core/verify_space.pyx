@@ -7,12 +7,11 @@ the plan says that an object starts in a unit, one must.  Dense runs hold dead o
 slots mean nothing.  Black and fresh units are walked as they were allocated.  No slot and no root
 may name an address of the old half (I1).
 """
-from gcheap.core.layout cimport (
-    HeapState, LARGE_SPACES, LargeRun, LargeSpace, ShapeInfo, WORD, word)
+from gcheap.core.layout cimport HeapState, LARGE_SPACES, ShapeInfo, WORD, word
 from gcheap.core.native cimport check_that, load64_relaxed
 from gcheap.core.objects cimport is_reference, shape_of_header
 from gcheap.core.roots cimport visit_roots
-from gcheap.core.verify_walk cimport checked_words, slots_of, walk_units
+from gcheap.core.verify_walk cimport checked_words, slots_of, walk_large, walk_units
 from libc.stdint cimport uint64_t
 
 
@@ -64,20 +63,9 @@ cdef void check_slid(HeapState* h) noexcept nogil:
         index += checked_words(h, h.r.to_base + index * WORD, h.r.slid_words - index)
 
 
-cdef void check_large_slots(HeapState* h) noexcept nogil:
-    cdef LargeSpace* s
-    cdef LargeRun* run
-    cdef uint64_t grain
-    cdef word obj
-    cdef int i
-    for i in range(LARGE_SPACES):
-        s = &h.large[i]
-        for grain in range(load64_relaxed(&s.top)):
-            run = &s.runs[h.current][grain]
-            if run.bytes:
-                obj = s.base[h.current] + (grain << s.shift)
-                checked_words(h, obj, run.bytes // WORD)
-                check_slots(h, obj)
+cdef void check_large_slots(HeapState* h, word obj, uint64_t nbytes) noexcept nogil:
+    checked_words(h, obj, nbytes // WORD)
+    check_slots(h, obj)
 
 
 cdef void check_space(HeapState* h) noexcept nogil:
@@ -88,5 +76,5 @@ cdef void check_space(HeapState* h) noexcept nogil:
                check_slots)
     walk_units(h, h.r.to_base + h.r.registered_bytes,
                (load64_relaxed(&h.top) >> h.unit_shift) - fresh, check_slots)
-    check_large_slots(h)
+    walk_large(h, check_large_slots)
     visit_roots(h, check_root, NULL)

@@ -1,10 +1,11 @@
 """Walking objects one after the other, each checked before it is stepped over."""
-from gcheap.core.layout cimport HeapState, ShapeInfo, WORD, word
-from gcheap.core.native cimport check_that
+from gcheap.core.layout cimport HeapState, LARGE_SPACES, LargeSpace, ShapeInfo, WORD, word
+from gcheap.core.native cimport check_that, load64_relaxed
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from libc.stdint cimport uint64_t
 
 ctypedef void (*ObjectVisitor)(HeapState* h, word obj) noexcept nogil
+ctypedef void (*LargeVisitor)(HeapState* h, word obj, uint64_t nbytes) noexcept nogil
 
 
 cdef inline uint64_t checked_words(HeapState* h, word obj, uint64_t room) noexcept nogil:
@@ -39,3 +40,16 @@ cdef inline void walk_units(HeapState* h, word at, uint64_t count,
         while obj < end and (<word*>obj)[0]:
             visit(h, obj)
             obj += checked_words(h, obj, (end - obj) // WORD) * WORD
+
+
+cdef inline void walk_large(HeapState* h, LargeVisitor visit) noexcept nogil:
+    """Visits the large objects of the current halves, by their tables."""
+    cdef LargeSpace* s
+    cdef uint64_t grain, nbytes
+    cdef int i
+    for i in range(LARGE_SPACES):
+        s = &h.large[i]
+        for grain in range(load64_relaxed(&s.top)):
+            nbytes = s.runs[h.current][grain].bytes
+            if nbytes:
+                visit(h, s.base[h.current] + (grain << s.shift), nbytes)

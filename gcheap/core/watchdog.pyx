@@ -15,16 +15,10 @@ from gcheap.core.layout cimport (
     HeapState, MutatorState, PAUSE_MARK_END, PAUSE_MARK_START,
     PAUSE_RELOCATE_START, PAUSE_VERIFY, PauseRecord)
 from gcheap.core.native cimport add64_relaxed, clock_ns, futex_wait
+from gcheap.core.poll cimport POLLOUT, poll, pollfd
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from posix.unistd cimport write
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events, revents
-    int poll(pollfd*, unsigned long, int)
-    short POLLOUT
 
 cdef enum:
     STANDARD_ERROR = 2

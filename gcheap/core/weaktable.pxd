@@ -5,7 +5,7 @@ safepoint, and returns addresses that hold until the next one.
 """
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.weakdata cimport WeakTable
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 cdef enum TablePut:
     TABLE_INSERTED = 0

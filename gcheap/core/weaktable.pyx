@@ -32,6 +32,7 @@ What an entry's barrier is, and why inserting needs none, is said in nonstrong.p
 """
 from gcheap.core.identity cimport identity_hash
 from gcheap.core.layout cimport HeapState, MutatorState, word
+from gcheap.core.lockfree cimport push_link
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
     add64_relaxed, cas64, check_that, load32_acquire, load32_relaxed, load64_acquire,
@@ -66,15 +67,9 @@ cdef inline word value_read(MutatorState* m, WeakEntry* e) noexcept nogil:
 cdef WeakTable* new_weak_table(HeapState* h) noexcept nogil:
     """An empty table; `drop_weak_table` ends it."""
     cdef WeakTable* t = <WeakTable*>calloc(1, sizeof(WeakTable))
-    cdef WeakState* w = weak_state(h)
-    cdef uint64_t head
-    if t == NULL:
-        return NULL
-    while True:
-        head = load64_relaxed(&w.tables)
-        t.next = <WeakTable*>head
-        if cas64(&w.tables, head, <uint64_t>t):     # release: the table before the head
-            return t
+    if t != NULL:
+        push_link(&weak_state(h).tables, t, <uint64_t*>&t.next)
+    return t
 
 
 cdef void drop_weak_table(WeakTable* t) noexcept nogil:

@@ -4,13 +4,13 @@ Growth is mremap: page tables are edited, no word is copied, and what is not use
 memory.  So nobody has to know in advance how many words there will be, and a queue of a hundred
 million objects costs no more than its words.
 """
+from gcheap.core.layout cimport word
+from gcheap.core.mapping cimport map_memory, unmap_memory
 from libc.stdint cimport uint64_t
-from posix.mman cimport (
-    MADV_DONTNEED, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap,
-    munmap)
+from posix.mman cimport MADV_DONTNEED, MAP_FAILED, madvise
 
 cdef extern from "<sys/mman.h>" nogil:
-    int MAP_NORESERVE, MREMAP_MAYMOVE
+    int MREMAP_MAYMOVE
     void* mremap(void* at, size_t before, size_t after, int flags)
 
 cdef enum:
@@ -23,9 +23,8 @@ cdef bint words_grow(Words* w) noexcept nogil:
     if w.room:
         at = mremap(w.at, w.room * 8, room * 8, MREMAP_MAYMOVE)
     else:
-        at = mmap(NULL, room * 8, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-    if at == MAP_FAILED:
+        at = <void*>map_memory(room * 8, True)
+    if at == NULL or at == MAP_FAILED:
         return False
     w.at = <uint64_t*>at
     w.room = room
@@ -34,7 +33,7 @@ cdef bint words_grow(Words* w) noexcept nogil:
 
 cdef void words_free(Words* w) noexcept nogil:
     if w.room:
-        munmap(w.at, w.room * 8)
+        unmap_memory(<word>w.at, w.room * 8)
     w.at = NULL
     w.count = w.room = 0
 

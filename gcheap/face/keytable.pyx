@@ -14,6 +14,8 @@ from gcheap.face.ref cimport Ref, Tagged, check_ref
 from gcheap.face.state cimport HeapCore
 from libc.stdint cimport uint32_t, uint64_t
 
+ctypedef bint (*Lookup)(MutatorState*, WeakTable*, word, word*) noexcept nogil
+
 cdef enum:
     PIECE = 64                  # entries between two safepoints of a snapshot
 
@@ -56,17 +58,25 @@ cdef class KeyTable:
                              f"(mask {self.core.h.tag_mask:#x}, bits {self.core.h.tag_bits:#x})")
         return 0
 
-    def get(self, key, missing):
-        """The value of `key`, or `missing`."""
+    cdef take(self, Lookup lookup, key, missing):
+        """The value that `lookup` finds for `key`, or `missing`."""
         cdef uint32_t handle = self.key_handle(key)
         cdef Found found
         cdef word value = 0
         cdef MutatorState* m = self.core.enter()
-        cdef bint there = table_get(m, self.t, handle_value(self.core.h, handle)[0], &value)
+        cdef bint there = lookup(m, self.t, handle_value(self.core.h, handle)[0], &value)
         if there:
             keep_found(m, value, &found)
         leave_running(m)
         return found_value(self.core, &found) if there else missing
+
+    def get(self, key, missing):
+        """The value of `key`, or `missing`."""
+        return self.take(table_get, key, missing)
+
+    def pop(self, key, missing):
+        """Removes `key` and returns its value, or `missing`."""
+        return self.take(table_remove, key, missing)
 
     def put(self, key, value, bint replace):
         """Sets the value of `key`; without `replace` only if it has none.  The value it has."""
@@ -86,18 +96,6 @@ cdef class KeyTable:
         if result == TABLE_NO_MEMORY:
             raise MemoryError("gcheap: no memory for another entry of a weak table")
         return value if result != TABLE_FOUND or replace else found_value(self.core, &found)
-
-    def pop(self, key, missing):
-        """Removes `key` and returns its value, or `missing`."""
-        cdef uint32_t handle = self.key_handle(key)
-        cdef Found found
-        cdef word value = 0
-        cdef MutatorState* m = self.core.enter()
-        cdef bint there = table_remove(m, self.t, handle_value(self.core.h, handle)[0], &value)
-        if there:
-            keep_found(m, value, &found)
-        leave_running(m)
-        return found_value(self.core, &found) if there else missing
 
     def __len__(self):
         return table_count(self.t)

@@ -4,7 +4,6 @@ import threading
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from gcheap._fastpath cimport alloc_try, wait_for_cycle, wait_for_room
-from gcheap.core.fault cimport unblock_sigbus
 from gcheap.core.layout cimport (
     MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOT_ARRAY, word)
 from gcheap.core.native cimport unlikely
@@ -13,16 +12,27 @@ from gcheap.core.pinned cimport pinned_charge, take_pinned
 from gcheap.core.roots cimport take_handle
 from gcheap.core.safepoint cimport (
     attach_mutator, detach_mutator, drop_owner, leave_running, thread_mutator)
-from gcheap.core.space cimport NO_PLACE, TAKEN
+from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.stress cimport cycle_due, wait_for_flip
+from gcheap.core.tlab cimport NO_PLACE, TAKEN
 from gcheap.errors import ForeignRef, HeapExhausted, NotAttached
 from gcheap.face.exhaustion cimport exhausted
+from gcheap.face.limits import mapping_advice
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport new_weak
 from gcheap.options import format_size
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+
+
+cdef uint32_t leave_with(MutatorState* m, word at) except 0:
+    """Ends the running stretch in which an object was made; a handle to it."""
+    cdef uint32_t handle = take_handle(m.heap, m, at)
+    leave_running(m)
+    if unlikely(handle == 0):
+        raise MemoryError("gcheap: no memory for another handle")
+    return handle
 
 
 cdef class Mutator:
@@ -90,18 +100,13 @@ cdef class Mutator:
         """A handle to a new, zeroed object.  Stalls without the GIL while a cycle makes room."""
         cdef MutatorState* m
         cdef word at
-        cdef uint32_t handle
         cdef bint found
         self.begin_allocation()
         while True:
             m = self.core.enter()
             at = alloc_try(m, nbytes, header_of_shape(shape), length)
             if at:
-                handle = take_handle(self.core.h, m, at)
-                leave_running(m)
-                if unlikely(handle == 0):
-                    raise MemoryError("gcheap: no memory for another handle")
-                return handle
+                return leave_with(m, at)
             leave_running(m)
             with nogil:
                 found = wait_for_room(m, nbytes, False)
@@ -159,7 +164,6 @@ cdef class Mutator:
         """A handle to a new pinned array; as `allocate`."""
         cdef MutatorState* m
         cdef word at
-        cdef uint32_t handle
         cdef int taken
         cdef bint found, scattered = False
         self.begin_allocation()
@@ -167,11 +171,7 @@ cdef class Mutator:
             m = self.core.enter()
             taken = take_pinned(self.core.h, m, nbytes, shape, length, &at)
             if taken == TAKEN:
-                handle = take_handle(self.core.h, m, at)
-                leave_running(m)
-                if unlikely(handle == 0):
-                    raise MemoryError("gcheap: no memory for another handle")
-                return handle
+                return leave_with(m, at)
             leave_running(m)
             if taken == NO_PLACE and scattered:
                 raise HeapExhausted(
@@ -236,7 +236,8 @@ cdef Mutator attach(HeapCore core, str name):
     with nogil:
         error = attach_mutator(core.h, text, &m)
     if error:
-        raise MemoryError(f"gcheap: a mutator's buffers cannot be mapped (errno {error})")
+        raise MemoryError(f"gcheap: no memory for the shadow stack and buffers of a mutator: "
+                          f"{mapping_advice(error)}")
     mutator = Mutator.__new__(Mutator)
     mutator.core = core
     mutator.m = m

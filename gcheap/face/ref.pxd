@@ -1,6 +1,6 @@
 """Refs: what Python holds instead of an address."""
-from gcheap.core.layout cimport MutatorState, word
-from gcheap.face.shape cimport Field, Shape
+from gcheap.core.layout cimport word
+from gcheap.face.shape cimport Shape
 from gcheap.face.state cimport HeapCore
 from libc.stdint cimport uint32_t, uint64_t
 

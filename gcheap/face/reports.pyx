@@ -10,17 +10,20 @@ import numpy as np
 from gcheap.core.events cimport (
     copy_cycles, copy_pauses, hist_add, hist_upper, new_histogram)
 from gcheap.core.layout cimport (
-    BACKEND_STW, CauseTotals, CycleRecord, ERRNO_SLOTS, HISTOGRAM_SLOTS, HeapState, Histogram,
-    IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
+    BACKEND_STW, CauseTotals, CycleRecord, ERRNO_SLOTS, Events, HISTOGRAM_SLOTS, HeapState,
+    Histogram, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
 from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.roots cimport live_handles
-from gcheap.core.space cimport allocated_by
+from gcheap.core.tlab cimport allocated_by
 from gcheap.face.callbacks import CAUSES, PAUSES
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts
 from gcheap.statistics import HeapStats, IoctlStats
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
+
+ctypedef uint64_t (*CopyRecords)(Events*, void*) noexcept nogil
+ctypedef tuple (*RowOf)(const void*)
 
 _BACKENDS = ("move", "copy", "stw")
 _IOCTLS = {"move": IOCTL_MOVE, "copy": IOCTL_COPY, "zeropage": IOCTL_ZEROPAGE}
@@ -120,6 +123,7 @@ def heap_stats(HeapCore core not None):
         register_refusals=load64_relaxed(&h.register_refusals),
         stray_pages=load64_relaxed(&h.stray_pages),
         handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
+        sigbus_unblocks=load64_relaxed(&h.sigbus_unblocks),
         slow_safepoints=load64_relaxed(&h.slow_safepoints),
         batch_flushes=load64_relaxed(&h.batch_flushes),
         floating_bytes=load64_relaxed(&h.verification.floating_bytes),
@@ -140,43 +144,41 @@ cdef ioctl_stats(HeapState* h, int kind):
                       pages=load64_relaxed(&h.ioctls[kind].pages), refused=refused)
 
 
-def pause_records(HeapCore core not None):
-    """See `Heap.pauses`."""
-    cdef PauseRecord* records
+cdef read_records(HeapCore core, CopyRecords copy, uint64_t size, RowOf row_of, dtype):
+    """A structured array of the records that are kept, oldest first."""
     cdef uint64_t n, i
+    cdef char* records
     core.check_open()
-    records = <PauseRecord*>malloc(RECORDS * sizeof(PauseRecord))
+    records = <char*>malloc(RECORDS * size)
     if records == NULL:
         raise MemoryError
-    n = copy_pauses(core.h.events, records)
-    rows = np.zeros(n, dtype=PAUSE_DTYPE)
-    for i in range(n):
-        rows[i] = (records[i].cycle, PAUSES[records[i].kind], records[i].start_ns,
-                   records[i].reach_ns, records[i].work_ns, records[i].cpu_ns,
-                   records[i].mutators)
-    free(records)
-    return rows
+    try:
+        n = copy(core.h.events, records)
+        return np.array([row_of(records + i * size) for i in range(n)], dtype=dtype)
+    finally:
+        free(records)
+
+
+cdef tuple row_of_pause(const void* record):
+    cdef const PauseRecord* r = <const PauseRecord*>record
+    return (r.cycle, PAUSES[r.kind], r.start_ns, r.reach_ns, r.work_ns, r.cpu_ns, r.mutators)
+
+
+cdef tuple row_of_cycle(const void* record):
+    cdef const CycleRecord* r = <const CycleRecord*>record
+    return (r.cycle, r.start_ns, r.cycle_ns, r.mark_ns, r.weak_ns, r.plan_ns, r.relocate_ns,
+            r.used_before, r.live_bytes, r.black_bytes, r.dense_bytes, r.wasted_bytes,
+            r.relocated, r.limit_bytes, r.used_after, r.collected_bytes, CAUSES[r.cause])
+
+
+def pause_records(HeapCore core not None):
+    """See `Heap.pauses`."""
+    return read_records(core, copy_pauses, sizeof(PauseRecord), row_of_pause, PAUSE_DTYPE)
 
 
 def cycle_records(HeapCore core not None):
     """See `Heap.cycles`."""
-    cdef CycleRecord* records
-    cdef uint64_t n, i
-    core.check_open()
-    records = <CycleRecord*>malloc(RECORDS * sizeof(CycleRecord))
-    if records == NULL:
-        raise MemoryError
-    n = copy_cycles(core.h.events, records)
-    rows = np.zeros(n, dtype=CYCLE_DTYPE)
-    for i in range(n):
-        rows[i] = (records[i].cycle, records[i].start_ns, records[i].cycle_ns,
-                   records[i].mark_ns, records[i].weak_ns, records[i].plan_ns,
-                   records[i].relocate_ns, records[i].used_before, records[i].live_bytes,
-                   records[i].black_bytes, records[i].dense_bytes, records[i].wasted_bytes,
-                   records[i].relocated, records[i].limit_bytes, records[i].used_after,
-                   records[i].collected_bytes, CAUSES[records[i].cause])
-    free(records)
-    return rows
+    return read_records(core, copy_cycles, sizeof(CycleRecord), row_of_cycle, CYCLE_DTYPE)
 
 
 def histogram(HeapCore core not None, name):

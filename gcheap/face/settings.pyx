@@ -3,6 +3,7 @@ from gcheap.core.events cimport new_histogram
 from gcheap.core.layout cimport (
     HeapState, MAX_SHAPES, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, ShapeTotal)
 from gcheap.core.pacing cimport begin_pacing
+from gcheap.face.limits import no_tables
 from gcheap.policy import Factor, MemBalancer
 from libc.stdlib cimport calloc
 
@@ -27,6 +28,6 @@ cdef int apply_settings(HeapState* h, options) except -1:
     # Address space until a cycle is surveyed.
     h.survey.count = <ShapeTotal*>calloc(MAX_SHAPES, sizeof(ShapeTotal))
     if h.stalls.hist == NULL or h.survey.count == NULL:
-        raise MemoryError
+        raise no_tables()
     begin_pacing(h)
     return 0

@@ -30,6 +30,7 @@ from gcheap.core.space cimport release_heap, release_space, reserve_space
 from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
 from gcheap.core.weak cimport new_weak_state
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
+from gcheap.face.limits import mapping_advice, no_tables, no_thread
 from gcheap.face.settings cimport apply_settings
 from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve
 from libc.stdint cimport uint64_t
@@ -53,7 +54,7 @@ cdef class HeapCore:
     def __cinit__(self):
         self.h = <HeapState*>calloc(1, sizeof(HeapState))
         if self.h == NULL:
-            raise MemoryError
+            raise no_tables()
         if watch_forks() != 0:
             raise MemoryError("gcheap: pthread_atfork has no memory")
         self.h.fd = -1
@@ -83,7 +84,7 @@ cdef class HeapCore:
         h.retired.fault_hist = new_histogram()
         if (h.shapes == NULL or h.handles == NULL or h.events == NULL or h.reach_hist == NULL
                 or h.retired.fault_hist == NULL or not new_weak_state(h)):
-            raise MemoryError
+            raise no_tables()
         self.define_arrays()
         enlist_heap(h)          # before there is a descriptor that a forked child must close
         self.choose_backend(options["backend"], options["faults"])
@@ -91,16 +92,15 @@ cdef class HeapCore:
         if error:
             raise OptionError(
                 f"capacity={options['capacity']}: a heap of {format_size(h.capacity)} needs "
-                f"{format_size(h.reservation_bytes + h.side_bytes)} of address space, and mmap "
-                f"answers {os.strerror(error)}; lower capacity or raise RLIMIT_AS "
-                f"(ulimit -v) and vm.max_map_count")
+                f"{format_size(h.reservation_bytes + h.side_bytes)} of address space, but "
+                f"{mapping_advice(error)}")
         h.alloc_limit = h.half_bytes
         apply_settings(h, options)
         if h.backend != BACKEND_STW:
             self.serve_faults(options["faults"])
         error = start_collector(h)
         if error:
-            raise GcheapError(f"the collector thread cannot be started: {os.strerror(error)}")
+            raise no_thread("the collector thread", error)
         _live.add(self)
 
     cdef choose_backend(self, str wanted, str faults):
@@ -131,9 +131,7 @@ cdef class HeapCore:
         if faults == "handler":
             error = start_fault_server(self.h)
             if error:
-                raise GcheapError(
-                    f"the thread that serves faults cannot be started: {os.strerror(error)}; is "
-                    f"the process out of descriptors (RLIMIT_NOFILE) or threads (RLIMIT_NPROC)?")
+                raise no_thread("the thread that serves faults", error)
         elif watch_heap(self.h):
             raise GcheapError("256 heaps with a userfaultfd are open in this process already; "
                               "close one")

@@ -12,7 +12,7 @@ import os
 
 from gcheap.core.layout cimport word
 from gcheap.core.native cimport load32_acquire
-from gcheap.tools._cases cimport Report, Try, UNFINISHED, WORKS
+from gcheap.tools._cases cimport Report, Try, UNFINISHED, WORKS, end
 from gcheap.tools._tries import TRIES
 from libc.errno cimport errno
 from libc.stdint cimport uint64_t
@@ -72,7 +72,7 @@ cdef void become_child(Report* r, Try what, pid_t parent) noexcept nogil:
     if getppid() != parent:
         _exit(0)                # it has died before the line above
     what(r)
-    _exit(0)
+    end(r, WORKS, NULL, 0)
 
 
 cdef class Attempt:

@@ -1,8 +1,8 @@
 """Trying the kernel in a forked child: one fault or event, and the thread that answers it.
 
 A child ends at the first thing that is not as it should be: `need` for a call that failed,
-`expect` for a fact that does not hold, `end` when all is well.  They return only when there is
-nothing to complain of.  No Python, no malloc; of one process.
+`expect` for a fact that does not hold.  They return only when there is nothing to complain of, and
+a try that returns has come to a good end.  No Python, no malloc; of one process.
 """
 from gcheap.core.layout cimport word
 from gcheap.core.uffd cimport Progress
@@ -63,8 +63,12 @@ cdef void placed(Report* r, Progress p, uint64_t nbytes, const char* what) noexc
 cdef int open_any() noexcept nogil
 cdef int handshaken(Report* r, int fd, uint64_t features) noexcept nogil
 cdef word anonymous(Report* r, uint64_t nbytes) noexcept nogil
+cdef Case* new_case(Report* r, int how) noexcept nogil      # the child's one, zero but for these
+cdef Case* case_tried() noexcept nogil      # the same, for a signal handler
 cdef void map_case(Case* c) noexcept nogil
 cdef void register_case(Case* c, uint64_t features, uint64_t modes) noexcept nogil
+# All three: a page of anonymous memory, registered.
+cdef Case* open_case(Report* r, int how, uint64_t features, uint64_t modes) noexcept nogil
 
 cdef void start_reader(Case* c) noexcept nogil
 cdef bint wait_seen(Case* c, uint32_t events) noexcept nogil

@@ -1,6 +1,7 @@
 """Trying the kernel in a forked child (see the .pxd)."""
 from gcheap.core.layout cimport word
 from gcheap.core.native cimport load32_acquire, sleep_ns, store32_release
+from gcheap.core.poll cimport POLLIN, poll, pollfd
 from gcheap.core.uffd cimport (
     Progress, gc_uffd_msg, uffd_continue, uffd_copy, uffd_handshake, uffd_open, uffd_read,
     uffd_register_modes, uffd_wake, uffd_writeprotect)
@@ -22,17 +23,11 @@ cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
     int pthread_create(pthread_t*, const void*, void* (*)(void*) noexcept nogil, void*)
 
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd*, unsigned long, int)
-    short POLLIN
-
 cdef enum:
     SHORT_NS = 5000000          # long enough for a thread that was woken by mistake to run
     SEEN_TRIES = 2000           # milliseconds until an event must have been noted
+
+cdef Case tried                 # the one of a child; the reader goes on with it to the child's end
 
 
 cdef void end(Report* r, uint32_t outcome, const char* what, int error) noexcept nogil:
@@ -121,6 +116,22 @@ cdef void register_case(Case* c, uint64_t features, uint64_t modes) noexcept nog
     c.fd = handshaken(c.report, open_any(), features)
     need(c.report, uffd_register_modes(c.fd, c.page, c.bytes, modes, &ioctls),
          b"UFFDIO_REGISTER")
+
+
+cdef Case* new_case(Report* r, int how) noexcept nogil:
+    tried.report, tried.answer = r, how
+    return &tried
+
+
+cdef Case* case_tried() noexcept nogil:
+    return &tried
+
+
+cdef Case* open_case(Report* r, int how, uint64_t features, uint64_t modes) noexcept nogil:
+    cdef Case* c = new_case(r, how)
+    map_case(c)
+    register_case(c, features, modes)
+    return c
 
 
 # ---- the thread that reads events ------------------------------------------------------------

@@ -25,15 +25,15 @@ cdef struct Ranges:
     word side[2]
     word plain
     word warm                   # a buffer of PAGE_TABLE_PAGES pages, present
-    # While faults are served: what the faulting thread (or the reader) moves, and how often.
-    word from_, to
-    uint64_t step, faults
+    word from_, to              # of the measurement that runs
+    uint64_t step, faults       # bytes that are moved at a fault, and how often
 
 cdef uint64_t refuse(Ranges* r, const char* what, int error) noexcept nogil
 cdef bint whole(Ranges* r, int kind, word dst, word src, uint64_t nbytes) noexcept nogil
 cdef bint advise(Ranges* r, word start, uint64_t nbytes, int advice) noexcept nogil
 cdef bint empty_both(Ranges* r) noexcept nogil
 cdef bint fill_one(Ranges* r) noexcept nogil
+cdef bint aim(Ranges* r) noexcept nogil        # from_ is the full range, to the empty one
 cdef bint touch_plain(Ranges* r) noexcept nogil
 
 # These need the GIL and raise OSError.

@@ -75,6 +75,15 @@ cdef bint fill_one(Ranges* r) noexcept nogil:
     return True
 
 
+cdef bint aim(Ranges* r) noexcept nogil:
+    if not fill_one(r):
+        return False
+    r.from_ = r.side[r.full]
+    r.to = r.side[1 - r.full]
+    r.full = 1 - r.full
+    return True
+
+
 cdef bint touch_plain(Ranges* r) noexcept nogil:
     cdef uint64_t at = 0
     while at < r.bytes:

@@ -1,6 +1,7 @@
 """Capabilities of userfaultfd, one function each that tries it for real on memory of its own.
 
-Each runs in a forked child (`gcheap.tools._attempt`) and never returns: the child ends in it.
+Each runs in a forked child (`gcheap.tools._attempt`), which ends in it at the first thing that is
+not as it should be; one that returns has found that the capability works.
 """
 from gcheap.core.layout cimport word
 from gcheap.core.native cimport (
@@ -10,8 +11,9 @@ from gcheap.core.uffd cimport (
     uffd_zeropage)
 from gcheap.tools._cases cimport (
     ANONYMOUS, BY_CONTINUE, BY_COPY, BY_COPY_AND_WAKE, BY_NOTING, BY_UNPROTECTING, Case,
-    HUGETLBFS, PATTERN, Report, SHMEM, WORKS, WRONG, anonymous, end, expect, handshaken,
-    map_case, need, open_any, placed, register_case, start_reader, touch_and_compare, wait_seen)
+    HUGETLBFS, PATTERN, Report, SHMEM, WORKS, WRONG, anonymous, case_tried, end, expect, handshaken,
+    map_case, need, new_case, open_any, open_case, placed, register_case, start_reader,
+    touch_and_compare, wait_seen)
 from libc.errno cimport errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset, strlen, strstr
@@ -62,81 +64,61 @@ cdef enum:
 cdef void by_reader(Report* r, int memory, uint64_t features, uint64_t modes, int how,
                     uint64_t flags) noexcept nogil:
     """A missing or minor fault of `memory`, served by a thread that reads the descriptor."""
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report, c.memory, c.answer, c.flags = r, memory, how, flags
-    map_case(&c)
+    cdef Case* c = new_case(r, how)
+    c.memory, c.flags = memory, flags
+    map_case(c)
     if c.alias and how == BY_CONTINUE:
         (<word*>c.alias)[0] = PATTERN           # now in the page cache, but not mapped at c.page
-    register_case(&c, features, modes)
+    register_case(c, features, modes)
     if features & GC_FEATURE_THREAD_ID:
         c.thread = <uint32_t>thread_id()
-    start_reader(&c)
-    touch_and_compare(&c)
-    end(r, WORKS, NULL, 0)
+    start_reader(c)
+    touch_and_compare(c)
 
 
 cdef void protected(Report* r, int memory, uint64_t features, bint populate) noexcept nogil:
     """A write to a protected page, answered by lifting the protection."""
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report, c.memory, c.answer, c.flags = r, memory, BY_UNPROTECTING, GC_PAGEFAULT_FLAG_WP
-    map_case(&c)
+    cdef Case* c = new_case(r, BY_UNPROTECTING)
+    c.memory, c.flags = memory, GC_PAGEFAULT_FLAG_WP
+    map_case(c)
     if populate:
         (<word*>c.page)[0] = PATTERN
-    register_case(&c, features, GC_REGISTER_MODE_WP)
+    register_case(c, features, GC_REGISTER_MODE_WP)
     need(r, uffd_writeprotect(c.fd, c.page, c.bytes, GC_WRITEPROTECT_MODE_WP),
          b"UFFDIO_WRITEPROTECT")
-    start_reader(&c)
+    start_reader(c)
     (<word*>c.page)[0] = PATTERN
-    expect(r, wait_seen(&c, 1), b"a write to a protected page was no event")
+    expect(r, wait_seen(c, 1), b"a write to a protected page was no event")
     expect(r, (<word*>c.page)[0] == PATTERN, b"the page has other contents")
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_userfaultfd(Report* r) noexcept nogil:
     handshaken(r, open_any(), 0)
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_device(Report* r) noexcept nogil:
     cdef int fd = uffd_open(True, True)
     need(r, -fd if fd < 0 else 0, b"/dev/userfaultfd")
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_copy(Report* r) noexcept nogil:
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report = r
-    map_case(&c)
-    register_case(&c, GC_FEATURE_SIGBUS, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, GC_FEATURE_SIGBUS, GC_REGISTER_MODE_MISSING)
     placed(r, uffd_copy(c.fd, c.page, c.buffer, c.bytes, 0), c.bytes, b"UFFDIO_COPY")
     expect(r, (<word*>c.page)[0] == PATTERN, b"the copied page has other contents")
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_zeropage(Report* r) noexcept nogil:
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report = r
-    map_case(&c)
-    register_case(&c, GC_FEATURE_SIGBUS, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, GC_FEATURE_SIGBUS, GC_REGISTER_MODE_MISSING)
     placed(r, uffd_zeropage(c.fd, c.page, c.bytes, 0), c.bytes, b"UFFDIO_ZEROPAGE")
     expect(r, (<word*>c.page)[0] == 0, b"the page is not zero")
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_move(Report* r) noexcept nogil:
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report = r
-    map_case(&c)
-    register_case(&c, GC_FEATURE_SIGBUS | GC_FEATURE_MOVE, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, GC_FEATURE_SIGBUS | GC_FEATURE_MOVE,
+                             GC_REGISTER_MODE_MISSING)
     placed(r, uffd_move(c.fd, c.page, c.buffer, c.bytes, 0), c.bytes, b"UFFDIO_MOVE")
     expect(r, (<word*>c.page)[0] == PATTERN, b"the moved page has other contents")
     expect(r, (<word*>c.buffer)[0] == 0, b"the source still has its contents")
-    end(r, WORKS, NULL, 0)
 
 
 cdef uint64_t huge_bytes(Report* r) noexcept nogil:
@@ -182,55 +164,46 @@ cdef void try_move_huge(Report* r) noexcept nogil:
     while at < size:
         expect(r, (<word*>(dst + at))[0] == PATTERN + at, b"the moved page has other contents")
         at += r.page
-    end(r, WORKS, NULL, 0)
-
-
-cdef Case served                # of the SIGBUS tries, whose handler has no argument
 
 
 cdef void serve_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
     cdef int saved = errno
-    expect(served.report, <word>info.si_addr - served.page < served.bytes,
-           b"SIGBUS names another address")
-    store32_release(&served.seen, served.seen + 1)
-    expect(served.report, served.seen == 1, b"SIGBUS came again after it was served")
-    placed(served.report, uffd_copy(served.fd, served.page, served.buffer, served.bytes, 0),
-           served.bytes, b"UFFDIO_COPY")
+    cdef Case* c = case_tried()
+    expect(c.report, <word>info.si_addr - c.page < c.bytes, b"SIGBUS names another address")
+    store32_release(&c.seen, c.seen + 1)
+    expect(c.report, c.seen == 1, b"SIGBUS came again after it was served")
+    placed(c.report, uffd_copy(c.fd, c.page, c.buffer, c.bytes, 0), c.bytes, b"UFFDIO_COPY")
     set_errno(saved)
 
 
 cdef void expect_poison(int number, siginfo_t* info, void* context) noexcept nogil:
     # The code is BUS_MCEERR_AR only where the kernel has CONFIG_MEMORY_FAILURE.
-    expect(served.report, <word>info.si_addr - served.page < served.bytes,
-           b"SIGBUS names another address")
-    end(served.report, WORKS, NULL, 0)
+    cdef Case* c = case_tried()
+    expect(c.report, <word>info.si_addr - c.page < c.bytes, b"SIGBUS names another address")
+    end(c.report, WORKS, NULL, 0)
 
 
-cdef void prepare_sigbus(Report* r, uint64_t features, info_handler handler) noexcept nogil:
+cdef Case* open_sigbus(Report* r, uint64_t features, info_handler handler) noexcept nogil:
     cdef sigaction_t ours
-    memset(&served, 0, sizeof(served))
-    served.report = r
-    map_case(&served)
-    register_case(&served, features, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, features, GC_REGISTER_MODE_MISSING)
     memset(&ours, 0, sizeof(ours))
     ours.sa_sigaction = handler
     ours.sa_flags = SA_SIGINFO
     sigaction(SIGBUS, &ours, NULL)
+    return c
 
 
 cdef void try_sigbus(Report* r) noexcept nogil:
-    prepare_sigbus(r, GC_FEATURE_SIGBUS, serve_sigbus)
+    cdef Case* c = open_sigbus(r, GC_FEATURE_SIGBUS, serve_sigbus)
     # Atomic, in this order: the handler runs within the first, which the compiler does not know.
-    expect(r, load64_acquire(<word*>served.page) == PATTERN, b"the page has other contents")
-    expect(r, load32_acquire(&served.seen) == 1, b"the page came without SIGBUS")
-    end(r, WORKS, NULL, 0)
+    expect(r, load64_acquire(<word*>c.page) == PATTERN, b"the page has other contents")
+    expect(r, load32_acquire(&c.seen) == 1, b"the page came without SIGBUS")
 
 
 cdef void try_poison(Report* r) noexcept nogil:
-    prepare_sigbus(r, GC_FEATURE_POISON, expect_poison)
-    placed(r, uffd_poison(served.fd, served.page, served.bytes, 0), served.bytes,
-           b"UFFDIO_POISON")
-    load8_relaxed(<unsigned char*>served.page)
+    cdef Case* c = open_sigbus(r, GC_FEATURE_POISON, expect_poison)
+    placed(r, uffd_poison(c.fd, c.page, c.bytes, 0), c.bytes, b"UFFDIO_POISON")
+    load8_relaxed(<unsigned char*>c.page)
     end(r, WRONG, b"a poisoned page can be read", 0)
 
 
@@ -265,16 +238,11 @@ cdef void try_thread_id(Report* r) noexcept nogil:
 
 
 cdef void try_exact_address(Report* r) noexcept nogil:
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report, c.answer = r, BY_COPY
-    map_case(&c)
-    register_case(&c, GC_FEATURE_EXACT_ADDRESS, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, GC_FEATURE_EXACT_ADDRESS, GC_REGISTER_MODE_MISSING)
     c.exact = c.page + 1000
-    start_reader(&c)
+    start_reader(c)
     load8_relaxed(<unsigned char*>c.exact)
-    expect(r, wait_seen(&c, 1), b"the page came without an event")
-    end(r, WORKS, NULL, 0)
+    expect(r, wait_seen(c, 1), b"the page came without an event")
 
 
 cdef void try_write_protect(Report* r) noexcept nogil:
@@ -300,30 +268,24 @@ cdef bint pagemap_protected(Report* r, word page) noexcept nogil:
 
 
 cdef void try_write_protect_async(Report* r) noexcept nogil:
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report = r
-    map_case(&c)
+    cdef Case* c = new_case(r, BY_NOTING)
+    map_case(c)
     (<word*>c.page)[0] = PATTERN
-    register_case(&c, GC_FEATURE_WP_ASYNC, GC_REGISTER_MODE_WP)
+    register_case(c, GC_FEATURE_WP_ASYNC, GC_REGISTER_MODE_WP)
     need(r, uffd_writeprotect(c.fd, c.page, c.bytes, GC_WRITEPROTECT_MODE_WP),
          b"UFFDIO_WRITEPROTECT")
     expect(r, pagemap_protected(r, c.page), b"the page is not shown as protected")
     (<word*>c.page)[0] = PATTERN + 1            # nobody reads the descriptor
     expect(r, not pagemap_protected(r, c.page), b"a write did not lift the protection")
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_events(Report* r) noexcept nogil:
     """REMOVE, REMAP and UNMAP: each call waits until its event was read."""
-    cdef Case c
+    cdef Case* c = open_case(
+        r, BY_NOTING, GC_FEATURE_EVENT_REMOVE | GC_FEATURE_EVENT_REMAP | GC_FEATURE_EVENT_UNMAP,
+        GC_REGISTER_MODE_MISSING)
     cdef void* moved
-    memset(&c, 0, sizeof(c))
-    c.report, c.answer = r, BY_NOTING
-    map_case(&c)
-    register_case(&c, GC_FEATURE_EVENT_REMOVE | GC_FEATURE_EVENT_REMAP | GC_FEATURE_EVENT_UNMAP,
-                  GC_REGISTER_MODE_MISSING)
-    start_reader(&c)
+    start_reader(c)
     if madvise(<void*>c.page, c.bytes, MADV_DONTNEED) != 0:
         need(r, errno, b"madvise")
     moved = mremap(<void*>c.page, c.bytes, c.bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -332,74 +294,55 @@ cdef void try_events(Report* r) noexcept nogil:
         need(r, errno, b"mremap")
     if munmap(moved, c.bytes) != 0:
         need(r, errno, b"munmap")
-    expect(r, wait_seen(&c, 1u << (GC_EVENT_REMOVE - GC_EVENT_PAGEFAULT)), b"no REMOVE event")
-    expect(r, wait_seen(&c, 1u << (GC_EVENT_REMAP - GC_EVENT_PAGEFAULT)), b"no REMAP event")
-    expect(r, wait_seen(&c, 1u << (GC_EVENT_UNMAP - GC_EVENT_PAGEFAULT)), b"no UNMAP event")
-    end(r, WORKS, NULL, 0)
+    expect(r, wait_seen(c, 1u << (GC_EVENT_REMOVE - GC_EVENT_PAGEFAULT)), b"no REMOVE event")
+    expect(r, wait_seen(c, 1u << (GC_EVENT_REMAP - GC_EVENT_PAGEFAULT)), b"no REMAP event")
+    expect(r, wait_seen(c, 1u << (GC_EVENT_UNMAP - GC_EVENT_PAGEFAULT)), b"no UNMAP event")
 
 
 cdef void try_event_fork(Report* r) noexcept nogil:
-    cdef Case c
+    cdef Case* c = open_case(r, BY_NOTING, GC_FEATURE_EVENT_FORK, GC_REGISTER_MODE_MISSING)
     cdef pid_t child
-    memset(&c, 0, sizeof(c))
-    c.report, c.answer = r, BY_NOTING
-    map_case(&c)
-    register_case(&c, GC_FEATURE_EVENT_FORK, GC_REGISTER_MODE_MISSING)
-    start_reader(&c)
+    start_reader(c)
     child = fork()
     if child == 0:
         _exit(0)
     if child < 0:
         need(r, errno, b"fork")
     waitpid(child, NULL, 0)
-    expect(r, wait_seen(&c, 1u << (GC_EVENT_FORK - GC_EVENT_PAGEFAULT)), b"no FORK event")
-    end(r, WORKS, NULL, 0)
+    expect(r, wait_seen(c, 1u << (GC_EVENT_FORK - GC_EVENT_PAGEFAULT)), b"no FORK event")
 
 
 cdef void try_kernel_faults(Report* r) noexcept nogil:
     """A system call that is handed a missing page waits for it, instead of failing EFAULT."""
-    cdef Case c
+    cdef Case* c = new_case(r, BY_COPY)
     cdef uint64_t ioctls = 0
     cdef int ends[2]
     cdef int fd = uffd_open(False, False), other
     if fd < 0:
         other = uffd_open(False, True)
         fd = other if other >= 0 else fd
-    memset(&c, 0, sizeof(c))
-    c.report, c.answer = r, BY_COPY
-    map_case(&c)
+    map_case(c)
     c.fd = handshaken(r, fd, 0)
     need(r, uffd_register_modes(c.fd, c.page, c.bytes, GC_REGISTER_MODE_MISSING, &ioctls),
          b"UFFDIO_REGISTER")
-    start_reader(&c)
+    start_reader(c)
     if pipe(ends) != 0:
         need(r, errno, b"pipe")
     if write(ends[1], <void*>c.page, 8) != 8:
         need(r, errno, b"write of a missing page")
-    expect(r, wait_seen(&c, 1), b"the page came without an event")
-    end(r, WORKS, NULL, 0)
+    expect(r, wait_seen(c, 1), b"the page came without an event")
 
 
 cdef void try_hang(Report* r) noexcept nogil:
     """For tests: a fault that nobody serves."""
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report = r
-    map_case(&c)
-    register_case(&c, 0, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, 0, GC_REGISTER_MODE_MISSING)
     load8_relaxed(<unsigned char*>c.page)
-    end(r, WORKS, NULL, 0)
 
 
 cdef void try_crash(Report* r) noexcept nogil:
     """For tests: a missing page that raises SIGBUS where no handler is."""
-    cdef Case c
-    memset(&c, 0, sizeof(c))
-    c.report = r
-    map_case(&c)
-    register_case(&c, GC_FEATURE_SIGBUS, GC_REGISTER_MODE_MISSING)
+    cdef Case* c = open_case(r, BY_COPY, GC_FEATURE_SIGBUS, GC_REGISTER_MODE_MISSING)
     load8_relaxed(<unsigned char*>c.page)
-    end(r, WORKS, NULL, 0)
 
 
 # Name -> the address of its function.

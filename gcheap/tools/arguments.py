@@ -5,6 +5,7 @@ import os
 
 from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, parse_size, resolve
+from gcheap.shown import shown
 
 EXIT_USAGE = 2
 
@@ -63,6 +64,16 @@ def add_heap_options(parser, names):
             help=f"{option.help} (default {option.default}; environment {option.env})")
 
 
+def add_mutators(parser, whose=""):
+    """`--mutators` of a command that measures."""
+    parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
+                        help=f"mutator threads{whose} (default 1)")
+
+
+def add_seed(parser, whose):
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help=f"{whose} (default 1)")
+
+
 def add_policy(parser):
     """`--policy`, for commands that measure: their default is the whole capacity."""
     option = BY_NAME["policy"]
@@ -75,6 +86,12 @@ def heap_options(args, names):
     """The values of `names`: as given, else from the environment, else the default."""
     given = {name: getattr(args, name) for name in names}
     return {name: value for name, value in resolve(given).items() if name in names}
+
+
+def settle_heap_options(args, names):
+    """Puts those values where the given ones stand."""
+    for name, value in heap_options(args, names).items():
+        setattr(args, name, value)
 
 
 def default_capacity(args):
@@ -94,6 +111,6 @@ def _number(text, kind, wanted):
         value = kind(text)
     except ValueError:
         value = 0
-    if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {wanted}")
     return value

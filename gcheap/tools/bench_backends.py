@@ -15,9 +15,11 @@ from gcheap.stress import StressConfig, run_stress
 from gcheap.tools.arguments import (
     add_heap_options,
     add_json,
-    heap_options,
+    add_mutators,
+    add_seed,
     positive_int,
     positive_seconds,
+    settle_heap_options,
     size_argument,
 )
 from gcheap.tools.consoles import progress_console, result_console
@@ -56,10 +58,9 @@ def add(suites):
                         help="measured seconds of a run (default 2, or 1 for every 32 MiB "
                              "live); doubled for all later runs while one makes fewer than "
                              f"{MIN_CYCLES} cycles")
-    parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
-                        help="mutator threads (default 1)")
+    add_mutators(parser)
     add_heap_options(parser, HEAP_OPTIONS)
-    parser.add_argument("--seed", type=int, default=1, help="of every run (default 1)")
+    add_seed(parser, "of every run")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -68,8 +69,7 @@ def run(args):
     """Run the rounds; after Ctrl-C report the whole rounds there are."""
     if args.json:
         check_target(args.json)
-    for name, value in heap_options(args, HEAP_OPTIONS).items():
-        setattr(args, name, value)
+    settle_heap_options(args, HEAP_OPTIONS)
     if args.seconds is None:
         args.seconds = max(2.0, args.live / (32 << 20))
     runs, interrupted = [], False

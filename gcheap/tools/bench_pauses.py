@@ -18,8 +18,10 @@ from gcheap.tools.arguments import (
     accepted,
     add_heap_options,
     add_json,
-    heap_options,
+    add_mutators,
+    add_seed,
     positive_int,
+    settle_heap_options,
 )
 from gcheap.tools.bench_backends import machine
 from gcheap.tools.consoles import progress_console, result_console
@@ -64,12 +66,11 @@ def add(suites):
                         metavar="SIZE,SIZE...", help=f"live bytes of the heaps (default {SIZES})")
     parser.add_argument("--cycles", type=positive_int, default=50, metavar="N",
                         help="measured cycles of each (default 50)")
-    parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
-                        help="mutator threads of each (default 1)")
+    add_mutators(parser, " of each")
     parser.add_argument("--handles", type=positive_int, default=1000, metavar="N",
                         help="handles on each: roots spread over its live data (default 1000)")
     add_heap_options(parser, HEAP_OPTIONS)
-    parser.add_argument("--seed", type=int, default=1, help="of every heap (default 1)")
+    add_seed(parser, "of every heap")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -80,8 +81,7 @@ def run(args):
         check_target(args.json)
     if not 0 <= args.seed < 1 << 56:
         raise OptionError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 56) - 1}")
-    for name, value in heap_options(args, HEAP_OPTIONS).items():
-        setattr(args, name, value)
+    settle_heap_options(args, HEAP_OPTIONS)
     for live in args.live:
         check_share(live, args.mutators)
     console = progress_console()

@@ -21,8 +21,6 @@ address never lives across one; what must is in the mutator's shadow-stack frame
 """
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
-from posix.stdlib cimport posix_memalign
 
 from gcheap._fastpath cimport (
     gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_length,
@@ -39,8 +37,8 @@ from gcheap.workloads._arrays cimport (
     item_of, key_of, kind_of, link_slot, place_of, words_of)
 from gcheap.workloads._random cimport mix64, random64, scaled
 from gcheap.workloads._record cimport (
-    BAD_ID, CACHE_LINES, FAILURES_BEFORE_STOP, Recording, record_failure, record_operation,
-    stop_wanted)
+    BAD_ID, FAILURES_BEFORE_STOP, Recording, own_lines, record_failure, record_operation,
+    stop_wanted, whole_lines)
 
 import math
 
@@ -244,7 +242,6 @@ cdef class ArrayHolesSession:
     cdef uint64_t each
 
     def __cinit__(self, heap, *, int mutators, live, seed, **_other):
-        cdef void* at = NULL
         cdef uint64_t i, count = place_count(live // mutators)
         cdef Holes* c
         self.mutators = mutators
@@ -259,12 +256,8 @@ cdef class ArrayHolesSession:
                                         raw=[("id", "u8")]).id
         self.world.link = heap.shape("array-holes.Link", refs=("array",), raw=[
             ("place", "u8"), ("generation", "u8"), ("length", "u8")]).id
-        # A whole number of cache lines each, so that no two mutators share one.
-        self.each = (sizeof(Holes) + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
-        if posix_memalign(&at, CACHE_LINES, self.each * mutators) != 0:
-            raise MemoryError("no memory for the workload's mutators")
-        memset(at, 0, self.each * mutators)
-        self.all = <Holes*>at
+        self.each = whole_lines(sizeof(Holes))
+        self.all = <Holes*>own_lines(self.each * mutators, "the workload's mutators")
         for i in range(<uint64_t>mutators):
             c = self.mine(i)
             c.world = &self.world

@@ -10,13 +10,13 @@ so that a node that got lost, moved to another place or mixed up with another on
 whoever reads it, and the sum of all generations counts the replacements: a lost one shows.
 """
 from gcheap.core.layout cimport MutatorState, word
+from gcheap.core.native cimport unlikely
 from gcheap.workloads._random cimport mix64
-from gcheap.workloads._record cimport Recorder
+from gcheap.workloads._record cimport BAD_ID, BAD_LINK, Recorder, record_failure
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
     TREE_NODES = 511            # nine levels
-    LEVELS = 9
     PLACE_BITS = 9
     GENERATION_BITS = 24
     NODE_CLASSES = 3            # of 32, 48 and 64 bytes
@@ -113,3 +113,14 @@ cdef inline bint array_holds(const uint8_t* elements) noexcept nogil:
     for i in range(1, ARRAY_WORDS):
         differing |= at[i] ^ (seed + i)
     return differing == 0
+
+
+cdef inline bint node_is(Recorder* r, word node, uint64_t key) noexcept nogil:
+    """Whether `node` is the node of this key; a node that is not must not be followed."""
+    if unlikely(node == 0):
+        record_failure(r, BAD_LINK, key, 0, key)
+        return False
+    if unlikely(node_id(node) >> GENERATION_BITS != key):
+        record_failure(r, BAD_ID, key, node_id(node), key << GENERATION_BITS)
+        return False
+    return True

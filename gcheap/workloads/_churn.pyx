@@ -20,10 +20,8 @@ Mutators work on disjoint parts of the trees and arrays, and share the two table
 Safepoints: allocations and one poll an operation.  A local address never lives across one;
 what must is in the mutator's shadow-stack frame (AT_...).
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
-from posix.stdlib cimport posix_memalign
 
 from gcheap._fastpath cimport (
     gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_load, gc_load_element,
@@ -31,26 +29,15 @@ from gcheap._fastpath cimport (
 from gcheap.core.layout cimport MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport (
     clock_ns, count_leading_zeros, load64_relaxed, store64_relaxed, unlikely)
-from gcheap.core.objects cimport shape_of_header
 from gcheap.core.roots cimport drop_handle, take_handle
+from gcheap.workloads._churn_audit cimport audit_all, break_one
 from gcheap.workloads._random cimport mix64, random64, scaled
 from gcheap.workloads._record cimport (
-    BAD_BYTES, BAD_FILLER, BAD_ID, BAD_LINK, BAD_RING, BAD_SHAPE, BAD_SUM, CACHE_LINES,
-    FAILURES_BEFORE_STOP, Recorder, Recording, record_failure, record_operation, stop_wanted)
+    BAD_BYTES, BAD_FILLER, BAD_ID, BAD_LINK, BAD_RING, FAILURES_BEFORE_STOP, Recording, own_lines,
+    record_failure, record_operation, stop_wanted, whole_lines)
 
 
-# ---- reading with checks -----------------------------------------------------------------
-
-cdef inline bint node_is(Recorder* r, word node, uint64_t key) noexcept nogil:
-    """Whether `node` is the node of this key; a node that is not must not be followed."""
-    if unlikely(node == 0):
-        record_failure(r, BAD_LINK, key, 0, key)
-        return False
-    if unlikely(node_id(node) >> GENERATION_BITS != key):
-        record_failure(r, BAD_ID, key, node_id(node), key << GENERATION_BITS)
-        return False
-    return True
-
+# ---- one operation -----------------------------------------------------------------------
 
 cdef inline bint walk(Churn* c, uint64_t bits) noexcept nogil:
     """From a random root down 8 links, in directions that `bits` says."""
@@ -68,8 +55,6 @@ cdef inline bint walk(Churn* c, uint64_t bits) noexcept nogil:
             return False
     return True
 
-
-# ---- one operation -----------------------------------------------------------------------
 
 cdef inline bint replace_node(Churn* c, bint sampled) noexcept nogil:
     """False when the heap is exhausted."""
@@ -302,102 +287,6 @@ cdef bint hold_nodes(Churn* c, uint32_t* handles, uint64_t count) noexcept nogil
     return True
 
 
-# ---- the audit ---------------------------------------------------------------------------
-
-cdef uint64_t audit_subtree(Churn* c, word node, uint64_t tree, uint64_t place) noexcept nogil:
-    """Checks every node; returns the sum of the generations.  Holds no safepoint."""
-    cdef uint64_t size_class = class_of(tree, place), sum
-    cdef uint64_t key = key_of(tree, place)
-    if not node_is(c.r, node, key):
-        return 0
-    sum = node_id(node) & ((1 << GENERATION_BITS) - 1)
-    if shape_of_header((<word*>node)[0]) != c.world.shapes[size_class]:
-        record_failure(c.r, BAD_SHAPE, key, (<word*>node)[0], c.world.shapes[size_class])
-        return sum
-    if not filler_holds(node, size_class):
-        record_failure(c.r, BAD_FILLER, key, node_id(node), 0)
-    if 2 * place < TREE_NODES:
-        sum += audit_subtree(c, gc_load(node, 0), tree, 2 * place)
-        sum += audit_subtree(c, gc_load(node, 1), tree, 2 * place + 1)
-    elif gc_load(node, 0) or gc_load(node, 1):
-        record_failure(c.r, BAD_LINK, key, gc_load(node, 0) | gc_load(node, 1), 0)
-    return sum
-
-
-cdef uint64_t audit_array(Churn* c, uint64_t index) noexcept nogil:
-    cdef word array = gc_load_element(c.frame[AT_ARRAYS], index)
-    cdef uint64_t id
-    if array == 0:
-        record_failure(c.r, BAD_LINK, index, 0, index)
-        return 0
-    if (shape_of_header((<word*>array)[0]) != SHAPE_BYTES
-            or (<word*>array)[1] != ARRAY_ELEMENTS):
-        record_failure(c.r, BAD_SHAPE, index, (<word*>array)[0], SHAPE_BYTES)
-        return 0
-    id = (<uint64_t*>gc_elements(array))[0]
-    if id >> GENERATION_BITS != index:
-        record_failure(c.r, BAD_ID, index, id, index << GENERATION_BITS)
-    if not array_holds(gc_elements(array)):
-        record_failure(c.r, BAD_BYTES, index, id, 0)
-    return id & ((1 << GENERATION_BITS) - 1)
-
-
-cdef void audit_ring(Churn* c) noexcept nogil:
-    cdef uint64_t i, expected
-    cdef word node
-    for i in range(c.young - min(c.young, <uint64_t>RING), c.young):
-        expected = YOUNG_ID | i
-        node = gc_load_element(c.frame[AT_RING], i % RING)
-        if node == 0 or node_id(node) != expected:
-            record_failure(c.r, BAD_RING, i % RING, node_id(node) if node else 0, expected)
-        elif not filler_holds(node, i % NODE_CLASSES):
-            record_failure(c.r, BAD_FILLER, i % RING, node_id(node), 0)
-
-
-cdef void audit_all(Churn* c) noexcept nogil:
-    cdef uint64_t i, nodes = 0, arrays = 0
-    for i in range(c.tree_low, c.tree_low + c.tree_count):
-        nodes += audit_subtree(c, gc_load_element(c.frame[AT_TABLE], i), i, 1)
-        gc_poll(c.m)
-        if c.r.failures > FAILURES_BEFORE_STOP:
-            return
-    for i in range(c.array_low, c.array_low + c.array_count):
-        arrays += audit_array(c, i)
-        gc_poll(c.m)
-    audit_ring(c)
-    if nodes != c.nodes_replaced:
-        record_failure(c.r, BAD_SUM, 0, nodes, c.nodes_replaced)
-    if arrays != c.arrays_replaced:
-        record_failure(c.r, BAD_SUM, 1, arrays, c.arrays_replaced)
-
-
-cdef void break_one(Churn* c, int kind) noexcept nogil:
-    """See ChurnSession.damage.  Holds no safepoint."""
-    cdef word root = gc_load_element(c.frame[AT_TABLE], c.tree_low)
-    cdef word leaf = root
-    cdef uint64_t place = 1
-    cdef uint8_t* array
-    if kind == 0:
-        (<uint64_t*>root)[3] += 1 << GENERATION_BITS
-    elif kind == 1:
-        gc_store(c.m, root, 1, 0)
-    elif kind == 2:
-        # Of the largest class, which one of the first three places is.
-        while class_of(c.tree_low, place) != NODE_CLASSES - 1:
-            place += 1
-        (<uint64_t*>(root if place == 1 else gc_load(root, place & 1)))[7] ^= 1
-    elif kind == 3:
-        while gc_load(leaf, 0):
-            leaf = gc_load(leaf, 0)
-        place = class_of(c.tree_low, (TREE_NODES + 1) // 2)
-        fill_node(leaf, place, node_id(leaf) + 1)
-    elif kind == 4:
-        array = gc_elements(gc_load_element(c.frame[AT_ARRAYS], c.array_low))
-        array[ARRAY_ELEMENTS - 1] ^= 1
-    elif kind == 5 and c.young:
-        (<uint64_t*>gc_load_element(c.frame[AT_RING], (c.young - 1) % RING))[3] ^= 1
-
-
 # ---- the Python side ---------------------------------------------------------------------
 
 def tree_count(live):
@@ -423,8 +312,7 @@ cdef class ChurnSession:
     cdef uint64_t handle_count
 
     def __cinit__(self, heap, *, int mutators, live, seed, **_other):
-        cdef void* at = NULL
-        cdef uint64_t each, i
+        cdef uint64_t i
         cdef Churn* c
         self.mutators = mutators
         self.world.trees = tree_count(live)
@@ -433,12 +321,8 @@ cdef class ChurnSession:
             raw = [("id", "u8")] + ([("filler", f"V{filler}")] if filler else [])
             shape = heap.shape(f"churn.Node{32 + filler}", refs=("left", "right"), raw=raw)
             self.world.shapes[i] = shape.id
-        # A whole number of cache lines each, so that no two mutators share one.
-        each = (sizeof(Churn) + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
-        if posix_memalign(&at, CACHE_LINES, each * mutators) != 0:
-            raise MemoryError("no memory for the workload's mutators")
-        memset(at, 0, each * mutators)
-        self.churns = <Churn*>at
+        self.churns = <Churn*>own_lines(whole_lines(sizeof(Churn)) * mutators,
+                                        "the workload's mutators")
         for i in range(<uint64_t>mutators):
             c = self.churn(i)
             c.world = &self.world
@@ -454,8 +338,7 @@ cdef class ChurnSession:
         free(self.handles)
 
     cdef Churn* churn(self, uint64_t index) noexcept:
-        cdef uint64_t each = (sizeof(Churn) + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
-        return <Churn*>(<uintptr_t>self.churns + index * each)
+        return <Churn*>(<uintptr_t>self.churns + index * whole_lines(sizeof(Churn)))
 
     @property
     def populated(self):

@@ -6,8 +6,7 @@ mutator's thread has ended.  One `Control` tells all mutators what to do.
 """
 from gcheap.core.events cimport hist_record
 from gcheap.core.layout cimport HeapState, Histogram, PHASE_RELOCATE
-from gcheap.core.native cimport (
-    clock_ns, load32_relaxed, load64_relaxed, store64_relaxed, unlikely)
+from gcheap.core.native cimport clock_ns, load32_relaxed, store64_relaxed, unlikely
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
@@ -64,10 +63,17 @@ cdef struct Recorder:
     Histogram latency           # ns per measured operation
 
 
+# Zeroed memory that begins on a cache line, to be freed by free(); MemoryError.
+cdef void* own_lines(uint64_t nbytes, str whose) except NULL
 cdef void record_turn(Recorder* r, uint32_t state) noexcept nogil
 cdef void record_gap(Recorder* r, uint64_t duration_ns) noexcept nogil
 cdef void record_failure(Recorder* r, uint64_t kind, uint64_t place, uint64_t found,
                          uint64_t expected) noexcept nogil
+
+
+cdef inline uint64_t whole_lines(uint64_t nbytes) noexcept nogil:
+    """Rounded up to cache lines: so many bytes apart, no two mutators share one."""
+    return (nbytes + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
 
 
 cdef inline bint record_operation(Recorder* r) noexcept nogil:

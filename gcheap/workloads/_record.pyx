@@ -30,6 +30,14 @@ _FAILURES = {
 }
 
 
+cdef void* own_lines(uint64_t nbytes, str whose) except NULL:
+    cdef void* at = NULL
+    if posix_memalign(&at, CACHE_LINES, nbytes) != 0:
+        raise MemoryError(f"no memory for {whose}")
+    memset(at, 0, nbytes)
+    return at
+
+
 cdef void record_turn(Recorder* r, uint32_t state) noexcept nogil:
     r.state = state
     if state == MEASURE:
@@ -64,10 +72,7 @@ cdef class RunControl:
     """
 
     def __cinit__(self):
-        cdef void* at = NULL
-        if posix_memalign(&at, CACHE_LINES, CACHE_LINES) != 0:
-            raise MemoryError("no memory for the run's control word")
-        self.control = <Control*>at
+        self.control = <Control*>own_lines(CACHE_LINES, "the run's control word")
         self.control.state = WARM_UP
 
     def __dealloc__(self):
@@ -92,12 +97,8 @@ cdef class Recording:
     """What one mutator measured: to be read once its thread has ended, but for `total_ops`."""
 
     def __cinit__(self, RunControl control not None):
-        cdef void* at = NULL
         self.owner = control
-        if posix_memalign(&at, CACHE_LINES, sizeof(Recorder)) != 0:
-            raise MemoryError("no memory for a mutator's recorder")
-        memset(at, 0, sizeof(Recorder))
-        self.r = <Recorder*>at
+        self.r = <Recorder*>own_lines(sizeof(Recorder), "a mutator's recorder")
         self.r.control = control.control
         self.r.gaps = <Gap*>calloc(GAP_ROOM, sizeof(Gap))      # untouched until used
         if self.r.gaps == NULL:

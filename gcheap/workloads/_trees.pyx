@@ -12,16 +12,14 @@ Recursion holds its children in shadow-stack frames, because every allocation is
 """
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
-from libc.string cimport memset
-from posix.stdlib cimport posix_memalign
 
 from gcheap._fastpath cimport (
     gc_alloc, gc_enter, gc_leave, gc_load, gc_poll, gc_pop, gc_push, gc_store)
 from gcheap.core.layout cimport MutatorState, word
 from gcheap.core.native cimport clock_ns, load64_relaxed, store64_relaxed
 from gcheap.workloads._record cimport (
-    BAD_COUNT, BAD_ID, BAD_LINK, CACHE_LINES, FAILURES_BEFORE_STOP, Recorder, Recording,
-    record_failure, record_operation)
+    BAD_COUNT, BAD_ID, BAD_LINK, FAILURES_BEFORE_STOP, Recorder, Recording, own_lines,
+    record_failure, record_operation, whole_lines)
 
 cdef enum:
     NODE_BYTES = 32
@@ -198,16 +196,13 @@ cdef class TreesSession:
     cdef uint64_t depth
 
     def __cinit__(self, heap, *, int mutators, live, depth=None, **_other):
-        cdef void* at = NULL
         cdef uint64_t i
         cdef Trees* t
         self.mutators = mutators
         self.depth = deepest(live // mutators) if depth is None else depth
         shape = heap.shape("trees.Node", refs=("left", "right"), raw=[("id", "u8")])
-        if posix_memalign(&at, CACHE_LINES, CACHE_LINES * mutators) != 0:
-            raise MemoryError("no memory for the workload's mutators")
-        memset(at, 0, CACHE_LINES * mutators)
-        self.all = <Trees*>at
+        self.all = <Trees*>own_lines(whole_lines(sizeof(Trees)) * mutators,
+                                     "the workload's mutators")
         for i in range(<uint64_t>mutators):
             t = self.mine(i)
             t.depth = self.depth
@@ -217,7 +212,7 @@ cdef class TreesSession:
         free(self.all)
 
     cdef Trees* mine(self, uint64_t index) noexcept:
-        return <Trees*>(<uintptr_t>self.all + index * CACHE_LINES)
+        return <Trees*>(<uintptr_t>self.all + index * whole_lines(sizeof(Trees)))
 
     @property
     def populated(self):

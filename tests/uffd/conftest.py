@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from errno import EPERM
 
 import pytest
+from system import swap_space
 from uffd_support import HUGE, PAGE, Scratch, advise, smaps
 
 from gcheap.userfaultfd import Features, MissingFeatures, UffdError, Userfaultfd, write_memory
@@ -59,6 +60,13 @@ def full_uffd(make_uffd):
 def root() -> None:
     if os.geteuid():
         pytest.skip("needs root")
+
+
+@pytest.fixture(params=["zram", "file"])
+def swap(root, request) -> str:
+    """SWAP_BYTES (of the test's module) of swap space more, until the end of the test."""
+    with swap_space(request.param, request.module.SWAP_BYTES) as path:
+        yield path
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from support import wait_until
+from system import ksm_at_work
 from uffd_support import (
     PAGE,
     Child,
-    Janitor,
     advise,
     content,
     libc,
@@ -23,7 +23,6 @@ from uffd_support import (
 from gcheap.userfaultfd import UffdError, read_memory, write_memory
 
 MADV_DONTFORK, MADV_MERGEABLE = 10, 12
-KSM = Path("/sys/kernel/mm/ksm")
 IO_URING_SETUP, IO_URING_REGISTER = 425, 427
 IORING_REGISTER_BUFFERS, IORING_UNREGISTER_BUFFERS = 0, 1
 
@@ -80,8 +79,6 @@ def test_dontfork_sources_move_beside_a_live_child(mover, pair):
 
 
 def test_pages_merged_by_ksm_are_ebusy(root, mover, scratch):
-    if not KSM.is_dir():
-        pytest.skip("this kernel was built without KSM")
     count = 8
     src, dst = scratch.map(count * PAGE), scratch.map(count * PAGE)
     for i in range(count):
@@ -89,21 +86,17 @@ def test_pages_merged_by_ksm_are_ebusy(root, mover, scratch):
     mover.register(dst, count * PAGE)
     advise(src, count * PAGE, MADV_MERGEABLE)
     merged = Path("/proc/self/ksm_merging_pages")
-    with Janitor() as janitor:
-        for name, value in (("pages_to_scan", "10000"), ("sleep_millisecs", "0"), ("run", "1")):
-            janitor.promise("write", str(KSM / name), (KSM / name).read_text().strip())
-            (KSM / name).write_text(value)
+    with ksm_at_work():
         wait_until(lambda: int(merged.read_text()) > 0, "KSM merges the pages")
-        (KSM / "run").write_text("0")                       # stops; what is merged stays so
-        # KSM may have left one of the equal pages alone.
-        busy = 0
-        for i in range(count):
-            try:
-                mover.move(dst + i * PAGE, src + i * PAGE, PAGE)
-            except UffdError as error:
-                assert error.errno == EBUSY, error
-                busy += 1
-        assert busy >= int(merged.read_text()) > 0
+    # KSM may have left one of the equal pages alone.
+    busy = 0
+    for i in range(count):
+        try:
+            mover.move(dst + i * PAGE, src + i * PAGE, PAGE)
+        except UffdError as error:
+            assert error.errno == EBUSY, error
+            busy += 1
+    assert busy >= int(merged.read_text()) > 0
 
 
 class IoVec(ctypes.Structure):

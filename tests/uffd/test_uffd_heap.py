@@ -4,33 +4,15 @@ As root, with swap space of the tests' own (see test_uffd_swap.py).
 """
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import numpy as np
 import pytest
-from test_uffd_swap import ZRAM_CONTROL, make_file, make_zram
-from uffd_support import MADV_PAGEOUT, Janitor, advise, libc, status_kb
+from system import status_kb
+from uffd_support import MADV_PAGEOUT, advise
 
 import gcheap
 
 MIB = 1 << 20
-
-
-@pytest.fixture(params=["zram", "file"])
-def swap(root, request):
-    """80 MiB of swap space more, until the end of the test."""
-    if not shutil.which("mkswap"):
-        pytest.skip("mkswap is not installed")
-    if request.param == "zram" and not (ZRAM_CONTROL / "hot_add").exists():
-        pytest.skip("this kernel has no zram")
-    with Janitor() as janitor:
-        path = (make_zram if request.param == "zram" else make_file)(janitor, 80 * MIB)
-        subprocess.run(["mkswap", path], check=True, capture_output=True)
-        janitor.promise("swapoff", path)
-        if libc.swapon(path.encode(), 0):
-            pytest.skip(f"swapon {path}: refused")
-        yield path
+SWAP_BYTES = 80 * MIB
 
 
 def mapping_with(nbytes: int) -> tuple[int, int]:

@@ -5,67 +5,20 @@ that a janitor process takes away again even when the test is killed.
 """
 from __future__ import annotations
 
-import ctypes
-import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-
 import pytest
+from system import status_kb
 from uffd_support import (
     MADV_PAGEOUT,
     PAGE,
-    Janitor,
     advise,
     content,
-    libc,
     pagemap,
-    status_kb,
 )
 
 from gcheap.userfaultfd import MoveMode, UffdError, read_memory
 
-ZRAM_CONTROL = Path("/sys/class/zram-control")
 SWAP_BYTES = 32 << 20
 PAGES = 64
-
-
-def make_zram(janitor: Janitor, nbytes: int = SWAP_BYTES) -> str:
-    number = (ZRAM_CONTROL / "hot_add").read_text().strip()
-    janitor.promise("write", str(ZRAM_CONTROL / "hot_remove"), number)
-    Path(f"/sys/block/zram{number}/disksize").write_text(str(nbytes))
-    device = Path(f"/dev/zram{number}")
-    if not device.exists():
-        pytest.skip(f"{device} does not appear (no devtmpfs here)")
-    return str(device)
-
-
-def make_file(janitor: Janitor, nbytes: int = SWAP_BYTES) -> str:
-    fd, path = tempfile.mkstemp(prefix="gcheap-swap-", dir=Path(__file__).parent)
-    janitor.promise("unlink", path)
-    with os.fdopen(fd, "wb") as file:
-        # Written out, not truncated: a swap file must have no holes.
-        for _ in range(nbytes >> 20):
-            file.write(bytes(1 << 20))
-        os.fsync(file.fileno())
-    return path
-
-
-@pytest.fixture(params=["zram", "file"])
-def swap(root, request):
-    """Some swap space more, until the end of the test."""
-    if not shutil.which("mkswap"):
-        pytest.skip("mkswap is not installed")
-    if request.param == "zram" and not (ZRAM_CONTROL / "hot_add").exists():
-        pytest.skip("this kernel has no zram")
-    with Janitor() as janitor:
-        path = (make_zram if request.param == "zram" else make_file)(janitor)
-        subprocess.run(["mkswap", path], check=True, capture_output=True)
-        janitor.promise("swapoff", path)
-        if libc.swapon(path.encode(), 0):
-            pytest.skip(f"swapon {path}: {os.strerror(ctypes.get_errno())}")
-        yield path
 
 
 def swapped(address: int) -> bool:

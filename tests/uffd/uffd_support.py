@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import mmap
 import os
 import pickle
@@ -257,51 +256,6 @@ def pagemap(address: int) -> int:
 
 def present(address: int) -> bool:
     return bool(pagemap(address) >> 62)
-
-
-def status_kb(name: str) -> int:
-    match = re.search(rf"^{name}:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(match[1]) if match else 0
-
-
-class Janitor:
-    """Undoes changes to the system even when this process is killed.
-
-    A process of its own session waits for the end of a pipe that only we hold; then it runs
-    the steps, last one first: ("write", path, text), ("swapoff", path), ("unlink", path).
-    """
-
-    CODE = """
-        import ctypes, json, os, signal, sys
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        steps = [json.loads(line) for line in sys.stdin]
-        for kind, path, *text in reversed(steps):
-            try:
-                if kind == "write":
-                    with open(path, "w") as file:
-                        file.write(text[0])
-                elif kind == "swapoff":
-                    ctypes.CDLL(None).swapoff(path.encode())
-                elif kind == "unlink":
-                    os.unlink(path)
-            except OSError as error:
-                print(path, error)
-    """
-
-    def __enter__(self) -> Janitor:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(self.CODE)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, start_new_session=True)
-        return self
-
-    def promise(self, kind: str, path: str, *text: str) -> None:
-        """Say it before doing what it undoes."""
-        self._process.stdin.write(json.dumps([kind, path, *text]) + "\n")
-        self._process.stdin.flush()
-
-    def __exit__(self, *exc: object) -> None:
-        troubles, _ = self._process.communicate(timeout=PATIENCE)
-        assert not troubles, troubles
 
 
 def errno_name(error: OSError) -> str:

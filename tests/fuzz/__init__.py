@@ -1,0 +1,1 @@
+"""Fuzzing: heaps against a model in plain Python, and everything that parses."""

@@ -1,0 +1,125 @@
+"""Resource limits: what cannot be had is one clear error, or a fallback that says so."""
+from __future__ import annotations
+
+import pytest
+from hostile_support import in_child
+from support import kernel_offers
+from system import needs_root
+
+LIMITED = """
+from system import status_kb
+
+def limit(which, more_kb=None):
+    "Allows `more_kb` beyond what is in use now; None: everything."
+    used = status_kb({"AS": "VmSize", "DATA": "VmData"}[which])
+    soft = resource.RLIM_INFINITY if more_kb is None else (used + more_kb) << 10
+    resource.setrlimit(getattr(resource, "RLIMIT_" + which), (soft, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.sigbus_only("nothing is served")
+@pytest.mark.parametrize("which", ["AS", "DATA"])
+def test_memory_that_may_not_be_mapped_is_one_clear_error(combination, which, seed):
+    """Any size of the limit: the heap is refused, naming the limit, or works."""
+    out = in_child(LIMITED + f"""
+which = {which!r}
+""" + """
+def make():
+    heap = gcheap.Heap("16MiB", **options)
+    try:
+        m = heap.attach()
+        collected(heap, m, count=1000)
+        m.detach()
+    finally:
+        heap.close()
+    return heap
+
+make()                          # what the interpreter and the C library want is there
+outcomes = []
+for more_mb in (0, 1, 2, 4, 6, 8, 10, 12, 16, 24, 32, 64, 128, 192, 256, 320, 400, 512, 768):
+    limit(which, more_mb << 10)
+    problem = refused(make, "RLIMIT_" + which)
+    outcomes.append("works" if problem is None else "refused")
+limit(which)
+assert outcomes == sorted(outcomes), outcomes
+print(outcomes[0], outcomes[-1])
+make()
+""", combination, seed)
+    assert out == "refused works\n"
+
+
+@pytest.mark.parametrize("which", ["AS", "DATA"])
+def test_a_heap_at_work_needs_no_more_memory(combination, which, seed):
+    """The limit comes down to next to nothing above what is in use, while a workload runs."""
+    in_child(LIMITED + f"""
+which = {which!r}
+""" + """
+lowered = []
+def progress(p):
+    if p.phase == "run" and not lowered:
+        lowered.append(status_kb("VmSize"))
+        limit(which, 512)
+document = workload(progress=progress, seconds=0.6, verify=2)
+limit(which)
+assert lowered and document["cycles"] > 1
+""", combination, seed)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_without_descriptors_auto_compacts_inside_pauses_and_says_so(left, seed):
+    """A heap needs one, for its userfaultfd; the trial of the kernel another before it."""
+    best = next(b for b in ("move", "copy", "stw") if kernel_offers(b) is None)
+    out = in_child(f"left = {left}\n" + """
+free = os.open("/dev/null", os.O_RDONLY)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + left, 4096))
+heap = gcheap.Heap("8MiB")
+print(heap.backend, "Too many open files" in heap.why, heap.fault_mode)
+with heap, heap.attach() as m:
+    collected(heap, m)
+    if left == 0:
+        refused(lambda: gcheap.Heap("8MiB", backend="copy"), "Too many open files") or exit(1)
+""", seed=seed)
+    if left == 0 or best == "stw":
+        assert out.startswith("stw") and out.endswith("none\n") and (best == "stw" or "True" in out)
+    else:
+        assert out == f"{best} False sigbus\n"
+
+
+@needs_root
+def test_a_heap_in_a_process_that_locks_all_memory_to_come(combination, seed):
+    """mlockall(MCL_FUTURE) populates what is mapped: a heap is not, and has its own backend."""
+    in_child("""
+from system import status_kb
+if libc.mlockall(2):                                        # MCL_FUTURE
+    sys.exit()
+before = status_kb("VmHWM")
+with gcheap.Heap("64MiB", verify=3, **options) as heap, heap.attach() as m:
+    assert status_kb("VmHWM") - before < 40 << 10
+    assert heap.backend == options["backend"]
+    collected(heap, m)
+    assert heap.stats().ioctls["copy"].calls == 0 or heap.backend == "copy"
+with gcheap.Heap("4MiB") as heap:
+    print(heap.backend)
+workload(verify=2)
+""", combination, seed)
+
+
+@needs_root
+def test_a_user_whose_process_may_lock_little_memory_is_told(seed):
+    """With MCL_FUTURE every mapping counts against RLIMIT_MEMLOCK: no heap fits."""
+    in_child("""
+limit = min(8 << 20, resource.getrlimit(resource.RLIMIT_MEMLOCK)[1])
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+from gcheap.face import limits                              # before the tree cannot be read
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+if libc.mlockall(2 | 4):                                    # MCL_FUTURE, on fault
+    sys.exit()
+problem = refused(lambda: gcheap.Heap("64MiB"), "RLIMIT_MEMLOCK")
+assert "mlockall" in str(problem), problem
+assert libc.munlockall() == 0
+with gcheap.Heap("8MiB") as heap, heap.attach() as m:
+    collected(heap, m)
+""", seed=seed)
