@@ -10,14 +10,15 @@ from gcheap.core.layout cimport (
     LargeSpace, MutatorState, PLACED, RUNNING)
 from gcheap.core.native cimport (
     check_that, clock_ns, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire,
-    sched_yield)
+    sleep_ns)
 from gcheap.core.roots cimport handle_link
 from gcheap.core.tlab cimport allocated_by
 from gcheap.core.units cimport state_of
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    ENTERING_NS = 10 * 1000 * 1000 * 1000       # far more than any machine keeps a thread waiting
+    ENTERING_NS = 10000000000   # far more than any machine keeps a thread waiting
+    ENTERED_NS = 10000
 
 
 cdef void check_placed(HeapState* h) noexcept nogil:
@@ -63,7 +64,7 @@ cdef bint stands_still(MutatorState* m) noexcept nogil:
     while load32_acquire(&m.run) == RUNNING:
         if clock_ns() - started > ENTERING_NS:
             return False
-        sched_yield()
+        sleep_ns(ENTERED_NS)
     return True
 
 
