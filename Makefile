@@ -2,14 +2,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+MINUTES ?= 30
 
-.PHONY: demo test bench clean
+.PHONY: demo test sanitize soak bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/gcheap stress
 
 test: $(VENV)/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadgroup
+
+# A selection of the tests with ThreadSanitizer, and with AddressSanitizer and UBSan.
+sanitize: $(VENV)/installed-test
+	$(BIN)/python tests/sanitize.py
+
+# Hours: every test in every build, then MINUTES of workloads; the summary is build/soak.md.
+soak: $(VENV)/installed-test
+	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import signal
 from contextlib import ExitStack, contextmanager
 
 import hypothesis
@@ -12,6 +13,7 @@ from support import COUNT, interleaved, kernel_offers, node_shape
 from zygote import Zygote
 
 import gcheap
+from gcheap.core._testing_sanitizer import sanitizer
 
 COMBINATIONS = [("move", "sigbus"), ("copy", "sigbus"), ("move", "handler"), ("copy", "handler"),
                 ("stw", "sigbus")]
@@ -30,14 +32,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts this in the background has it ignored, and Ctrl-C would do nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = config.getoption("--seed")
-    config.stash[_SEED] = secrets.randbits(32) if seed is None else seed
+    if seed is None:
+        # Of pytest-xdist's workers, which get it from the process that started them.
+        seed = getattr(config, "workerinput", {}).get("seed", secrets.randbits(32))
+    config.stash[_SEED] = seed
     if config.getoption("--hypothesis-seed", None) is None:
         hypothesis.core.global_force_seed = config.stash[_SEED]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """All workers of pytest-xdist run with one seed."""
+    node.workerinput["seed"] = node.config.stash[_SEED]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the mode `handler` where a test is marked sigbus_only."""
+    """Leaves out the mode `handler` where a test is marked sigbus_only; in a build with sanitizers
+    skips what is marked uninstrumented."""
+    for item in items if sanitizer() else []:
+        mark = item.get_closest_marker("uninstrumented")
+        if mark:
+            item.add_marker(pytest.mark.skip(reason=f"{sanitizer()} sanitizer: {mark.args[0]}"))
     out = [item for item in items if item.get_closest_marker("sigbus_only") and has_server(item)]
     if out:
         config.hook.pytest_deselected(items=out)

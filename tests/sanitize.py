@@ -36,7 +36,7 @@ LIBRARIES = {"thread": ("libtsan.so",), "address": ("libubsan.so", "libasan.so")
 # leaks are Python's own, which frees little at exit, and SIGBUS is how a heap is told of a fault.
 OPTIONS = {
     "thread": {"TSAN_OPTIONS": "halt_on_error=0:report_signal_unsafe=0:handle_sigbus=0:"
-                               "log_path={log}"},
+                               "die_after_fork=0:log_path={log}"},
     "address": {"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0:verify_asan_link_order=0:"
                                 "log_path={log}",
                 "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:handle_sigbus=0:"
@@ -98,7 +98,7 @@ def reports_in(directory: Path) -> list[str]:
     # begins with such a line, UBSan has none.
     parts = re.split(r"(?m)^=+$\n?", text)
     return [part.strip() for part in parts
-            if re.search("(WARNING|ERROR|FATAL): .*Sanitizer|runtime error:", part)]
+            if re.search("(WARNING|ERROR|FATAL): .*Sanitizer|runtime error:|CHECK failed|Dying", part)]
 
 
 def options_for(kind: str, reports: Path) -> dict[str, str]:

@@ -58,6 +58,7 @@ def test_an_absurd_capacity_is_refused(absurd):
     assert (descriptors(), mappings()) == before
 
 
+@pytest.mark.uninstrumented("it reserves terabytes of address space for itself")
 def test_a_capacity_beyond_the_address_space_limit():
     out = run_cleanly("""
         import os, resource
@@ -223,6 +224,7 @@ def test_the_heap_goes_on_after_every_kind_of_mistake(make_heap):
 
 # ---- leaks -------------------------------------------------------------------------------
 
+@pytest.mark.uninstrumented("it maps memory of its own")
 def test_closing_returns_descriptors_and_mappings(combination):
     def use_a_heap():
         with gcheap.Heap("4MiB", **combination) as heap, heap.attach() as m:
@@ -238,6 +240,7 @@ def test_closing_returns_descriptors_and_mappings(combination):
     assert mappings() <= before[1] + 3                      # the allocator's own business
 
 
+@pytest.mark.uninstrumented("it maps memory of its own")
 def test_dropping_a_heap_without_closing_it_returns_everything(combination):
     def drop_a_heap():
         heap = gcheap.Heap("4MiB", **combination)

@@ -158,6 +158,7 @@ def test_reports_while_mutators_rewrite_the_graph(make_heap, seed):
 
 # ---- without memory ----------------------------------------------------------------------
 
+@pytest.mark.uninstrumented("it reserves terabytes of address space for itself")
 def test_a_report_without_memory_says_so_and_breaks_nothing(combination):
     """However little address space is left: the answer is right, or MemoryError."""
     out = run_cleanly(f"""

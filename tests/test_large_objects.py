@@ -381,6 +381,7 @@ def test_pages_that_a_live_forked_child_shares(make_concurrent_heap, advice):
         assert slots[39_999] == huge and sparse[MIB] == 5
 
 
+@pytest.mark.uninstrumented("it needs mappings when there are none")
 @pytest.mark.skipif(int(Path("/proc/sys/vm/max_map_count").read_text()) > 200_000,
                     reason="too many mappings are allowed to use them all up")
 def test_without_a_mapping_left_they_move_inside_the_pause(concurrent):

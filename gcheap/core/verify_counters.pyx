@@ -9,11 +9,16 @@ from gcheap.core.layout cimport (
     BACKEND_STW, CHUNK_IN_USE, HANDLE_DROPPED, HeapState, IOCTL_COPY, IOCTL_MOVE, LARGE_SPACES,
     LargeSpace, MutatorState, PLACED, RUNNING)
 from gcheap.core.native cimport (
-    check_that, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire)
+    check_that, clock_ns, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire,
+    sleep_ns)
 from gcheap.core.roots cimport handle_link
 from gcheap.core.tlab cimport allocated_by
 from gcheap.core.units cimport state_of
 from libc.stdint cimport uint32_t, uint64_t
+
+cdef enum:
+    ENTERING_NS = 10000000000   # far more than any machine keeps a thread waiting
+    ENTERED_NS = 10000
 
 
 cdef void check_placed(HeapState* h) noexcept nogil:
@@ -52,6 +57,17 @@ cdef void check_sources(HeapState* h) noexcept nogil:
                    planned)
 
 
+cdef bint stands_still(MutatorState* m) noexcept nogil:
+    """Whether a mutator is not RUNNING in a pause.  One that enters the heap is, until it has looked
+    whether there is a pause: it touches nothing meanwhile, and is waited for."""
+    cdef uint64_t started = clock_ns()
+    while load32_acquire(&m.run) == RUNNING:
+        if clock_ns() - started > ENTERING_NS:
+            return False
+        sleep_ns(ENTERED_NS)
+    return True
+
+
 cdef void check_allocation(HeapState* h) noexcept nogil:
     """The world is stopped, so no allocation is half done."""
     cdef uint64_t used = load64_relaxed(&h.used), top = load64_relaxed(&h.top)
@@ -68,8 +84,7 @@ cdef void check_allocation(HeapState* h) noexcept nogil:
     check_that(h.marking == 0, b"verify: the barrier is on between cycles (marking, phase)",
                h.marking, h.phase)
     while m != NULL:
-        check_that(load32_acquire(&m.run) != RUNNING,
-                   b"verify: a mutator runs in a pause (thread, state)", m.thread_id, m.run)
+        check_that(stands_still(m), b"verify: a mutator runs in a pause (thread)", m.thread_id, 0)
         at = m.tlab_top - h.base[h.current]
         check_that(m.tlab_top <= m.tlab_end and m.tlab_end <= m.tlab_limit and (
                        m.tlab_top == 0 or (at <= top and m.tlab_limit - m.tlab_top <= top - at)),

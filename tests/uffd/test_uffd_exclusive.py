@@ -22,6 +22,8 @@ from uffd_support import (
 
 from gcheap.userfaultfd import UffdError, read_memory, write_memory
 
+pytestmark = pytest.mark.xdist_group("machine")     # they change settings of all of it
+
 MADV_DONTFORK, MADV_MERGEABLE = 10, 12
 IO_URING_SETUP, IO_URING_REGISTER = 425, 427
 IORING_REGISTER_BUFFERS, IORING_UNREGISTER_BUFFERS = 0, 1

@@ -11,6 +11,8 @@ from uffd_support import MADV_PAGEOUT, advise
 
 import gcheap
 
+pytestmark = pytest.mark.xdist_group("machine")     # they change settings of all of it
+
 MIB = 1 << 20
 SWAP_BYTES = 80 * MIB
 

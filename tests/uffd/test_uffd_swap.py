@@ -17,6 +17,8 @@ from uffd_support import (
 
 from gcheap.userfaultfd import MoveMode, UffdError, read_memory
 
+pytestmark = pytest.mark.xdist_group("machine")     # they change settings of all of it
+
 SWAP_BYTES = 32 << 20
 PAGES = 64
 
