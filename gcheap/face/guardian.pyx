@@ -12,6 +12,7 @@ from gcheap.core.weakdata cimport Guardian as NativeGuardian
 from gcheap.face.found cimport Found, found_value, keep_object
 from gcheap.face.ref cimport Ref, check_ref
 from gcheap.face.state cimport HeapCore
+from gcheap.shown import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "<Python.h>":
@@ -61,11 +62,11 @@ cdef class Guardian:
         cdef uint32_t handle
         cdef bint done
         if not isinstance(ref, Ref):
-            raise TypeError(f"register: expected a Ref, not {ref!r}")
+            raise TypeError(f"register: expected a Ref, not {shown(ref)}")
         handle = check_ref(self.core, ref, "register").handle
         if value is not None:
             if not isinstance(value, Ref):
-                raise TypeError(f"register: expected a Ref or None as value, not {value!r}")
+                raise TypeError(f"register: expected a Ref or None as value, not {shown(value)}")
             agent = check_ref(self.core, value, "register").handle
         m = self.core.enter()
         done = guard(m, self.g, handle_value(self.core.h, handle)[0],
@@ -98,7 +99,7 @@ cdef class Guardian:
         cdef uint32_t seen
         cdef uint64_t slice_ns
         if timeout is not None and not timeout >= 0:
-            raise ValueError(f"wait({timeout!r}): expected seconds, 0 or more, or None")
+            raise ValueError(f"wait({shown(timeout)}): expected seconds, 0 or more, or None")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             seen = load32_seq(&self.g.event)

@@ -12,6 +12,7 @@ from gcheap.core.weaktable cimport (
 from gcheap.face.found cimport Found, found_value, keep_found, keep_object
 from gcheap.face.ref cimport Ref, Tagged, check_ref
 from gcheap.face.state cimport HeapCore
+from gcheap.shown import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
@@ -38,7 +39,7 @@ cdef class KeyTable:
 
     cdef uint32_t key_handle(self, key) except 0:
         if not isinstance(key, Ref):
-            raise TypeError(f"weak-key table: a key is a Ref, not {key!r}")
+            raise TypeError(f"weak-key table: a key is a Ref, not {shown(key)}")
         return check_ref(self.core, key, "weak-key table").handle
 
     cdef uint32_t value_of(self, value, word* tagged) except? 0xFFFFFFFF:
@@ -49,11 +50,12 @@ cdef class KeyTable:
         if isinstance(value, Ref):
             return check_ref(self.core, value, "weak-key table").handle
         if not isinstance(value, Tagged):
-            raise TypeError(f"weak-key table: a value is a Ref, None or Tagged, not {value!r}")
+            raise TypeError(f"weak-key table: a value is a Ref, None or Tagged, not {shown(value)}")
         tagged[0] = (<Tagged>value).word
         if is_reference(self.core.h.tag_mask, self.core.h.tag_bits, tagged[0]):
-            raise ValueError(f"weak-key table: {value!r} would be a reference under the tag rule "
-                             f"(mask {self.core.h.tag_mask:#x}, bits {self.core.h.tag_bits:#x})")
+            raise ValueError(f"weak-key table: {shown(value)} would be a reference under the "
+                             f"tag rule (mask {self.core.h.tag_mask:#x}, "
+                             f"bits {self.core.h.tag_bits:#x})")
         return 0
 
     def get(self, key, missing):

@@ -1,5 +1,6 @@
 # cython: nonecheck=True
 """Mutators: a thread's licence to touch objects."""
+import operator
 import threading
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -22,6 +23,7 @@ from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport new_weak
 from gcheap.options import format_size
+from gcheap.shown import shown
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 
@@ -129,9 +131,9 @@ cdef class Mutator:
 
     cdef uint64_t checked_length(self, n, uint64_t item, str what) except? <uint64_t>-1:
         try:
-            length = n.__index__()
-        except AttributeError:
-            raise TypeError(f"{what}: expected a number of elements, got {n!r}") from None
+            length = operator.index(n)
+        except TypeError:
+            raise TypeError(f"{what}: expected a number of elements, got {shown(n)}") from None
         if length < 0:
             raise ValueError(f"{what}: {n} elements; expected 0 or more")
         if length * item > self.core.h.capacity:

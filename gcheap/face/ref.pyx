@@ -5,6 +5,8 @@ A `Ref` is an index into the heap's handle table.  It keeps its object alive; dr
 any thread, at any time, drops the root.  The address is read from the table inside each
 operation, while the mutator is RUNNING, and never leaves it.
 """
+import operator
+
 import numpy as np
 
 cimport cython
@@ -22,9 +24,11 @@ from gcheap.core.roots cimport drop_handle, handle_value, take_handle
 from gcheap.core.safepoint cimport leave_running
 from gcheap.core.space cimport release_pinned
 from gcheap.errors import ForeignRef
+from gcheap.face.exactly import to_array
 from gcheap.face.shape cimport Field, Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport read_value, write_value
+from gcheap.shown import shown
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -41,11 +45,11 @@ cdef class Tagged:
 
     def __init__(self, word):
         try:
-            number = word.__index__()
-        except AttributeError:
-            raise TypeError(f"Tagged({word!r}): expected an integer") from None
+            number = operator.index(word)
+        except TypeError:
+            raise TypeError(f"Tagged({shown(word)}): expected an integer") from None
         if not 0 <= number < 2**64:
-            raise OverflowError(f"Tagged({word!r}): expected 0 to 2**64 - 1")
+            raise OverflowError(f"Tagged({shown(word)}): expected 0 to 2**64 - 1")
         self.word = number
 
     def __eq__(self, other):
@@ -63,7 +67,8 @@ cdef class Tagged:
 cdef Ref check_ref(HeapCore core, value, str where):
     cdef Ref ref = <Ref>value
     if ref.core is not core:
-        raise ForeignRef(f"{where}: {value!r} belongs to another heap; copy its contents instead")
+        raise ForeignRef(f"{where}: {shown(value)} belongs to another heap; copy its contents "
+                         f"instead")
     return ref
 
 
@@ -82,10 +87,10 @@ cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, valu
     elif isinstance(value, Tagged):
         new = (<Tagged>value).word
         if is_reference(mask, bits, new):
-            raise ValueError(f"{where}: {value!r} would be a reference under the tag rule "
+            raise ValueError(f"{where}: {shown(value)} would be a reference under the tag rule "
                              f"(mask {mask:#x}, bits {bits:#x})")
     else:
-        raise TypeError(f"{where}: a slot holds a Ref, None or Tagged, not {value!r}")
+        raise TypeError(f"{where}: a slot holds a Ref, None or Tagged, not {shown(value)}")
     m = core.enter()
     if target:
         new = handle_value(core.h, target)[0] | bits
@@ -269,16 +274,21 @@ cdef class Ref:
 
 # ---- arrays ----------------------------------------------------------------------------------
 
+cdef object whole(index, str what):
+    """`index` as a Python integer."""
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(f"{what}: expected an integer index, got {shown(index)}") from None
+
+
 cdef object place_of(index, uint64_t length, str what):
     """`index` as a place in [0, length); negative ones count from the end."""
-    try:
-        i = index.__index__()
-    except AttributeError:
-        raise TypeError(f"{what}: expected an integer index, got {index!r}") from None
+    i = whole(index, what)
     if i < 0:
         i += length
     if not 0 <= i < length:
-        raise IndexError(f"{what}: index {index} is out of range for length {length}")
+        raise IndexError(f"{what}: index {shown(index)} is out of range for length {length}")
     return i
 
 
@@ -295,7 +305,7 @@ cdef class SlotArray(Ref):
 
     def __setitem__(self, index, value):
         cdef uint64_t i = place_of(index, self.length, "slots")
-        write_slot(self.core, self.layout, self, 16 + 8 * i, value, f"slots[{index}]")
+        write_slot(self.core, self.layout, self, 16 + 8 * i, value, f"slots[{shown(index)}]")
 
     def __iter__(self):
         for i in range(self.length):
@@ -393,7 +403,7 @@ cdef class RawArray(Ref):
     cdef tuple span(self, index):
         first, last, step = index.indices(self.length)
         if step != 1:
-            raise ValueError(f"array[{index}]: only slices with step 1 can be copied")
+            raise ValueError(f"array[{shown(index)}]: only slices with step 1 can be copied")
         return first, max(first, last)
 
     def __getitem__(self, index):
@@ -414,39 +424,30 @@ cdef class RawArray(Ref):
             first, last = self.span(index)
             source = self.convert(value).reshape(-1)
             if len(source) != last - first:
-                raise ValueError(f"array[{index}]: {len(source)} elements do not fit the place of "
-                                 f"{last - first}")
+                raise ValueError(f"array[{shown(index)}]: {len(source)} elements do not fit the "
+                                 f"place of {last - first}")
             self.copy_in(source, first)
             return
         i = place_of(index, self.length, "array")
         raw = bytes(self.layout.item)
         write_value(PyBytes_AS_STRING(raw), self.layout.item, self.layout.element.code,
-                    self.layout.raw, value, f"array[{index}]")
+                    self.layout.raw, value, f"array[{shown(index)}]")
         fill(self, PyBytes_AS_STRING(raw), i * self.layout.item, self.layout.item)
 
     def convert(self, values):
         """`values` as a contiguous numpy array of this dtype; refuses what would be cut."""
         if isinstance(values, (bytes, bytearray, memoryview)) and self.layout.item == 1:
             return np.frombuffer(values, self.layout.raw)
-        given = np.asarray(values)
-        if given.dtype != self.layout.raw and not np.can_cast(given.dtype, self.layout.raw):
-            try:
-                cast = np.asarray(values, dtype=self.layout.raw)
-            except (TypeError, ValueError) as e:
-                raise type(e)(f"values of {given.dtype} do not fit {self.layout.raw}: {e}"
-                              ) from None
-            if not np.array_equal(cast, given):
-                raise OverflowError(f"values of {given.dtype} do not fit {self.layout.raw}")
-        return np.ascontiguousarray(given, dtype=self.layout.raw)
+        return to_array(values, self.layout.raw)
 
     def copy_in(self, values, start=0):
         """Copies `values` (anything numpy takes, or bytes) into elements start, start + 1, …"""
         cdef bytes raw
-        start = start.__index__()
+        start = whole(start, "start")
         source = self.convert(values).reshape(-1)
         if not 0 <= start <= self.length or len(source) > self.length - start:
-            raise IndexError(f"{len(source)} elements from {start} on do not fit an array of "
-                             f"{self.length}")
+            raise IndexError(f"{len(source)} elements from {shown(start)} on do not fit an "
+                             f"array of {self.length}")
         raw = source.tobytes()
         fill(self, PyBytes_AS_STRING(raw), start * self.layout.item, len(raw))
 

@@ -14,6 +14,7 @@ from gcheap.errors import ShapeError
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport value_code
 from gcheap.options import format_size
+from gcheap.shown import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 DEFAULT_TAG = (7, 0)
@@ -90,11 +91,15 @@ cdef int publish(HeapCore core, Shape shape) except -1:
 
 def _names(name, refs):
     if not isinstance(name, str) or not name:
-        raise ShapeError(f"shape name {name!r}: expected a non-empty string")
+        raise ShapeError(f"shape name {shown(name)}: expected a non-empty string")
     if isinstance(refs, str):
-        raise ShapeError(f"shape {name!r}: refs={refs!r} is one string; expected a sequence of "
-                         f"names, such as ({refs!r},)")
-    refs = tuple(refs)
+        raise ShapeError(f"shape {name!r}: refs={shown(refs)} is one string; expected a sequence "
+                         f"of names, such as ({shown(refs)},)")
+    try:
+        refs = tuple(refs)
+    except TypeError:
+        raise ShapeError(f"shape {name!r}: refs={shown(refs)}: expected a sequence of names"
+                         ) from None
     for ref in refs:
         _check_name(name, ref)
     if len(set(refs)) != len(refs):
@@ -105,7 +110,7 @@ def _names(name, refs):
 def _check_name(shape, name):
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or (
             name.startswith("__")):
-        raise ShapeError(f"shape {shape!r}: {name!r} cannot be an attribute name")
+        raise ShapeError(f"shape {shape!r}: {shown(name)} cannot be an attribute name")
 
 
 def _raw_dtype(name, raw):
@@ -113,12 +118,14 @@ def _raw_dtype(name, raw):
         return None
     try:
         dtype = np.dtype(raw)
-    except (TypeError, ValueError) as e:
-        raise ShapeError(f"shape {name!r}: raw={raw!r} is nothing that numpy.dtype() takes: {e}"
-                         ) from None
+    except MemoryError:
+        raise
+    except Exception as e:      # SyntaxError and others, of parts of numpy that read texts
+        raise ShapeError(f"shape {name!r}: raw={shown(raw)} is nothing that numpy.dtype() takes: "
+                         f"{e}") from None
     if dtype.hasobject:
-        raise ShapeError(f"shape {name!r}: raw={raw!r} holds Python objects; only plain data can "
-                         f"live in the heap")
+        raise ShapeError(f"shape {name!r}: raw={shown(raw)} holds Python objects; only plain data "
+                         f"can live in the heap")
     return dtype
 
 
@@ -129,7 +136,7 @@ def check_tag(name, tag):
     try:
         mask, bits = (int(word.__index__()) for word in tag)
     except (AttributeError, TypeError, ValueError):
-        raise ShapeError(f"shape {name!r}: tag={tag!r}: expected (mask, bits), two integers"
+        raise ShapeError(f"shape {name!r}: tag={shown(tag)}: expected (mask, bits), two integers"
                          ) from None
     if not 0 <= mask < 2**64 or bits & ~mask or bits < 0:
         raise ShapeError(f"shape {name!r}: tag=({mask:#x}, {bits:#x}): bits must lie within mask, "

@@ -2,14 +2,17 @@
 """Raw values: from Python to bytes and back.
 
 Native-endian scalars of up to 8 bytes take a direct path; every other dtype goes through
-numpy, with a check that nothing was silently cut or wrapped.
+numpy, with a check that nothing was silently cut or wrapped (exactly.py).
 """
 import math
+import operator
 
 import numpy as np
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AsDouble
+from gcheap.face.exactly import to_bytes
+from gcheap.shown import shown
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
 from libc.string cimport memcpy
@@ -82,15 +85,15 @@ cdef int write_integer(char* at, uint64_t size, int code, value, str where) exce
     cdef uint32_t u4
     cdef bint signed = code >= I1
     try:
-        number = value.__index__()
-    except AttributeError:
-        raise TypeError(f"{where}: expected an integer, got {value!r}") from None
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: expected an integer, got {shown(value)}") from None
     if signed:
         low, high = -(one << (bits - 1)), (one << (bits - 1)) - 1
     else:
         low, high = 0, (one << bits) - 1
     if not low <= number <= high:
-        raise OverflowError(f"{where}: {value!r} does not fit {'iu'[not signed]}{size}, which "
+        raise OverflowError(f"{where}: {shown(value)} does not fit {'iu'[not signed]}{size}, which "
                             f"holds {low} to {high}")
     u8 = <uint64_t>(number & 0xFFFFFFFFFFFFFFFF)
     if size == 1:
@@ -118,42 +121,24 @@ cdef int write_value(char* at, uint64_t size, int code, dtype, value, str where)
         try:
             f8 = PyFloat_AsDouble(value)
         except TypeError:
-            raise TypeError(f"{where}: expected a number, got {value!r}") from None
+            raise TypeError(f"{where}: expected a number, got {shown(value)}") from None
         if code == F8:
             memcpy(at, &f8, 8)
             return 0
         f4 = <float>f8
         if math.isinf(f4) and not math.isinf(f8):
-            raise OverflowError(f"{where}: {value!r} does not fit f4")
+            raise OverflowError(f"{where}: {shown(value)} does not fit f4")
         memcpy(at, &f4, 4)
         return 0
     if code == BOOL:
         if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
-            raise TypeError(f"{where}: expected a bool, got {value!r}")
+            raise TypeError(f"{where}: expected a bool, got {shown(value)}")
         at[0] = 1 if value else 0
         return 0
     return write_generic(at, size, dtype, value, where)
 
 
 cdef int write_generic(char* at, uint64_t size, dtype, value, str where) except -1:
-    cdef bytes raw
-    box = np.zeros(1, dtype=dtype)
-    try:
-        box[0] = value
-    except (TypeError, ValueError, OverflowError) as e:
-        raise type(e)(f"{where}: {value!r} does not fit dtype {dtype}: {e}") from None
-    base = dtype.base if dtype.subdtype is not None else dtype
-    if base.kind == "V" and base.names is None and isinstance(value, (bytes, bytearray)):
-        if len(value) > size:
-            raise OverflowError(f"{where}: {len(value)} bytes do not fit dtype {dtype}")
-    elif base.kind in "iuSUb":
-        # numpy wraps and cuts without a word; comparing tells.
-        try:
-            same = bool(np.all(np.asarray(value) == box[0]))
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            raise OverflowError(f"{where}: {value!r} does not fit dtype {dtype}")
-    raw = box.tobytes()
+    cdef bytes raw = to_bytes(value, dtype, where)
     memcpy(at, <const char*>raw, size)
     return 0

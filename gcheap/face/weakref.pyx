@@ -13,6 +13,7 @@ from gcheap.core.weakdata cimport NOTICE_NONE, NOTICE_TAKEN, NOTICE_WANTED, WEAK
 from gcheap.face.found cimport Found, found_value, keep_object
 from gcheap.face.ref cimport Ref, check_ref
 from gcheap.face.state cimport HeapCore
+from gcheap.shown import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
@@ -103,7 +104,7 @@ cdef class WeakRef:
 cdef WeakRef new_weak(HeapCore core, ref):
     cdef WeakRef weak
     if not isinstance(ref, Ref):
-        raise TypeError(f"weak: expected a Ref, not {ref!r}")
+        raise TypeError(f"weak: expected a Ref, not {shown(ref)}")
     check_ref(core, ref, "weak")
     weak = WeakRef.__new__(WeakRef)
     weak.cell = new_cell(core, ref, NOTICE_NONE)
