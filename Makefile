@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test soak bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/gcheap stress
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest
+
+soak: $(VENV)/installed-test
+	$(BIN)/pytest -m soak
 
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only
