@@ -246,7 +246,8 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -
         if name not in BY_NAME:
             close = difflib.get_close_matches(name, BY_NAME, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise OptionError(f"unknown option {shown(name)}: a heap takes {', '.join(BY_NAME)}{hint}")
+            raise OptionError(
+                f"unknown option {shown(name)}: a heap takes {', '.join(BY_NAME)}{hint}")
     check_environment(environ)
     values = {}
     for option in OPTIONS:

@@ -105,7 +105,8 @@ def parse_policy(value: Policy | str, label: str = "policy") -> Policy:
     for part in parts:
         key, equals, setting = (piece.strip() for piece in part.partition("="))
         if not equals or key != "minimum" or wanted is None or key in given:
-            raise OptionError(f"{label}={shown(value)}: {shown(part)} is not understood; expected {ACCEPTED}")
+            raise OptionError(f"{label}={shown(value)}: {shown(part)} is not understood; expected "
+                              f"{ACCEPTED}")
         given[key] = setting
     try:
         return kind(**given)

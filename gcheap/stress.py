@@ -255,4 +255,5 @@ def _seconds(name, value, least):
 
 def _whole(name, value, least, most):
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise OptionError(f"{name} {shown(value)}: accepted is a whole number from {least} to {most}")
+        raise OptionError(
+            f"{name} {shown(value)}: accepted is a whole number from {least} to {most}")

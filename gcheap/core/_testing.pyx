@@ -6,11 +6,11 @@ from gcheap.core.fork cimport fork_waiting
 from gcheap.core.layout cimport (
     BLOCK_BYTES, Block, CAUSE_EXPLICIT, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram,
     MutatorState,
-    NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, SHAPE_FIXED,
-    ShapeInfo, UnitPlan, WORD, word)
+    NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, RUNNING,
+    SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.native cimport (
-    add32_seq, check_that, load32_seq, load64_relaxed, load64_seq, sleep_ns)
+    add32_seq, check_that, load32_seq, load64_relaxed, load64_seq, sleep_ns, store32_seq)
 from gcheap.core.objects cimport header_of_shape, shape_of_header
 from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
@@ -71,6 +71,23 @@ def cycle_due(uintptr_t mutator):
     """Whether a cycle of a mutator's heap was asked for and has not ended."""
     cdef HeapState* h = (<MutatorState*>mutator).heap
     return load64_seq(&h.requested) > load64_seq(&h.finished)
+
+
+def enter_slowly(uintptr_t mutator, uint64_t times, uint64_t ns):
+    """Enters the heap and leaves it, as a thread does that loses its processor for `ns` whenever it
+    has said RUNNING and not looked yet whether a pause is on, and again when it has left.
+
+    mutator   Mutator.native() of the calling thread
+    """
+    cdef MutatorState* m = <MutatorState*>mutator
+    cdef uint64_t i
+    with nogil:
+        for i in range(times):
+            store32_seq(&m.run, RUNNING)
+            sleep_ns(ns)
+            enter_running(m)
+            leave_running(m)
+            sleep_ns(ns)
 
 
 def corrupt(uintptr_t mutator, str what):

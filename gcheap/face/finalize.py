@@ -25,6 +25,7 @@ from typing import Any
 
 from gcheap.face.ref import Ref
 from gcheap.face.weakref import Notices, run_unraisable
+from gcheap.text import shown
 
 EXIT_PATIENCE = 1.0             # seconds that the exit waits for a callback in progress
 
@@ -191,9 +192,9 @@ def finalize(core: Any, ref: Ref, fn: Callable[..., Any], args: tuple[Any, ...],
              kwargs: dict[str, Any]) -> Finalizer:
     """See `Heap.finalize`."""
     if not callable(fn):
-        raise TypeError(f"finalize: expected a callable, not {fn!r}")
+        raise TypeError(f"finalize: expected a callable, not {shown(fn)}")
     if not isinstance(ref, Ref):
-        raise TypeError(f"finalize: expected a Ref, not {ref!r}")
+        raise TypeError(f"finalize: expected a Ref, not {shown(ref)}")
     if core.finalizers is None:
         service = _Service(core)
         with _making:

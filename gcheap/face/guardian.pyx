@@ -99,7 +99,7 @@ cdef class Guardian:
         cdef uint32_t seen
         cdef uint64_t slice_ns
         if timeout is not None and not timeout >= 0:
-            raise ValueError(f"wait({timeout!r}): expected seconds, 0 or more, or None")
+            raise ValueError(f"wait({shown(timeout)}): expected seconds, 0 or more, or None")
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             seen = load32_seq(&self.g.event)

@@ -65,7 +65,7 @@ cdef uint32_t handle_of(HeapCore core, ref, str what) except 0:
     if not isinstance(ref, Ref):
         raise TypeError(f"{what}: expected a Ref, got {shown(ref)}")
     if (<Ref>ref).core is not core:
-        raise ForeignRef(f"{what}: {ref!r} belongs to another heap; ask that one")
+        raise ForeignRef(f"{what}: {shown(ref)} belongs to another heap; ask that one")
     check_may_stop(core, what)
     return (<Ref>ref).handle
 

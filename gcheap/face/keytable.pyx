@@ -55,8 +55,9 @@ cdef class KeyTable:
             raise TypeError(f"weak-key table: a value is a Ref, None or Tagged, not {shown(value)}")
         tagged[0] = (<Tagged>value).word
         if is_reference(self.core.h.tag_mask, self.core.h.tag_bits, tagged[0]):
-            raise ValueError(f"weak-key table: {value!r} would be a reference under the tag rule "
-                             f"(mask {self.core.h.tag_mask:#x}, bits {self.core.h.tag_bits:#x})")
+            raise ValueError(f"weak-key table: {shown(value)} would be a reference under the "
+                             f"tag rule (mask {self.core.h.tag_mask:#x}, "
+                             f"bits {self.core.h.tag_bits:#x})")
         return 0
 
     cdef take(self, Lookup lookup, key, missing):

@@ -5,6 +5,7 @@ A `Ref` is an index into the heap's handle table.  It keeps its object alive; dr
 any thread, at any time, drops the root.  The address is read from the table inside each
 operation, while the mutator is RUNNING, and never leaves it.
 """
+
 import numpy as np
 
 cimport cython
@@ -22,6 +23,7 @@ from gcheap.core.roots cimport drop_handle, handle_value, take_handle
 from gcheap.core.safepoint cimport leave_running
 from gcheap.core.space cimport release_pinned
 from gcheap.errors import ForeignRef
+from gcheap.face.exactly import to_array
 from gcheap.face.shape cimport Field, Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport read_value, whole_number, write_value
@@ -64,7 +66,8 @@ cdef class Tagged:
 cdef Ref check_ref(HeapCore core, value, str where):
     cdef Ref ref = <Ref>value
     if ref.core is not core:
-        raise ForeignRef(f"{where}: {value!r} belongs to another heap; copy its contents instead")
+        raise ForeignRef(f"{where}: {shown(value)} belongs to another heap; copy its contents "
+                         f"instead")
     return ref
 
 
@@ -83,7 +86,7 @@ cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, valu
     elif isinstance(value, Tagged):
         new = (<Tagged>value).word
         if is_reference(mask, bits, new):
-            raise ValueError(f"{where}: {value!r} would be a reference under the tag rule "
+            raise ValueError(f"{where}: {shown(value)} would be a reference under the tag rule "
                              f"(mask {mask:#x}, bits {bits:#x})")
     else:
         raise TypeError(f"{where}: a slot holds a Ref, None or Tagged, not {shown(value)}")
@@ -400,7 +403,7 @@ cdef class RawArray(Ref):
     cdef tuple span(self, index):
         first, last, step = index.indices(self.length)
         if step != 1:
-            raise ValueError(f"array[{index}]: only slices with step 1 can be copied")
+            raise ValueError(f"array[{shown(index)}]: only slices with step 1 can be copied")
         return first, max(first, last)
 
     def __getitem__(self, index):
@@ -421,8 +424,8 @@ cdef class RawArray(Ref):
             first, last = self.span(index)
             source = self.convert(value).reshape(-1)
             if len(source) != last - first:
-                raise ValueError(f"array[{index}]: {len(source)} elements do not fit the place of "
-                                 f"{last - first}")
+                raise ValueError(f"array[{shown(index)}]: {len(source)} elements do not fit the "
+                                 f"place of {last - first}")
             self.copy_in(source, first)
             return
         i = place_of(index, self.length, "array")
@@ -435,16 +438,7 @@ cdef class RawArray(Ref):
         """`values` as a contiguous numpy array of this dtype; refuses what would be cut."""
         if isinstance(values, (bytes, bytearray, memoryview)) and self.layout.item == 1:
             return np.frombuffer(values, self.layout.raw)
-        given = np.asarray(values)
-        if given.dtype != self.layout.raw and not np.can_cast(given.dtype, self.layout.raw):
-            try:
-                cast = np.asarray(values, dtype=self.layout.raw)
-            except (TypeError, ValueError) as e:
-                raise type(e)(f"values of {given.dtype} do not fit {self.layout.raw}: {e}"
-                              ) from None
-            if not np.array_equal(cast, given):
-                raise OverflowError(f"values of {given.dtype} do not fit {self.layout.raw}")
-        return np.ascontiguousarray(given, dtype=self.layout.raw)
+        return to_array(values, self.layout.raw)
 
     def copy_in(self, values, start=0):
         """Copies `values` (anything numpy takes, or bytes) into elements start, start + 1, …"""

@@ -18,6 +18,7 @@ from gcheap.core.tlab cimport allocated_by
 from gcheap.face.callbacks import CAUSES, PAUSES
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts
+from gcheap.text import shown
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.text import shown
 from libc.stdint cimport uint64_t

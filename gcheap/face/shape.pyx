@@ -109,7 +109,10 @@ def _names(name, refs):
     if isinstance(refs, str):
         raise wrong(name, f"refs={shown(refs)} is one string; expected a sequence of "
                           f"names, such as ({shown(refs)},)")
-    refs = tuple(refs)
+    try:
+        refs = tuple(refs)
+    except TypeError:
+        raise wrong(name, f"refs={shown(refs)}: expected a sequence of names") from None
     for ref in refs:
         _check_name(name, ref)
     if len(set(refs)) != len(refs):
@@ -128,7 +131,9 @@ def _raw_dtype(name, raw):
         return None
     try:
         dtype = np.dtype(raw, copy=True)        # names of fields can be changed in place
-    except (TypeError, ValueError) as e:
+    except MemoryError:
+        raise
+    except Exception as e:      # SyntaxError and others, of parts of numpy that read texts
         raise wrong(name, f"raw={shown(raw)} is nothing that numpy.dtype() takes: "
                           f"{title(str(e))}") from None
     if dtype.hasobject:

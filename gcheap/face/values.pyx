@@ -2,7 +2,7 @@
 """Raw values: from Python to bytes and back.
 
 Native-endian scalars of up to 8 bytes take a direct path; every other dtype goes through
-numpy, with a check that nothing was silently cut or wrapped.
+numpy, with a check that nothing was silently cut or wrapped (exactly.py).
 """
 import math
 
@@ -11,6 +11,7 @@ import numpy as np
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AsDouble
 from cpython.number cimport PyNumber_Index
+from gcheap.face.exactly import to_bytes
 from gcheap.text import shown
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
@@ -143,24 +144,6 @@ cdef int write_value(char* at, uint64_t size, int code, dtype, value, str where)
 
 
 cdef int write_generic(char* at, uint64_t size, dtype, value, str where) except -1:
-    cdef bytes raw
-    box = np.zeros(1, dtype=dtype)
-    try:
-        box[0] = value
-    except (TypeError, ValueError, OverflowError) as e:
-        raise type(e)(f"{where}: {shown(value)} does not fit dtype {dtype}: {e}") from None
-    base = dtype.base if dtype.subdtype is not None else dtype
-    if base.kind == "V" and base.names is None and isinstance(value, (bytes, bytearray)):
-        if len(value) > size:
-            raise OverflowError(f"{where}: {len(value)} bytes do not fit dtype {dtype}")
-    elif base.kind in "iuSUb":
-        # numpy wraps and cuts without a word; comparing tells.
-        try:
-            same = bool(np.all(np.asarray(value) == box[0]))
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            raise OverflowError(f"{where}: {shown(value)} does not fit dtype {dtype}")
-    raw = box.tobytes()
+    cdef bytes raw = to_bytes(value, dtype, where)
     memcpy(at, <const char*>raw, size)
     return 0

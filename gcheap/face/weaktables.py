@@ -10,6 +10,7 @@ from typing import Any
 from gcheap.face.keytable import KeyTable
 from gcheap.face.ref import Ref, Tagged
 from gcheap.face.weakref import WeakRef, weak
+from gcheap.text import shown
 
 _MISSING: Any = object()
 Slot = Ref | Tagged | None
@@ -119,7 +120,7 @@ class WeakValueTable(MutableMapping[Any, Ref]):
     @staticmethod
     def _check(key: Any) -> Any:
         if type(key) not in (str, bytes, int):
-            raise TypeError(f"weak-value table: a key is a str, bytes or int, not {key!r}")
+            raise TypeError(f"weak-value table: a key is a str, bytes or int, not {shown(key)}")
         return key
 
     def get(self, key: Any, default: Any = None) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
+from gcheap.text import shown
 from gcheap.userfaultfd import events as _events
 from gcheap.userfaultfd._ioctls import Descriptor, address_of
 from gcheap.userfaultfd.bell import Bell
@@ -311,8 +312,8 @@ class Userfaultfd:
         it, so that the thread faults again).  Events other than page faults let the thread that
         caused them go on by being read.
         """
-        if max_events < 1:
-            raise ValueError(f"max_events={max_events}: expected a positive number")
+        if operator.index(max_events) < 1:
+            raise ValueError(f"max_events={shown(max_events)}: expected a positive number")
         found = self._read(max_events)
         if found or timeout == 0.0:
             return found

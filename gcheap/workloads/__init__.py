@@ -24,6 +24,7 @@ from importlib.metadata import entry_points
 
 from gcheap.errors import OptionError
 from gcheap.options import format_size
+from gcheap.text import shown
 
 ENTRY_POINTS = "gcheap.workloads"
 DEFAULT = "churn"
@@ -151,8 +152,8 @@ WORKLOADS = _with_plug_ins()
 
 def find(name: str) -> Workload:
     """The workload of that name; OptionError names the ones there are."""
-    if name not in WORKLOADS:
-        raise OptionError(f"workload {name!r} is unknown: accepted are {', '.join(WORKLOADS)}")
+    if not isinstance(name, str) or name not in WORKLOADS:
+        raise OptionError(f"workload {shown(name)} is unknown: accepted are {', '.join(WORKLOADS)}")
     found = WORKLOADS[name]
     if isinstance(found, Workload):
         return found

@@ -1,4 +1,4 @@
-"""Reports about a whole heap, compared with the model: cheap ones at every step, all at checkpoints."""
+"""Reports about a whole heap, compared with the model: cheap ones at every step, all at times."""
 from __future__ import annotations
 
 import json

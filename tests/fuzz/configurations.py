@@ -19,9 +19,15 @@ def backends() -> list[tuple[str, str]]:
 
 
 @st.composite
-def options(draw: Any, capacities: Any = CAPACITIES, verify: Any = (0, 1, 2, 3, 4)) -> dict:
-    backend, faults = draw(st.sampled_from(backends()))
+def options(draw: Any, capacities: Any = CAPACITIES, verify: Any = (0, 1, 2, 3, 4),
+            calm: bool = False) -> dict:
+    """Of one heap.  `calm`: nothing that makes an allocation wait for a cycle, so that a collector
+    may be held for long while the program goes on."""
+    backend, faults = draw(st.sampled_from(
+        [pair for pair in backends() if not calm or pair[0] != "stw"]))
     unit_pages = draw(st.sampled_from([1, 16, 2, 4, 64]))
+    if calm:
+        capacities = [size for size in capacities if size not in ("min", "512KiB")]
     chosen = {
         "backend": backend, "faults": faults, "unit_pages": unit_pages,
         "capacity": draw(st.sampled_from(capacities)) if unit_pages <= 16 else "8MiB",
@@ -33,6 +39,15 @@ def options(draw: Any, capacities: Any = CAPACITIES, verify: Any = (0, 1, 2, 3, 
         "delay_placements_us": draw(st.sampled_from([0, 0, 0, 20, 200])),
         # A machine that is busy may make any stall and any pause a long one.
         "stall_warning_ms": 0, "safepoint_warning_ms": 0}
+    if calm:
+        chosen["collect_every"] = 0
     if chosen["verify"] >= 2 and chosen["collect_every"] == 1:
         chosen["collect_every"] = 7
     return chosen
+
+
+@st.composite
+def pairs(draw: Any, first: Any, second: Any, capacities: Any = CAPACITIES) -> list[dict]:
+    """Of two heaps, with these levels of verification."""
+    calm = draw(st.booleans()) and backends()[0][0] != "stw"
+    return [draw(options(capacities, verify, calm)) for verify in (first, second)]

@@ -7,15 +7,16 @@ import hypothesis
 import pytest
 
 # Taken out of the environment: a heap refuses variables that no option has.
-_GIVEN = os.environ.pop("GCHEAP_FUZZ_SEED", None)
+GIVEN = os.environ.pop("GCHEAP_FUZZ_SEED", None)
+SECONDS = float(os.environ.pop("GCHEAP_FUZZ_SECONDS", "120"))      # of each soak test
 CHOSEN = 20_240_611
 
 
 @pytest.fixture
 def fuzz_seed(request: pytest.FixtureRequest) -> int:
     """GCHEAP_FUZZ_SEED, else --seed, else a fixed number."""
-    if _GIVEN is not None:
-        return int(_GIVEN)
+    if GIVEN is not None:
+        return int(GIVEN)
     given = request.config.getoption("--seed")
     return CHOSEN if given is None else given
 

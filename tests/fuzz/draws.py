@@ -1,4 +1,4 @@
-"""Arguments of operations that hypothesis can draw and shrink, and a seeded generator can draw fast.
+"""Arguments of operations: hypothesis can draw and shrink them, a seeded generator draws fast.
 
 A hypothesis step costs far more than an operation, so long runs take most operations from
 `random.Random(seed)`, where the seed is all that hypothesis draws.

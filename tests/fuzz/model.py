@@ -7,17 +7,18 @@ an edge from its key).
 
 What a heap may do differently from one run to the next, and nothing else:
 
-* **Limbo** is what is unreachable since the last full collection.  A cycle may or may not have found
-  it dead: a weak reference to it, a weak-value entry, an iteration over a weak-key table may show it
-  or not, and its finalizer may have run or not.  But *dead is dead*: once one reader was told that
-  an object is dead, all are (`told_dead`); and what was read alive may be kept, with all it refers to.
-* What guardians hold in limbo, and all that it reaches, is **perhaps** alive: in a guardian's queue.
-  So reports about the whole heap lie between `reachable()` and `reachable() | perhaps()`.
-* A full collection after which the guardians are emptied ends limbo (`settle`).  What is outside of
-  `perhaps()` is dead, everywhere.  Of what is in it each registered object either came out, or is
-  reached from one that did; and a weak reference, entry or finalizer of such an object has died with
-  it or not, according to whether it was still reachable when the other was found.  That is asked once,
-  and binding from then on.
+* **Limbo** is what is unreachable since the last full collection.  A cycle may or may not have
+  found it dead: a weak reference to it, a weak-value entry, an iteration over a weak-key table may
+  show it or not, and its finalizer may have run or not.  But *dead is dead*: once one reader was
+  told that an object is dead, all are (`told_dead`); and what was read alive may be kept, with all
+  that it refers to.
+* What guardians hold in limbo, and all that it reaches, is **perhaps** alive: in a guardian's
+  queue.  So reports about the whole heap lie between `reachable()` and that with `perhaps()`.
+* A full collection after which the guardians are emptied ends limbo (`settle`).  What is outside
+  of `perhaps()` is dead, everywhere.  Of what is in it each registered object either came out, or
+  is reached from one that did; and a weak reference, entry or finalizer of such an object has died
+  with it or not, according to whether it was still reachable when the other was found.  That is
+  asked once, and binding from then on.
 * `HeapExhausted` only when what may be alive fills the heap but for `crowded`'s allowance.
 
 Anything else that is not exactly as here is a bug.
@@ -29,9 +30,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from fuzz.layouts import FIXED, WORD, array_bytes, pattern, rounded
 
 SLOTS, BYTES = "slots", "bytes"         # layouts of arrays; any other is a dtype's text
+
+
+class Slots(list):
+    """The slots of an object, all None at first; `used` are those that are not."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([None] * count)
+        self.used: dict[int, Thing | int] = {}
+
+    def __setitem__(self, index: int, value: Thing | int | None) -> None:   # type: ignore[override]
+        super().__setitem__(index, value)
+        if value is None:
+            self.used.pop(index, None)
+        else:
+            self.used[index] = value
+
+    def targets(self) -> list[tuple[int, Thing]]:
+        return [(i, value) for i, value in self.used.items() if isinstance(value, Thing)]
 
 
 class Thing:
@@ -42,16 +62,16 @@ class Thing:
     def __init__(self, uid: int, layout: str, length: int = 0, pinned: bool = False) -> None:
         self.uid, self.layout, self.pinned = uid, layout, pinned
         self.hash: int | None = None
-        self.slots: list[Thing | int | None] = []
+        self.slots = Slots(0)
         self.raw: np.ndarray | None = None
         if layout in FIXED:
             shape = FIXED[layout]
-            self.slots = [None] * len(shape.refs)
+            self.slots = Slots(len(shape.refs))
             self.raw = pattern(shape.raw, 1, uid)
             self.raw["uid"] = uid
             self.nbytes = shape.nbytes
         elif layout == SLOTS:
-            self.slots = [None] * length
+            self.slots = Slots(length)
             self.nbytes = array_bytes(WORD, length)
         else:
             self.raw = np.zeros(length, "u1" if layout == BYTES else layout)
@@ -114,9 +134,8 @@ class Model:
 
     def edges(self, thing: Thing) -> Iterator[tuple[str | int, Thing]]:
         """(where, target) for every reference that `thing` holds."""
-        for i, value in enumerate(thing.slots):
-            if isinstance(value, Thing):
-                yield thing.place_name(i), value
+        for i, value in thing.slots.targets():
+            yield thing.place_name(i), value
         for table in self.key_tables.values():
             value = table.get(thing)
             if isinstance(value, Thing):

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import gcheap
 import numpy as np
+
+import gcheap
 from fuzz.draws import Draw, choice, either, made, several, whole
 from fuzz.layouts import DEFAULT_TAG, DTYPES, FIXED, pattern, refers
 from fuzz.model import BYTES, SLOTS, Thing, Weak
@@ -213,7 +214,7 @@ def move_slots(side: Side, m: Any, source: int, aims: list[int], clear: bool) ->
     if holder is None:
         return
     _, ref, thing = holder
-    full = [i for i, value in enumerate(thing.slots) if isinstance(value, Thing)]
+    full = sorted(i for i, _ in thing.slots.targets())
     for index, aim in zip(full, aims, strict=False):
         _, to, to_thing = side.pick_root(aim)
         if to_thing.slots and to_thing is not thing:
@@ -234,7 +235,7 @@ def follow(side: Side, m: Any, source: int, index: int, steps: int) -> None:
     _, ref, thing = chosen
     moved = False
     for _ in range(steps):
-        full = [i for i, value in enumerate(thing.slots) if isinstance(value, Thing)]
+        full = sorted(i for i, _ in thing.slots.targets())
         if not full:
             break
         at = full[index % len(full)]
@@ -277,7 +278,8 @@ def write_fields(side: Side, m: Any, which: int, seed: int) -> None:
         thing.raw[name] = fresh[name]
 
 
-@operation(weight=4, which=PICK, start=PICK, count=PICK, seed=PICK, how=choice("element", "slice", "copy_in", "view"))
+@operation(weight=4, which=PICK, start=PICK, count=PICK, seed=PICK,
+           how=choice("element", "slice", "copy_in", "view"))
 def write_array(side: Side, m: Any, which: int, start: int, count: int, seed: int,
                 how: str) -> None:
     names = [n for n, t in side.model.roots.items() if t.raw is not None and not t.fixed]

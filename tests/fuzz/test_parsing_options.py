@@ -10,11 +10,11 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from fuzz.anything import ANYTHING, HUGE, NUMBERS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gcheap
+from fuzz.anything import ANYTHING, HUGE, NUMBERS
 from gcheap import policy
 from gcheap.cli import build_parser
 from gcheap.options import BY_NAME, OPTIONS, format_size, parse_size, resolve
@@ -135,7 +135,8 @@ def test_a_policy_of_any_kind(name, parameter, minimum):
 
 
 @given(st.one_of(st.text(max_size=20), st.from_regex(
-    r"(fixed|factor|MemBalancer)? ?(: ?[0-9e.+-]{0,6})?(, ?(minimum|max)? ?= ?[0-9a-zMiB.]{0,6}){0,2}",
+    r"(fixed|factor|MemBalancer)? ?(: ?[0-9e.+-]{0,6})?"
+    r"(, ?(minimum|max)? ?= ?[0-9a-zMiB.]{0,6}){0,2}",
     fullmatch=True)))
 def test_the_text_of_a_policy(text):
     try:

@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz.anything import ANYTHING, HUGE, Index
-from fuzz.layouts import array_bytes, rounded
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import gcheap
+from fuzz.anything import ANYTHING, HUGE, Index
+from fuzz.layouts import array_bytes, rounded
 
 REFUSALS = (TypeError, ValueError, OverflowError)
 DTYPES = st.one_of(
     hnp.scalar_dtypes(), hnp.nested_dtypes(max_leaves=4, max_itemsize=64),
     hnp.array_dtypes(max_size=4, allow_subarrays=True),
-    st.sampled_from(["u1", "f2", "<f4", ">f4", ">i8", "c8", "g", "S3", "U2", "V5", "M8[s]", "m8[ms]",
-                     "?", "u8", "i8", "S0", "V0", "O", "T", "u1,i2", "(2,3)f4", "(0,)i4"]))
+    st.sampled_from(["u1", "f2", "<f4", ">f4", ">i8", "c8", "g", "S3", "U2", "V5", "M8[s]",
+                     "m8[ms]", "?", "u8", "i8", "S0", "V0", "O", "T", "u1,i2", "(2,3)f4",
+                     "(0,)i4"]))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_an_array_of_any_kind(dtype, length):
         assert heap.census()["bytes"] == array_bytes(array.dtype.itemsize, len(array))
         heap.collect()
         assert array.copy_out().dtype == array.dtype
-        if not array.dtype.isalignedstruct:
+        if heap.stats().live_bytes < heap.capacity // 4:
             assert bytes(m.new_array(dtype, length, pinned=True)) == bytes(array)
 
 
@@ -140,6 +141,8 @@ VALUES = st.one_of(
 
 def same(found: Any, given_value: Any, dtype: np.dtype) -> bool:
     """Whether what was read is what was given; a float may be rounded, never to infinity."""
+    if isinstance(given_value, Index):
+        given_value = given_value.__index__()
     if dtype.subdtype is not None:
         wanted = np.asarray(given_value)
         return all(same(f, w, dtype.base) for f, w in zip(
@@ -150,7 +153,10 @@ def same(found: Any, given_value: Any, dtype: np.dtype) -> bool:
         return all(same(found[name], value, dtype.fields[name][0])
                    for name, value in zip(dtype.names, given_value, strict=True))
     if dtype.kind in "fc":
-        wanted = complex(given_value)
+        try:
+            wanted = complex(given_value)
+        except OverflowError:               # only a long double holds it
+            return dtype.char in "gG"
         parts = ((complex(found).real, wanted.real), (complex(found).imag, wanted.imag))
         return all((math.isnan(f) and math.isnan(w)) or (f == w) or (
             math.isfinite(f) and abs(f - w) <= max(abs(w), 1e-4) * 1e-3) for f, w in parts)
@@ -160,8 +166,12 @@ def same(found: Any, given_value: Any, dtype: np.dtype) -> bool:
     if dtype.kind in "SU":
         wanted = given_value if isinstance(given_value, (bytes, str)) else np.asarray(given_value)
         return bool(np.asarray(found) == np.asarray(wanted).astype(dtype.kind))
-    if dtype.kind in "Mm" and np.isnat(found):
-        return not isinstance(given_value, np.generic) or np.isnat(given_value)
+    if dtype.kind in "Mm":
+        if np.asarray(given_value).dtype.kind in "iub":     # so many of the dtype's units
+            return int(found.astype("i8")) == int(given_value)
+        if np.isnat(found):
+            wanted = np.asarray(given_value)
+            return wanted.dtype.kind not in "mM" or bool(np.all(np.isnat(wanted)))
     return bool(np.all(np.asarray(found) == np.asarray(given_value)))
 
 
@@ -237,8 +247,9 @@ def test_copy_in_of_any_kind(m, text, values):
     array = m.new_array(dtype, 4)
     try:
         array.copy_in(values)
-    except (*REFUSALS, BufferError) as error:
+    except (*REFUSALS, BufferError, IndexError) as error:
         says(error)
+        assert not isinstance(error, IndexError) or np.size(values) > 4 or len(values) > 4
         assert bytes(array) == bytes(4 * dtype.itemsize)
         return
     raw = isinstance(values, (bytes, bytearray, memoryview)) and dtype.itemsize == 1
@@ -277,7 +288,7 @@ def test_buffers_with_any_strides(m, text, count, step, how):
         assert how == "memoryview", error       # the one kind that may not be contiguous
         says(error)
         return
-    assert array.copy_out()[:-1].tobytes() == wanted.tobytes()
+    assert array.copy_out()[:-1].tobytes() == wanted.astype(text).tobytes()
     assert bytes(m.new_bytes(source)) == memoryview(source).tobytes()
 
 
