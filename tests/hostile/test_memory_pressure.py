@@ -10,11 +10,29 @@ from pathlib import Path
 import pytest
 from hostile_support import Running, ended, in_child
 from support import wait_until
-from system import Janitor, needs_root, swap_space
+from system import ZRAM_CONTROL, Janitor, needs_root, swap_space
 
 pytestmark = needs_root
 MIB = 1 << 20
 ROOM = 48                       # MiB that a child may use beside what is charged before it joins
+
+KIND = "zram" if ZRAM_CONTROL.exists() else "file"
+
+BLOBS = """
+def blobs(capacity, live):
+    "Arrays of 20 kB, of which the latest `live` are kept, and a graph; all of it read at the end."
+    def blob(n):
+        return n.to_bytes(4, "little") * 5000
+    with gcheap.Heap(capacity, **options) as heap, heap.attach() as m:
+        nodes, check = graph(heap, m)
+        kept = m.new_slots(live)
+        for n in range(3 * live):
+            kept[n % live] = m.new_bytes(blob(n))
+        heap.collect()
+        check()
+        assert all(bytes(kept[n % live]) == blob(n) for n in range(2 * live, 3 * live))
+        assert heap.stats().relocations > 1
+"""
 
 
 class Group:
@@ -105,19 +123,9 @@ print("lives")
 @pytest.mark.sigbus_only("who serves faults needs the same memory")
 def test_a_heap_waits_for_memory_where_nobody_is_killed(combination, seed):
     """The killer is off: the process sleeps in the kernel until the limit is raised."""
-    with group(ROOM) as limited, Running(limited.join + """
+    with group(ROOM) as limited, Running(limited.join + BLOBS + """
 print("ready", flush=True)
-def blob(n):
-    return n.to_bytes(4, "little") * 5000
-with gcheap.Heap("64MiB", **options) as heap, heap.attach() as m:
-    nodes, check = graph(heap, m)
-    kept = m.new_slots(1600)                                # 32 MB live, 128 MB in all
-    for n in range(6400):
-        kept[n % 1600] = m.new_bytes(blob(n))
-    heap.collect()
-    check()
-    assert all(bytes(kept[n % 1600]) == blob(n) for n in range(4800, 6400))
-    assert heap.stats().relocations > 1
+blobs("64MiB", 1600)
 """, combination, seed) as child:
         limited.never_kill()
         child.hears("ready")
@@ -130,11 +138,15 @@ with gcheap.Heap("64MiB", **options) as heap, heap.attach() as m:
 
 # ---- swap ----------------------------------------------------------------------------------
 
-def test_a_heap_beyond_the_limit_works_with_swap(combination, seed):
+@pytest.mark.sigbus_only("who serves faults needs the same memory")
+@pytest.mark.parametrize(("room", "capacity", "live"), [
+    (20, "32MiB", 800), pytest.param(ROOM, "96MiB", 3200, marks=pytest.mark.soak("13 seconds"))])
+def test_a_heap_beyond_the_limit_works_with_swap(combination, room, capacity, live, seed):
     """Marking and relocation run over pages that are not there."""
-    with swap_space("file", 160 * MIB), group(ROOM) as limited, Running(limited.join + """
+    with swap_space(KIND, 160 * MIB), group(room) as limited, Running(
+            limited.join + BLOBS + f"""
 print("ready", flush=True)
-workload(live="40MiB", capacity="80MiB", seconds=1.5, warm_up=0)
+blobs({capacity!r}, {live})
 """, combination, seed) as child:
         child.hears("ready")
         most = 0
@@ -147,7 +159,7 @@ workload(live="40MiB", capacity="80MiB", seconds=1.5, warm_up=0)
 
 @pytest.mark.sigbus_only("who serves faults needs the same memory")
 def test_swap_that_is_full_kills_or_lets_live(combination, seed):
-    with swap_space("file", 8 * MIB), group(ROOM) as limited:
+    with swap_space(KIND, 8 * MIB), group(ROOM) as limited:
         done = ended(limited.join + """
 workload(live="64MiB", capacity="160MiB", seconds=3)
 """, combination, seed)
