@@ -35,7 +35,8 @@ class Janitor:
     """Undoes changes to the system even when this process is killed.
 
     A process of its own session waits for the end of a pipe that only we hold; then it runs
-    the steps, last one first: ("write", path, text), ("swapoff", path), ("unlink", path).
+    the steps, last one first: ("write", path, text), ("swapoff", path), ("unlink", path),
+    ("rmdir", path).
     """
 
     CODE = """
@@ -51,6 +52,8 @@ class Janitor:
                     ctypes.CDLL(None).swapoff(path.encode())
                 elif kind == "unlink":
                     os.unlink(path)
+                elif kind == "rmdir":
+                    os.rmdir(path)
             except OSError as error:
                 print(path, error)
     """

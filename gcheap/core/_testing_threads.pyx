@@ -1,18 +1,22 @@
-"""Hooks for tests: native threads that end in ways of their own.  Not part of the public interface.
+"""Hooks for tests: native threads that end in ways of their own, and what others wait for, held.
+Not part of the public interface.
 
 A thread attaches itself, as a runtime's own thread does, and ends without detaching: by
 pthread_exit, or because somebody cancels it.
 """
-from gcheap._fastpath cimport gc_alloc_array, gc_enter, gc_poll, gc_push
+from gcheap._fastpath cimport gc_alloc_array, gc_enter, gc_leave, gc_poll, gc_push
 from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint
 from gcheap.core.layout cimport HeapState, MutatorState, SHAPE_BYTES, word
-from gcheap.core.native cimport check_that, load32_acquire, load32_seq, store32_release, thread_id
+from gcheap.core.native cimport (
+    check_that, load32_acquire, load32_seq, mutex_lock, mutex_unlock, store32_release, thread_id)
+from gcheap.core.pinned cimport take_pinned
 from gcheap.core.roots cimport handle_value
-from gcheap.core.safepoint cimport attach_mutator, drop_owner
+from gcheap.core.safepoint cimport attach_mutator, drop_owner, thread_mutator
 from gcheap.core.signals cimport unblock_sigbus
+from gcheap.core.space cimport TAKEN
 from gcheap.face.ref cimport Ref
 from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 cdef extern from "<pthread.h>" nogil:
@@ -147,3 +151,35 @@ cdef class NativeThread:
 def pausing(Ref index):
     """Whether a pause has been asked for in the heap of `index`."""
     return bool(load32_seq(&index.core.h.pause))
+
+
+def hold(Ref index, str what, bint held):
+    """Takes and gives back what threads of the heap of `index` wait for.
+
+    "pinned"   the lock of the pinned arrays, as the sweeper has it
+    "tlab"     the calling thread's TLAB is being replaced: stats() waits for the end of it
+    """
+    cdef HeapState* h = index.core.h
+    cdef MutatorState* m = thread_mutator(h)
+    if what == "tlab":
+        store32_release(&m.tlab_changes, m.tlab_changes + 1)
+    elif held:
+        with nogil:
+            mutex_lock(&h.pinned.lock)
+    else:
+        mutex_unlock(&h.pinned.lock)
+
+
+def take_pinned_array(uintptr_t mutator):
+    """Allocates a pinned array without the GIL; no handle keeps it.
+
+    mutator   Mutator.native() of the calling thread
+    """
+    cdef MutatorState* m = <MutatorState*>mutator
+    cdef int taken
+    cdef word at
+    with nogil:
+        gc_enter(m)
+        taken = take_pinned(m.heap, m, BYTES, SHAPE_BYTES, BYTES - 16, &at)
+        gc_leave(m)
+    assert taken == TAKEN

@@ -34,9 +34,10 @@ def _environment() -> dict[str, str]:
     return clean | QUIET | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def in_child(body: str, options: dict | None = None, seed: int = 1, **popen) -> str:
+def in_child(body: str, options: dict | None = None, seed: int = 1, env_more=None,
+             **popen) -> str:
     """Runs `body` in a fresh interpreter, which must end well and silently; what it printed."""
-    return run_cleanly(PRELUDE + textwrap.dedent(body), env=_environment(),
+    return run_cleanly(PRELUDE + textwrap.dedent(body), env=_environment() | (env_more or {}),
                        arguments=_arguments(options or {}, seed), **popen)
 
 
