@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test versions bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/gcheap stress
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest
+
+versions:
+	$(PYTHON) tests/versions.py $(if $(FULL),--full)
 
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only

@@ -3,6 +3,7 @@
 
     header | refs[0] .. refs[n-1] | raw part, laid out by numpy.dtype
 """
+import copy
 import keyword
 
 import numpy as np
@@ -127,7 +128,8 @@ def _raw_dtype(name, raw):
     if raw is None or (isinstance(raw, (list, tuple)) and not raw):
         return None
     try:
-        dtype = np.dtype(raw, copy=True)        # names of fields can be changed in place
+        # The names of fields can be changed in place.
+        dtype = copy.deepcopy(np.dtype(raw))
     except (TypeError, ValueError) as e:
         raise wrong(name, f"raw={shown(raw)} is nothing that numpy.dtype() takes: "
                           f"{title(str(e))}") from None
