@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 MINUTES ?= 30
 
-.PHONY: demo test sanitize soak bench clean
+.PHONY: demo test sanitize soak versions bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/gcheap stress
@@ -19,6 +19,9 @@ sanitize: $(VENV)/installed-test
 # Hours: every test in every build, then MINUTES of workloads; the summary is build/soak.md.
 soak: $(VENV)/installed-test
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
+
+versions:
+	$(PYTHON) tests/versions.py $(if $(FULL),--full)
 
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only

@@ -38,6 +38,9 @@ from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
 
 _arm_environment()
+# A free-threaded build has enabled its GIL by now, for modules that need it, unless told not to.
+if not getattr(_sys, "_is_gil_enabled", lambda: True)():
+    raise ImportError("gcheap needs the GIL, which PYTHON_GIL=0 or -X gil=0 keeps off")
 
 __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",

@@ -14,7 +14,6 @@ import textwrap
 import threading
 import time
 import traceback
-import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +158,8 @@ def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float
     clean["PYTHONPATH"] = os.pathsep.join(
         filter(None, [HOME, str(ROOT / "tests"), clean.get("PYTHONPATH", "")]))
     clean["PYTHONDONTWRITEBYTECODE"] = "1"
+    # Of every fork in a process with a heap, from Python 3.12 on (docs/reference/versions.md).
+    clean["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
     clean.pop("PYTHONFAULTHANDLER", None)
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
@@ -172,13 +173,6 @@ def run_cleanly(script: str, **kwargs) -> str:
     done = run_python(script, **kwargs)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
-
-
-def fork() -> int:
-    """os.fork without the warning that this process has threads: the child only waits or asks."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
 
 
 def mappings() -> int:
@@ -253,7 +247,7 @@ class Child:
 
     def __init__(self, body, *args) -> None:
         self._read, write = os.pipe()
-        self.pid = fork()
+        self.pid = os.fork()
         if self.pid == 0:
             status = 1
             try:

@@ -18,7 +18,6 @@ from support import (
     as_a_child,
     check_interleaved,
     descriptors_of_userfaultfd,
-    fork,
     go_on,
     interleaved,
     node_shape,
@@ -407,7 +406,7 @@ def test_a_signal_handler_forks_inside_collect(make_concurrent_heap):
 
         def handle(*_):
             wait_until(lambda: _testing.awaited_forks() >= ready, "a thread that waits")
-            pids.append(fork())
+            pids.append(os.fork())
         before = signal.signal(signal.SIGUSR1, handle)
         try:
             with failpoints.pause("mark.concurrent", times=1) as held:

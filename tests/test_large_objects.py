@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import PAGE, MutatorThread, fork, run_cleanly, wait_until
+from support import PAGE, MutatorThread, run_cleanly, wait_until
 
 import gcheap
 from gcheap import failpoints
@@ -360,7 +360,7 @@ def test_pages_that_a_live_forked_child_shares(make_concurrent_heap, advice):
         huge, slots, sparse = raw(m, 9 * MIB, 8), m.new_slots(40_000), m.new_array("u8", 2 * MIB)
         slots[39_999], sparse[MIB] = huge, 5
         hold, release = os.pipe()
-        child = fork()
+        child = os.fork()
         if child == 0:
             os.close(release)
             os.read(hold, 1)

@@ -14,7 +14,6 @@ from support import (
     ROOT,
     MutatorThread,
     check_interleaved,
-    fork,
     interleaved,
     kernel_offers,
     node_shape,
@@ -297,7 +296,7 @@ def test_a_forked_child_is_told_that_the_heap_is_not_its_own(make_heap):
     with heap.attach() as m:
         nodes = interleaved(m, node_shape(heap), 3000)
         read, write = os.pipe()
-        pid = fork()
+        pid = os.fork()
         if pid == 0:
             answers = []
             for use in (heap.collect, lambda: m.new_slots(1), lambda: nodes[0], heap.attach):

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 import pytest
-from support import PAGE, MutatorThread, fork, run_cleanly
+from support import PAGE, MutatorThread, run_cleanly
 
 import gcheap
 from gcheap import failpoints
@@ -157,7 +157,7 @@ def test_a_forked_child_has_copies(combination, mode):
         pin = m.new_array("u1", 10_000, pinned=True)
         view = np.asarray(pin)
         view[:] = 1
-        child = fork()
+        child = os.fork()
         if child == 0:
             ok = (view == 1).all()
             view[:] = 9

@@ -17,7 +17,7 @@ from gcheap.core.plan cimport forward, plan
 from gcheap.core.queries cimport freeze_reachable
 from gcheap.core.requests cimport request_cycle
 from gcheap.core.roots cimport handle_link, handle_value
-from gcheap.core.safepoint cimport enter_running, leave_running
+from gcheap.core.safepoint cimport enter_running, leave_running, set_name
 from gcheap.face.ref cimport Ref
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -48,6 +48,14 @@ def read_words(uintptr_t mutator, index, uint64_t count):
     words = [copy[i] for i in range(count)]
     free(copy)
     return words
+
+
+def named(bytes name):
+    """The name that a mutator attached natively as `name` has in reports."""
+    cdef MutatorState m
+    memset(&m, 0, sizeof(m))
+    set_name(&m, name)
+    return m.name
 
 
 def stay_running(uintptr_t mutator):

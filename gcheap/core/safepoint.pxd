@@ -15,3 +15,4 @@ cdef bint everyone_outside(HeapState* h) noexcept nogil
 cdef void park_this_thread() noexcept nogil             # for a fork
 cdef void unpark_this_thread() noexcept nogil
 cdef void keep_only_this_thread(HeapState* h) noexcept nogil
+cdef void set_name(MutatorState* m, const char* name) noexcept nogil

@@ -3,6 +3,7 @@
 
     header | refs[0] .. refs[n-1] | raw part, laid out by numpy.dtype
 """
+import copy
 import keyword
 
 import numpy as np
@@ -130,7 +131,8 @@ def _raw_dtype(name, raw):
     if raw is None or (isinstance(raw, (list, tuple)) and not raw):
         return None
     try:
-        dtype = np.dtype(raw, copy=True)        # names of fields can be changed in place
+        # The names of fields can be changed in place.
+        dtype = copy.deepcopy(np.dtype(raw))
     except MemoryError:
         raise
     except Exception as e:      # SyntaxError and others, of parts of numpy that read texts
