@@ -42,6 +42,7 @@ OPTIONS = {
                 "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:handle_sigbus=0:"
                                  "log_path={log}"},
 }
+REPORT = "(WARNING|ERROR|FATAL): .*Sanitizer|runtime error:|CHECK failed|Dying"
 SELECTED = {
     "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
     "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
@@ -98,7 +99,7 @@ def reports_in(directory: Path) -> list[str]:
     # begins with such a line, UBSan has none.
     parts = re.split(r"(?m)^=+$\n?", text)
     return [part.strip() for part in parts
-            if re.search("(WARNING|ERROR|FATAL): .*Sanitizer|runtime error:|CHECK failed|Dying", part)]
+            if re.search(REPORT, part)]
 
 
 def options_for(kind: str, reports: Path) -> dict[str, str]:
