@@ -38,7 +38,11 @@ def to_array(values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     given = np.asarray(values)
     if given.dtype == dtype:
         return np.ascontiguousarray(given)
+    if given.dtype.kind == "c" and dtype.kind in "fiub" and not np.any(given.imag):
+        values = given = given.real         # numpy would warn
     try:
+        if given.dtype.kind == "c" and dtype.kind in "fiub":
+            raise OverflowError("they have imaginary parts")
         with np.errstate(all="ignore"):
             cast = np.asarray(values, dtype=dtype)
         kept = _kept_array(given, cast)
@@ -61,7 +65,8 @@ def _kept(value: Any, found: Any) -> bool:
     """Whether `found`, a numpy scalar or an array, is `value`."""
     if found.dtype.names is None or not isinstance(value, (tuple, np.void)):
         return _kept_array(np.asarray(value), np.asarray(found))
-    fields = value if isinstance(value, tuple) else [value[i] for i in range(len(value.dtype))]
+    fields = value if isinstance(value, tuple) else tuple(
+        value[name] for name in value.dtype.names or ())
     return len(fields) == len(found.dtype.names) and all(
         _kept(field, found[name]) for field, name in zip(fields, found.dtype.names, strict=True))
 

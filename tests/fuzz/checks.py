@@ -172,7 +172,7 @@ def counters(side: Side) -> None:
 
 
 def live_bytes(side: Side) -> None:
-    """After a settled full collection with nobody else at work: what it found is what there is."""
-    found = side.heap.stats().live_bytes
-    wanted = sum(t.nbytes for t in side.model.reachable())
+    """After a settled full collection with nobody else at work, of which nothing that a guardian
+    gave was dropped: what it found is what there is."""
+    found, wanted = side.heap.stats().live_bytes, side.model.charge(side.heap.page_size)
     assert found == wanted, f"{found} live bytes, {wanted} in the model"

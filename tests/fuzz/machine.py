@@ -120,6 +120,9 @@ class DifferentialMachine(RuleBasedStateMachine):
         """A full collection of both heaps, after which nothing is uncertain."""
         self.let_go()
         self.together.settle(self.crew[thread].call)
+        for side in self.sides:
+            if side.kept_all:
+                checks.live_bytes(side)
 
     def everything(self, thread: int, rng: random.Random) -> None:
         call = self.crew[thread].call

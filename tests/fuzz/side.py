@@ -42,6 +42,8 @@ class Side:
         self.mutators = 1
         self.made = 0                       # objects, and names of all kinds
         self.yielded: dict[int, gcheap.Ref] = {}
+        self.came: dict[int, Registration] = {}
+        self.kept_all = True
         self.perhaps: set[Thing] = set()
 
     # ---- numbers -------------------------------------------------------------------------
@@ -210,6 +212,7 @@ class Side:
         model = self.model
         for number in sorted(keep):
             self.hold(self.yielded[number], self.came[number].yields)
+        self.kept_all = keep == self.yielded.keys()
         self.yielded.clear()
         alive = model.reachable()
         assert self.perhaps <= alive, "what a guardian kept is not reachable from what it gave"
