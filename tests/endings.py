@@ -113,7 +113,8 @@ ACTIVITIES = {
     "collect": [collect], "read": [collect, attached(read)],
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
-    "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow], "nothing": [],
+    "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
+    "nothing": [],
 }
 # With others slow, a thread meets what it is here for.
 SLOW = {"read": ("flip.after", "compactor.placing"), "fork": ("mark.concurrent",),

@@ -13,7 +13,7 @@ from gcheap.core.pinned cimport take_pinned
 from gcheap.core.roots cimport handle_value
 from gcheap.core.safepoint cimport attach_mutator, drop_owner, thread_mutator
 from gcheap.core.signals cimport unblock_sigbus
-from gcheap.core.space cimport TAKEN
+from gcheap.core.tlab cimport TAKEN
 from gcheap.face.ref cimport Ref
 from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
