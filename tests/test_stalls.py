@@ -10,6 +10,7 @@ from support import PATIENCE, MutatorThread, node_shape, run_python, wait_until
 
 import gcheap
 from gcheap import failpoints
+from gcheap.core import _testing
 
 MIB = 1 << 20
 BLOB = bytes(60_000)
@@ -93,6 +94,7 @@ def test_room_that_the_next_cycle_hides_is_waited_for():
                 hidden.release()
                 late.release()
                 work.result(PATIENCE)
+            wait_until(lambda: not _testing.cycle_due(m.native()), "no cycle is left to run")
             assert heap.stats().cycles == 2
         assert all(bytes(ref) == BLOB for ref in kept)
 
