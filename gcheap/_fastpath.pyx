@@ -91,9 +91,9 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
 
     Bounded: the cycle in flight is waited for first, whose snapshot may be older than what was
     dropped since; then one full cycle that starts after this call.  Goes on only while the live
-    bytes leave room and either others took it first, who make progress, or the next cycle has begun:
-    inside it no room may show (alloc_limit is down to what may be allocated black), so it is
-    waited for.  Room that neither explains is address space that no cycle gives back; who takes
+    bytes leave room and either others took it first, who make progress, or the next cycle has
+    begun: inside it no room may show (alloc_limit is down to what may be allocated black), so it
+    is waited for.  Room that neither explains is address space that no cycle gives back; who takes
     room says so in `handed_out` a moment later, hence PATIENCE rounds of that.
     """
     cdef HeapState* h = m.heap
