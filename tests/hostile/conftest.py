@@ -1,8 +1,17 @@
-"""Fixtures of the hostile surroundings."""
+"""Fixtures of the hostile surroundings.
+
+To keep `make test` short, `combination` and `concurrent` have the fault mode `handler` only among
+the soaking tests here; `every_combination` has it always.
+"""
 from __future__ import annotations
 
 import pytest
 from support import kernel_offers
+
+SIGBUS = [("move", "sigbus"), ("copy", "sigbus")]
+STW = [("stw", "sigbus")]
+HANDLER = [("move", "handler"), ("copy", "handler")]
+LATER = [pytest.param(pair, marks=pytest.mark.soak("the other fault mode")) for pair in HANDLER]
 
 
 @pytest.fixture
@@ -27,3 +36,30 @@ def handled(request, kernel):
     """Options of heaps with a thread that serves faults."""
     kernel(request.param)
     return {"backend": request.param, "faults": "handler"}
+
+
+def _options(request, kernel) -> dict[str, str]:
+    backend, faults = request.param
+    kernel(backend)
+    return {"backend": backend, "faults": faults}
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return "-".join(pair)
+
+
+@pytest.fixture(params=SIGBUS + STW + LATER, ids=_name)
+def combination(request, kernel):
+    """Options of one backend and fault mode, each in turn."""
+    return _options(request, kernel)
+
+
+@pytest.fixture(params=SIGBUS + LATER, ids=_name)
+def concurrent(request, kernel):
+    """The same for backends that relocate while mutators run (not stw)."""
+    return _options(request, kernel)
+
+
+@pytest.fixture(params=SIGBUS + STW + HANDLER, ids=_name)
+def every_combination(request, kernel):
+    return _options(request, kernel)

@@ -1,6 +1,7 @@
 """Storms of forks, of every kind and from several threads, while cycles run."""
 from __future__ import annotations
 
+import pytest
 from hostile_support import in_child
 
 STORM = """
@@ -74,5 +75,10 @@ def storm(rounds):
 """
 
 
-def test_a_storm_of_forks(combination, seed):
-    in_child(STORM + "storm(6)", combination, seed)
+def test_a_storm_of_forks(every_combination, seed):
+    in_child(STORM + "storm(6)", every_combination, seed)
+
+
+@pytest.mark.soak("ten times as many")
+def test_a_long_storm_of_forks(every_combination, seed):
+    in_child(STORM + "storm(60)", every_combination, seed)

@@ -120,7 +120,6 @@ print("lives")
     assert done.stderr == "" and done.stdout == ("lives\n" if done.returncode == 0 else ""), done
 
 
-@pytest.mark.sigbus_only("who serves faults needs the same memory")
 def test_a_heap_waits_for_memory_where_nobody_is_killed(combination, seed):
     """The killer is off: the process sleeps in the kernel until the limit is raised."""
     with group(ROOM) as limited, Running(limited.join + BLOBS + """
@@ -138,7 +137,6 @@ blobs("64MiB", 1600)
 
 # ---- swap ----------------------------------------------------------------------------------
 
-@pytest.mark.sigbus_only("who serves faults needs the same memory")
 @pytest.mark.parametrize(("room", "capacity", "live"), [
     (20, "32MiB", 800), pytest.param(ROOM, "96MiB", 3200, marks=pytest.mark.soak("13 seconds"))])
 def test_a_heap_beyond_the_limit_works_with_swap(combination, room, capacity, live, seed):
@@ -157,7 +155,7 @@ blobs({capacity!r}, {live})
         assert most > MIB, most
 
 
-@pytest.mark.sigbus_only("who serves faults needs the same memory")
+@pytest.mark.soak("as without swap")
 def test_swap_that_is_full_kills_or_lets_live(combination, seed):
     with swap_space(KIND, 8 * MIB), group(ROOM) as limited:
         done = ended(limited.join + """

@@ -33,15 +33,15 @@ workload(verify=2)
 """
 
 
-@pytest.mark.parametrize("asked", ["system", "always"])
-def test_huge_pages_disabled_for_the_process(combination, asked, seed):
+def test_huge_pages_disabled_for_the_process(combination, seed):
     """prctl(PR_SET_THP_DISABLE): what is asked for by madvise is not given, and not needed."""
     in_child(f"assert libc.prctl({PR_SET_THP_DISABLE}, 1, 0, 0, 0) == 0\n" + BOTH_KINDS,
-             combination, seed, env_more={"GCHEAP_HUGE_PAGES": asked})
+             combination, seed, env_more={"GCHEAP_HUGE_PAGES": "always"})
 
 
 @needs_root
-@pytest.mark.parametrize("system", ["always", "never"])
+@pytest.mark.parametrize("system", [
+    "always", pytest.param("never", marks=pytest.mark.soak("as when they are disabled"))])
 def test_huge_pages_of_the_whole_system(combination, system, seed):
     if not THP.exists():
         pytest.skip("this kernel has no transparent huge pages")

@@ -20,47 +20,35 @@ def every_thread(ours, mutators):
 """
 
 
-def test_four_mutators_on_one_processor(combination, seed):
+def test_four_mutators_on_one_processor(every_combination, seed):
     in_child(ONE_PROCESSOR + """
-workload(mutators=4, seconds=0.5, verify=1)
-""", combination, seed)
-
-
-def test_array_holes_on_one_processor(combination, seed):
-    in_child(ONE_PROCESSOR + """
-workload("array-holes", mutators=4, live="1MiB", unit_pages=1, verify=3)
-""", combination, seed)
-
-
-UNEQUAL = {                     # the collector's and fault thread's priority, then the mutators'
-    "nice 19 for -20": "lambda t: os.setpriority(os.PRIO_PROCESS, t, 19), "
-                       "lambda t: os.setpriority(os.PRIO_PROCESS, t, -20)",
-    "normal for SCHED_FIFO": "lambda t: None, "
-                             "lambda t: os.sched_setscheduler(t, os.SCHED_FIFO, FIFO)",
-    "SCHED_FIFO for normal": "lambda t: os.sched_setscheduler(t, os.SCHED_FIFO, FIFO), "
-                             "lambda t: None",
-}
+workload(mutators=4, verify=1)
+workload("array-holes", mutators=4, live="1MiB", unit_pages=1, verify=3, seconds=0.3)
+""", every_combination, seed)
 
 
 @needs_root
-@pytest.mark.parametrize("priorities", UNEQUAL.values(), ids=UNEQUAL)
-def test_owners_and_waiters_of_unequal_priority(combination, priorities, seed):
-    in_child(ONE_PROCESSOR + BY_THREAD + f"""
-FIFO = os.sched_param(10)
-priorities = {priorities}
-""" + """
-seen = []
-def progress(p):
-    if p.phase == "run" and not seen:
-        seen.append(1)
-        try:
-            every_thread(*priorities)
-        except PermissionError:
-            print("refused")
-document = workload(mutators=3, seconds=0.5, progress=progress)
-assert seen
-every_thread(*[lambda t: os.sched_setscheduler(t, os.SCHED_OTHER, os.sched_param(0))] * 2)
-""", combination, seed)
+def test_owners_and_waiters_of_unequal_priority(every_combination, seed):
+    """The threads of the heap, then its mutators: nice 19 and -20; normal and SCHED_FIFO; the
+    reverse.  All on one processor."""
+    in_child(ONE_PROCESSOR + BY_THREAD + """
+def renice(by):
+    return lambda thread: os.setpriority(os.PRIO_PROCESS, thread, by)
+def schedule(policy, priority):
+    return lambda thread: os.sched_setscheduler(thread, policy, os.sched_param(priority))
+NORMAL = schedule(os.SCHED_OTHER, 0)
+
+for ours, mutators in ((renice(19), renice(-20)), (NORMAL, schedule(os.SCHED_FIFO, 10)),
+                       (schedule(os.SCHED_FIFO, 10), NORMAL)):
+    seen = []
+    def progress(p):
+        if p.phase == "run" and not seen:
+            seen.append(1)
+            every_thread(ours, mutators)
+    workload(mutators=3, seconds=0.3, progress=progress)
+    assert seen
+    every_thread(NORMAL, NORMAL)
+""", every_combination, seed)
 
 
 # What a mutator waits for, how that is held, and what it does, without the GIL.
@@ -81,7 +69,8 @@ WAITS = {
 
 
 @pytest.mark.parametrize(("hold", "act"), WAITS.values(), ids=WAITS)
-@pytest.mark.parametrize("backend", ["move", "copy"])
+@pytest.mark.parametrize("backend", [
+    "move", pytest.param("copy", marks=pytest.mark.soak("the other backend"))])
 def test_who_waits_sleeps_whatever_its_priority(backend, hold, act, kernel, seed):
     """The waiter is on the owner's processor, SCHED_FIFO where that is allowed, the owner stopped:
     it must be seen asleep.  A thread that only yields never is."""

@@ -23,47 +23,36 @@ def pending(thread):
     with open(f"/proc/self/task/{thread}/status") as status:
         return next(int(l.split()[1], 16) for l in status if l.startswith("SigPnd"))
 """
-# Where a mutator stands in the fault path, and who flips for it.
-POINTS = ["mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed"]
-
-
-@pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("backend", ["move", "copy"])
-def test_a_signal_in_the_fault_path_waits_until_the_unit_is_placed(backend, point, kernel, seed):
+def test_a_signal_in_the_fault_path_waits_until_the_unit_is_placed(served_by_sigbus, seed):
     """A handler may leave the thread for good; no unit of it may then be half built."""
-    kernel(backend)
-    in_child(NATIVE_HANDLER + f"""
-point = {point!r}
-""" + """
+    in_child(NATIVE_HANDLER + """
 from support import MutatorThread, wait_until
 NATIVE, PYTHON = signal.SIGUSR1, signal.SIGUSR2
 with gcheap.Heap("8MiB", verify=2, **options) as heap, heap.attach() as m:
     nodes, check = graph(heap, m)
-    told = []
-    signal.signal(PYTHON, lambda *args: told.append(args[0]))
-    seen = count_signals(NATIVE)
-    ident = []
-    with MutatorThread(heap) as other, failpoints.pause("flip.after") as flipped:
-        ident = other.call(lambda mine: (threading.get_ident(), threading.get_native_id()))
-        heap.collect(wait=False)
-        flipped.wait()
-        with failpoints.pause(point, times=1) as held:
-            reading = other.start(
-                lambda mine: _testing.read_words(mine.native(), nodes, len(nodes) + 2))
-            held.wait()
-            for _ in range(20):
-                signal.pthread_kill(ident[0], NATIVE)
-                signal.pthread_kill(ident[0], PYTHON)
-            assert seen == [] and pending(ident[1]) >> NATIVE - 1 & 1
-            held.release()
-            words = reading.result(30)
-        assert words[1] == len(nodes) and len(set(words[2:])) == len(nodes)
-        wait_until(lambda: seen == [NATIVE] and told == [PYTHON], "both handlers run, once")
+    for point in ("mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed"):
+        told, seen = [], count_signals(NATIVE)
+        signal.signal(PYTHON, lambda *args, told=told: told.append(args[0]))
+        with MutatorThread(heap) as other, failpoints.pause("flip.after") as flipped:
+            ident = other.call(lambda mine: (threading.get_ident(), threading.get_native_id()))
+            heap.collect(wait=False)
+            flipped.wait()
+            with failpoints.pause(point, times=1) as held:
+                reading = other.start(
+                    lambda mine: _testing.read_words(mine.native(), nodes, len(nodes) + 2))
+                held.wait()
+                for _ in range(20):
+                    signal.pthread_kill(ident[0], NATIVE)
+                    signal.pthread_kill(ident[0], PYTHON)
+                assert seen == [] and pending(ident[1]) >> NATIVE - 1 & 1
+                held.release()
+                words = reading.result(30)
+            assert words[1] == len(nodes) and len(set(words[2:])) == len(nodes)
+            wait_until(lambda: seen == [NATIVE] and told == [PYTHON], "both handlers run, once")
+            check()
+        heap.collect()
         check()
-        flipped.release()
-    heap.collect()
-    check()
-""", {"backend": backend}, seed)
+""", served_by_sigbus, seed)
 
 
 def test_signals_of_a_thread_that_sleeps_in_a_fault(handled, seed):
@@ -92,30 +81,21 @@ with gcheap.Heap("8MiB", **options) as heap, heap.attach() as m:
 """, handled, seed)
 
 
-STORMS = {                      # what the timer sends, and which clock drives it
-    "SIGALRM to Python": ("signal.SIGALRM", "signal.ITIMER_REAL", False),
-    "SIGALRM to C": ("signal.SIGALRM", "signal.ITIMER_REAL", True),
-    "SIGPROF to C": ("signal.SIGPROF", "signal.ITIMER_PROF", True),
-}
-
-
-@pytest.mark.parametrize(("number", "timer", "native"), STORMS.values(), ids=STORMS)
-def test_a_storm_of_signals(combination, number, timer, native, seed):
-    in_child(NATIVE_HANDLER + f"""
-number, timer, native = {number}, {timer}, {native}
-""" + """
-libc.siginterrupt(number, 1)                # system calls are not restarted for it
-if native:
-    # Of C alone: the thread that gets it may be one of those without a Python state.
-    libc.signal(number, ctypes.cast(libc.labs, ctypes.c_void_p))
-    told = None
-else:
-    told = []
-    signal.signal(number, lambda *args: told.append(1))
-signal.setitimer(timer, 0.0005, 0.0005)
+def test_a_storm_of_signals(combination, seed):
+    """SIGALRM to a handler of Python, SIGPROF to one of C, on whatever thread it finds."""
+    in_child("""
+told = []
+signal.signal(signal.SIGALRM, lambda *args: told.append(1))
+# The thread that gets it may be one without a Python state.
+libc.signal(signal.SIGPROF, ctypes.cast(libc.labs, ctypes.c_void_p))
+for number in (signal.SIGALRM, signal.SIGPROF):
+    libc.siginterrupt(number, 1)                # system calls are not restarted for it
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+signal.setitimer(signal.ITIMER_PROF, 0.0005, 0.0005)
 workload(verify=2, seconds=0.3)
-signal.setitimer(timer, 0)
-assert told is None or len(told) > 20, len(told)
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.setitimer(signal.ITIMER_PROF, 0)
+assert len(told) > 20, len(told)
 """, combination, seed)
 
 

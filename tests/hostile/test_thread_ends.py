@@ -4,7 +4,6 @@ In child processes: a thread that does not end cannot be got rid of otherwise.
 """
 from __future__ import annotations
 
-import pytest
 from hostile_support import in_child
 
 PRELUDE = """
@@ -21,12 +20,11 @@ def alone(heap):
 """
 
 
-@pytest.mark.parametrize("how", ["exit outside", "exit running", "poll"])
-def test_native_threads_end_while_cycles_run(combination, how, seed):
-    in_child(PRELUDE + f"how = {how!r}\n" + """
+def test_native_threads_end_while_cycles_run(combination, seed):
+    in_child(PRELUDE + """
 with gcheap.Heap("8MiB", verify=2, **options) as heap, heap.attach() as m:
     nodes, check = graph(heap, m, 1000)
-    for _ in range(8):
+    for how in ("exit outside", "exit running", "poll") * 4:
         threads = [NativeThread(nodes, how) for _ in range(4)]
         heap.collect(wait=False)
         for thread in threads:
@@ -66,49 +64,49 @@ with gcheap.Heap("8MiB", verify=2, **options) as heap, heap.attach() as m:
 """, combination, seed)
 
 
-@pytest.mark.parametrize("how", ["poll", "poll async"])
-def test_a_thread_is_cancelled_while_a_pause_holds_it(combination, how, seed):
+def test_a_thread_is_cancelled_while_a_pause_holds_it(every_combination, seed):
     """It stands at its safepoint; cancelled asynchronously it ends there and then, and detaches
     when the pause is over."""
-    in_child(PRELUDE + f"how = {how!r}\n" + """
+    in_child(PRELUDE + """
 from hostile_support import wait_for_state
 with gcheap.Heap("8MiB", verify=2, **options) as heap, heap.attach() as m:
     nodes, check = graph(heap, m, 1000)
-    thread = begin(nodes, how)
-    with failpoints.pause("flip.before", times=1) as held:
-        heap.collect(wait=False)
-        held.wait()                                         # inside the pause
-        wait_for_state(os.getpid(), "S", thread.id)
-        thread.cancel()
-    assert thread.join(30) is True
-    alone(heap)
-    heap.collect()
-    check()
-""", combination, seed)
+    for how in ("poll", "poll async"):
+        thread = begin(nodes, how)
+        with failpoints.pause("flip.before", times=1) as held:
+            heap.collect(wait=False)
+            held.wait()                                     # inside the pause
+            wait_for_state(os.getpid(), "S", thread.id)
+            thread.cancel()
+        assert thread.join(30) is True
+        alone(heap)
+        heap.collect()
+        check()
+""", every_combination, seed)
 
 
-@pytest.mark.parametrize("point", ["mutator.fault", "mutator.claimed", "mutator.assembled",
-                                   "mutator.placed", "mutator.wait"])
-def test_a_thread_is_cancelled_in_the_fault_path(served_by_sigbus, point, seed):
+def test_a_thread_is_cancelled_in_the_fault_path(served_by_sigbus, seed):
     """It places its unit first: nobody else could, and all would wait for it."""
-    in_child(PRELUDE + f"point = {point!r}\n" + """
+    in_child(PRELUDE + """
 with gcheap.Heap("8MiB", verify=2, **options) as heap, heap.attach() as m:
     nodes, check = graph(heap, m)
-    with (failpoints.pause("flip.after") as flipped, failpoints.pause(point, times=1) as held,
-          failpoints.pause("compactor.claimed") as owner):
-        heap.collect(wait=False)
-        flipped.wait()
-        if point == "mutator.wait":
-            flipped.release()
-            owner.wait()                # the compactor owns the unit that will be read first
-        thread = begin(nodes, "read async", len(nodes))
-        held.wait()
-        thread.cancel()
-    assert thread.join(30) is True
-    check()
-    alone(heap)
-    heap.collect()
-    check()
+    for point in ("mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed",
+                  "mutator.wait"):
+        with (failpoints.pause("flip.after") as flipped, failpoints.pause(point, times=1) as held,
+              failpoints.pause("compactor.claimed") as owner):
+            heap.collect(wait=False)
+            flipped.wait()
+            if point == "mutator.wait":
+                flipped.release()
+                owner.wait()            # the compactor owns the unit that will be read first
+            thread = begin(nodes, "read async", len(nodes))
+            held.wait()
+            thread.cancel()
+        assert thread.join(30) is True, point
+        check()
+        alone(heap)
+        heap.collect()
+        check()
 """, served_by_sigbus, seed)
 
 
