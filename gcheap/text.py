@@ -19,6 +19,11 @@ def printable(text: str, most: int | None = None) -> str:
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
 
 
+def printable_lines(text: str) -> str:
+    """The same, but line ends stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def title(name: str) -> str:
     """A name, for messages and reprs."""
     return printable(name, MOST)

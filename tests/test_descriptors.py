@@ -14,13 +14,22 @@ from gcheap import failpoints, userfaultfd
 LIST = "for fd in /proc/self/fd/*; do readlink $fd; done; true"
 
 
-def made_since(before: set[int]) -> set[int]:
-    return {int(fd) for fd in os.listdir("/proc/self/fd")} - before
+def open_descriptors() -> set[int]:
+    listed = {int(fd) for fd in os.listdir("/proc/self/fd")}
+    return {fd for fd in listed if is_open(fd)}
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:                                         # listdir's own
+        return False
+    return True
 
 
 @pytest.fixture
 def before() -> set[int]:
-    return {int(fd) for fd in os.listdir("/proc/self/fd")}
+    return open_descriptors()
 
 
 @pytest.fixture
@@ -44,16 +53,8 @@ def close_on_exec(fd: int) -> bool:
     return bool(int(flags.split()[1], 8) & os.O_CLOEXEC)
 
 
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:                                         # listdir's own
-        return False
-    return True
-
-
 def test_every_descriptor_of_a_heap_is_close_on_exec(busy_heap, before):
-    found = {fd for fd in made_since(before) if is_open(fd)}
+    found = open_descriptors() - before
     assert set(map(int, descriptors_of_userfaultfd())) & found
     for fd in found:
         assert close_on_exec(fd) and not os.get_inheritable(fd)
@@ -61,7 +62,7 @@ def test_every_descriptor_of_a_heap_is_close_on_exec(busy_heap, before):
 
 def test_so_are_those_of_the_binding(before):
     with userfaultfd.Userfaultfd() as uffd:
-        found = {fd for fd in made_since(before) if is_open(fd)}
+        found = open_descriptors() - before
         assert uffd.fileno() in found
         assert all(close_on_exec(fd) for fd in found)
 

@@ -4,7 +4,7 @@ import sys
 from rich.console import Console
 from rich.segment import Segment
 
-from gcheap.text import printable
+from gcheap.text import printable_lines
 
 PLAIN_WIDTH = 100               # columns when the output is no terminal
 LEAST_WIDTH = 80                # what every table fits; a narrower terminal wraps the lines
@@ -16,7 +16,7 @@ class PlainConsole(Console):
     def render(self, renderable, options=None):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(
-                "\n".join(map(printable, segment.text.split("\n"))), segment.style)
+                printable_lines(segment.text), segment.style)
 
 
 def result_console(json_target=None):

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gcheap.options import format_size
+from gcheap.text import printable_lines
 
 NOTHING = "–"                   # a percentile without samples is null in the document
 WINDOWS = ("1ms", "5ms", "10ms", "50ms")
@@ -142,9 +143,24 @@ def verdict(document):
                 style="bold red")
 
 
+class PlainTable(Table):
+    """A table whose columns are as wide as what is shown of their texts (consoles.PlainConsole
+    escapes the rest)."""
+
+    def add_column(self, header="", *args, **options):
+        super().add_column(_shown(header), *args, **options)
+
+    def add_row(self, *cells, **options):
+        super().add_row(*map(_shown, cells), **options)
+
+
+def _shown(cell):
+    return Text(printable_lines(cell)) if isinstance(cell, str) else cell
+
+
 def new_table(**options):
     """An empty table in the manner of all of gcheap's: two spaces between columns, no frame."""
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), pad_edge=False,
+    return PlainTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), pad_edge=False,
                  **options)
 
 
