@@ -154,7 +154,7 @@ class Variant:
     def chunks(self, whole: bool, arguments: list[str]) -> dict[str, list[str]]:
         """Pytest's arguments by the name of the process."""
         if whole:
-            return {path.stem: [path.name, *arguments] for path in sorted(TESTS.rglob("test_*.py"))}
+            return {path.stem: [str(path), *arguments] for path in sorted(TESTS.rglob("test_*.py"))}
         return {"selected": arguments or SELECTED[self.name]}
 
     def run_all(self, whole: bool, arguments: list[str], seed: int) -> list[Chunk]:

@@ -40,7 +40,7 @@ def test_a_bad_size_is_named_with_what_is_accepted(bad):
         assert "MiB" in str(caught.value)                   # an example of what is accepted
 
 
-@pytest.mark.parametrize("bad", NOT_SIZES, ids=lambda bad: repr(bad).split(" at 0x")[0])
+@pytest.mark.parametrize("bad", NOT_SIZES, ids=lambda bad: repr(bad).partition(" at 0x")[0])
 def test_something_that_is_no_size(bad):
     with pytest.raises((gcheap.OptionError, TypeError)) as caught:
         gcheap.Heap(bad)
