@@ -18,7 +18,8 @@ from gcheap.core.abandon cimport abandon, held, trace_until_held
 from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
     FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_MARK_TRACED,
-    FP_PLAN_DONE, FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
+    FP_PLAN_DONE, FP_REGISTER_DONE, FP_REGISTER_MORE, FP_REGISTER_REFUSED, FP_RELOCATE_DONE,
+    FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.frozen cimport forward_frozen, mark_frozen
 from gcheap.core.guardian cimport mark_held
@@ -211,6 +212,8 @@ cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
         if i:
             at = h.large[i - 1].to_base
             nbytes = h.large[i - 1].registered << h.large[i - 1].shift
+            if register and failpoint(FP_REGISTER_MORE) > 0:
+                return i
         if nbytes:
             error = uffd_register(h.fd, at, nbytes) if register else uffd_unregister(
                 h.fd, at, nbytes)
@@ -235,6 +238,7 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     ensure_handler(h)
     done = each_range(h, True, SPACES)
     if done < SPACES:
+        failpoint(FP_REGISTER_REFUSED)
         check_that(each_range(h, False, done) == done, b"to-space cannot be unregistered", done, 0)
         h.r.backend = BACKEND_STW
         add64_relaxed(&h.register_refusals, 1)
@@ -286,7 +290,8 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_STW:
         check_that(each_range(h, False, SPACES) == SPACES, b"to-space cannot be unregistered",
                    h.r.to_base, h.r.registered_bytes)
-        end_faults(h)
+    # Also when REGISTER was refused: some of it was registered for a moment.
+    end_faults(h)
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)

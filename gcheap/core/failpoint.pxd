@@ -15,6 +15,8 @@ cdef enum FailpointName:        # names in failpoint.pyx, in this order
     FP_WEAK_DONE
     FP_SWEEP_GAP
     FP_PLAN_DONE
+    FP_REGISTER_MORE
+    FP_REGISTER_REFUSED
     FP_REGISTER_DONE
     FP_FLIP_BEFORE
     FP_FLIP_AFTER

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 NAMES = (
     "mark.before", "mark.concurrent", "mark.traced",
     "weak.before", "weak.cleared", "weak.resurrected", "weak.done", "sweep.gap",
-    "plan.done", "register.done", "flip.before", "flip.after",
+    "plan.done", "register.more", "register.refused", "register.done", "flip.before", "flip.after",
     "compactor.claimed", "compactor.assembled", "compactor.placed",
     "mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed", "mutator.wait",
     "place.move", "place.copy", "place.zeropage",
