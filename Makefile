@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test model bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/gcheap stress
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest
+
+model: $(VENV)/installed-test
+	$(BIN)/pytest -m "model and not soak" tests/test_model.py
 
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only
