@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 MINUTES ?= 30
 
-.PHONY: demo test sanitize soak versions bench clean
+.PHONY: demo test sanitize model soak versions bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/gcheap stress
@@ -22,6 +22,9 @@ soak: $(VENV)/installed-test
 
 versions:
 	$(PYTHON) tests/versions.py $(if $(FULL),--full)
+
+model: $(VENV)/installed-test
+	$(BIN)/pytest -m "model and not soak" tests/test_model.py
 
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only

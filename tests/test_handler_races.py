@@ -214,6 +214,44 @@ def test_a_stray_access_before_the_flip_waits_for_it(served):
         assert check_interleaved(nodes) == COUNT
 
 
+@pytest.mark.parametrize("released_at", ["relocate.done", "unregister.done"])
+def test_a_stray_access_while_register_is_refused(served, released_at):
+    """A thread that has no business there touches to-space while a part of it is registered; then
+    REGISTER is refused for the rest, and the cycle relocates inside its pause, without protection.
+    Served as if it were registered, that access ended the process."""
+    before = writable_mappings()
+    heap = gcheap.Heap("16MiB", backend=served.backend, faults="handler")
+    halves = new_halves(heap, before)
+    with heap, heap.attach() as m, ThreadPoolExecutor(len(halves)) as threads:
+        nodes = interleaved(m, node_shape(heap), COUNT)
+        with failpoints.fail("register.more", errno.ENOMEM), \
+                failpoints.pause("register.refused", times=1) as refused, \
+                failpoints.pause("relocate.done", times=1) as relocated, \
+                failpoints.pause("unregister.done", times=1) as unregistered, \
+                failpoints.pause("handler.read", times=1) as read:
+            heap.collect(wait=False)
+            refused.wait()
+            reads = [threads.submit(word_at, half) for half in halves]
+            read.wait()                                     # the message is in the handler's hands
+            refused.release()
+            relocated.wait()                                # every unit is PLACED
+            if released_at == "relocate.done":
+                read.release()
+                assert all(r.result(PATIENCE) is not None for r in reads)
+            relocated.release()
+            if released_at == "unregister.done":
+                with pytest.raises(TimeoutError):
+                    unregistered.wait(0.2)                  # nor does the cycle end meanwhile
+                read.release()
+            unregistered.wait()
+            unregistered.release()
+            assert all(r.result(PATIENCE) is not None for r in reads)
+        heap.collect()
+        stats = heap.stats()
+        assert stats.register_refusals == 1 and stats.hole_faults == stats.fault_pages == 0
+        assert check_interleaved(nodes) == COUNT
+
+
 @requires_wchan
 @pytest.mark.parametrize("stopped_at", ["handler.poll", "handler.read"])
 @holes

@@ -10,7 +10,6 @@ from support import PATIENCE, MutatorThread, node_shape, run_python, wait_until
 
 import gcheap
 from gcheap import failpoints
-from gcheap.core import _testing
 
 MIB = 1 << 20
 BLOB = bytes(60_000)

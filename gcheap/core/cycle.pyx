@@ -19,8 +19,8 @@ from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
     FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE,
     FP_MARK_CONCURRENT, FP_MARK_END, FP_MARK_TRACED, FP_PLAN_BEGIN, FP_PLAN_DONE,
-    FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UFFD_REGISTER, FP_UFFD_UNREGISTER,
-    FP_UNREGISTER_BEFORE, FP_UNREGISTER_DONE, failpoint)
+    FP_REGISTER_DONE, FP_REGISTER_MORE, FP_REGISTER_REFUSED, FP_RELOCATE_DONE, FP_UFFD_REGISTER,
+    FP_UFFD_UNREGISTER, FP_UNREGISTER_BEFORE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.frozen cimport forward_frozen, mark_frozen
 from gcheap.core.guardian cimport mark_held
@@ -243,6 +243,8 @@ cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
         if i:
             at = h.large[i - 1].to_base
             nbytes = h.large[i - 1].registered << h.large[i - 1].shift
+            if register and failpoint(FP_REGISTER_MORE) > 0:
+                return i
         if nbytes:
             error = (register_range(h, at, nbytes) if register
                      else unregister_range(h, at, nbytes))
@@ -267,6 +269,7 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     ensure_handler(h)
     done = each_range(h, True, SPACES)
     if done < SPACES:
+        failpoint(FP_REGISTER_REFUSED)
         each_range(h, False, done)
         h.r.backend = BACKEND_STW
         add64_relaxed(&h.register_refusals, 1)
@@ -319,7 +322,8 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_STW:
         failpoint(FP_UNREGISTER_BEFORE)
         each_range(h, False, SPACES)
-        end_faults(h)
+    # Also when REGISTER was refused: some of it was registered for a moment.
+    end_faults(h)
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)

@@ -41,6 +41,8 @@ can be read or was read.  What may come between the fault and its service:
 * *The range is unregistered.*  All units are PLACED by then (I6), and UNREGISTER wakes everybody:
   the access runs again, on ordinary memory.  ZEROPAGE for a message that is still in hand answers
   ENOENT, and nothing more is to be done.
+* *REGISTER is refused* for another space: the range is unregistered before the flip, the cycle
+  relocates inside its pause, and a message of that moment needs nothing but WAKE.
 * *Before the flip* a thread that has no business there (no mutator knows an address in to-space,
   I6) touches the range.  From-space is still being written: the server waits for the flip.
 
@@ -85,6 +87,7 @@ from gcheap.core.poll cimport POLLIN, poll, pollfd
 from gcheap.core.space cimport free_bounce, new_bounce
 from gcheap.core.threads cimport join_thread, start_thread
 from gcheap.core.uffd cimport gc_uffd_msg, uffd_read, uffd_wake
+from gcheap.core.units cimport is_registered
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
@@ -123,7 +126,8 @@ cdef void serve_message(HeapState* h, gc_uffd_msg* message, uint64_t read_at) no
     while load32_acquire(&h.phase) == PHASE_PLAN:
         sleep_ns(WAIT_NS)
     store64_relaxed(&m.faults, m.faults + 1)
-    serve(h, m, address)
+    if is_registered(h, address):
+        serve(h, m, address)
     failpoint(FP_HANDLER_SERVED)
     hist_record(m.fault_hist, clock_ns() - read_at)
     wake(h, address & ~(h.page - 1), h.page)
@@ -246,7 +250,7 @@ cdef void forget_fault_server(HeapState* h) noexcept nogil:
 
 
 cdef void end_faults(HeapState* h) noexcept nogil:
-    """The range has just been unregistered: returns when no message of this cycle is left, neither
+    """Nothing is registered any more: returns when no message of this cycle is left, neither
     in the kernel nor in the server's hands."""
     cdef LargeSpace* s
     cdef int i

@@ -1,6 +1,6 @@
 """Units of to-space and chunks of from-space: the protocol of relocation.  See units.pyx."""
 from gcheap.core.layout cimport (
-    ASSEMBLING, HeapState, LARGE_SPACES, LargeSpace, UNCLAIMED, word)
+    ASSEMBLING, BACKEND_STW, HeapState, LARGE_SPACES, LargeSpace, UNCLAIMED, word)
 from gcheap.core.native cimport cas8, load8_acquire
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -24,8 +24,14 @@ cdef inline uint8_t state_of(HeapState* h, uint64_t unit) noexcept nogil:
 
 
 cdef inline bint is_registered(HeapState* h, word address) noexcept nogil:
-    """Whether `address` lies in a range of to-space that this relocation has registered."""
+    """Whether `address` lies in a range of to-space that this relocation has registered.
+
+    After the flip.  What was registered before REGISTER was refused is not any more: a stranger's
+    fault of that moment must not be served, by units that are built without protection.
+    """
     cdef int i
+    if h.r.backend == BACKEND_STW:
+        return False
     if address - h.r.to_base < h.r.registered_bytes:
         return True
     for i in range(LARGE_SPACES):

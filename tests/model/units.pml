@@ -1,8 +1,9 @@
 /* Units and chunks: claiming, assembling, placing, recycling (I2, I3, I7).
  *
- * Stands for: gcheap/core/units.pyx (claim, publish, free_sources, take_run, take_one, give_back,
- * release_evacuated), relocate.pyx (compact, slide_batch, whole_batch, build_unit), place.pyx
- * (place, place_hole: the ladder of refusals) and `serve` of fault.pyx.  The names are the code's.
+ * Stands for: gcheap/core/units.pxd (claim), units.pyx (publish, free_sources, take_run, take_one,
+ * give_back, release_evacuated), relocate.pyx (compact, batch_limit, slide_batch, whole_batch,
+ * build_unit), assemble.pyx (assemble_unit), place.pyx (place, drop_stray, place_hole), fault.pyx
+ * (serve).  The names are the code's.
  *
  * The compactor and two mutators build 3 units of 2 pages out of 4 chunks of from-space, after the
  * flip.  Mutators touch any page, as often as they like, in any order; a fault builds the whole
@@ -22,8 +23,8 @@
  * An ioctl is one atomic step: the kernel edits page tables under locks of its own.  MOVE may
  * at any page end short (EAGAIN, with or without progress) or be refused (EBUSY, which stands for
  * EINVAL as well), COPY may end short, both may answer EEXIST, any number of times.  ENOMEM is
- * EAGAIN with a sleep.  That EEXIST twice for one page is fatal in the code only ends runs; whether a
- * stray page can really be there, where a mutator would read it, is window.pml's question.
+ * EAGAIN with a sleep.  That EEXIST twice for one page is fatal in the code only ends runs; whether
+ * a stray page can really be there, where a mutator would read it, is window.pml's question.
  *
  * Left out, and why that is sound:
  *   waiting      is doing nothing: a mutator that lost the claim touches the page again once it is
@@ -38,10 +39,11 @@
  *   free_hint, take_cursor, LOOK_AHEAD, MUTATOR_TRIES   any free chunk may be found, or none.
  *   page tables  end batches early too; here BATCH does.
  *   large spaces a grain is a whole-moved unit with a claim of its own, as a BLACK one is.
- *   handler mode the server runs `serve` as a mutator does; its messages are server.pml's.
+ *   handler mode the server runs `serve` as a mutator does; its messages are window.pml's.
  *   stw          has no second thread.
- *   Memory order: steps are sequentially consistent.  The code's argument is that PLACED and FREE are
- *                stored with release and read with acquire, and readers counted by acquire-release.
+ *   Memory order: steps are sequentially consistent.  The code's argument is that PLACED and FREE
+ *                are stored with release and read with acquire, and readers counted by
+ *                acquire-release.
  *
  * The comment behind an assertion is its invariant: tests/test_model.py reads it.  A line
  * marked REACHED must be reached by the search.
@@ -57,13 +59,17 @@
 #define JUNK        3           /* + who fills this buffer */
 #define PAGE(u, p)  (8 + (u) * PAGES + (p))
 
-#define COMPACTOR   2           /* mutators are 0 and 1 */
-#define NOBODY      3
+#ifndef MUTATORS
+#define MUTATORS    2
+#endif
+#define COMPACTOR   MUTATORS    /* mutators are 0, 1, .. */
+#define NOBODY      (MUTATORS + 1)
+#define DONE        (MUTATORS + 2)      /* whoever it was: the unit is PLACED */
 
 /* mem[]: chunks, the compactor's staging buffer, a bounce buffer for each mutator. */
 #define STAGING     (CHUNKS * PAGES)
 #define BOUNCE(m)   (STAGING + BATCH * PAGES + (m) * PAGES)
-#define MEMORY      (STAGING + BATCH * PAGES + 2 * PAGES)
+#define MEMORY      (BOUNCE(MUTATORS))
 
 mtype = { UNCLAIMED, ASSEMBLING, ASSEMBLED, PLACING, PLACED };
 mtype = { IN_USE, FREE, TAKEN };
@@ -77,6 +83,7 @@ byte readers[CHUNKS];
 byte to[UNITS * PAGES] = GONE;          /* to-space */
 byte mem[MEMORY] = GONE;
 byte owner[UNITS] = NOBODY;             /* ghost: who won the claim */
+byte begun = 0;                         /* ghost: mutators that have built or zeroed something */
 
 /* The plan; constant once chosen. */
 mtype layout, backend;
@@ -230,7 +237,7 @@ inline transfer(dst, src, n, holes) {
 #ifdef MUTATE_SHORT_IS_WHOLE
     done = (error == EAGAIN && k > 0 -> limit : done + k);
 #else
-#ifdef MUTATE_SHORT_RESTARTS            /* from the beginning, not from what the result field says */
+#ifdef MUTATE_SHORT_RESTARTS            /* from the beginning, whatever the result field says */
     done = (error == EAGAIN && k > 0 -> 0 : done + k);
 #else
     done = done + k;
@@ -281,8 +288,9 @@ inline publish(u, count, who) {
         d_step {
             assert(owner[u + j] == who && state[u + j] == PLACING); /* I2 */
             assert(to[(u + j) * PAGES] == PAGE(u + j, 0)
-                && to[(u + j) * PAGES + 1] == (is_hole(u + j, 1) -> GONE : PAGE(u + j, 1))); /* I7 */
-            state[u + j] = PLACED;
+                && to[(u + j) * PAGES + 1] ==
+                   (is_hole(u + j, 1) -> GONE : PAGE(u + j, 1))); /* I7 */
+            state[u + j] = PLACED; owner[u + j] = DONE;
             j++
         }
     :: else -> break
@@ -294,6 +302,15 @@ inline publish(u, count, who) {
 }
 
 /* ---- a mutator: serve() of fault.pyx, build_unit of relocate.pyx ---- */
+
+/* They are alike, so they are numbered in the order in which they first do something. */
+inline first() {
+    if
+    :: me < begun -> skip
+    :: me == begun -> begun++
+    :: me > begun -> u = 0; p = 0; goto touches
+    fi
+}
 
 proctype Mutator(byte me) {
     byte u, p, buffer, done, copy_until, j;
@@ -307,13 +324,11 @@ end:
             u = 0; p = 0; goto touches
         :: to[u * PAGES + p] == GONE && state[u] == PLACED ->
             assert(is_hole(u, p)); /* I7 */
-            goto hole
-        :: to[u * PAGES + p] == GONE && state[u] == UNCLAIMED -> p = 0
+            first(); goto hole
+        :: to[u * PAGES + p] == GONE && state[u] == UNCLAIMED -> p = 0; first()
         :: else -> u = 0; p = 0; goto touches   /* somebody else's: it waits.  REACHED */
         fi;
-        if
-        :: state[u] == UNCLAIMED -> claim(u, me)
-        fi
+        claim(u, me)
     };
     if
     :: moves_whole(u) ->
@@ -469,7 +484,7 @@ proctype Compactor() {
     :: unit == UNITS -> break
     od;
     state[0] == PLACED && state[1] == PLACED && state[2] == PLACED;
-    assert(owner[0] != NOBODY && owner[1] != NOBODY && owner[2] != NOBODY) /* I2, REACHED */
+    assert(owner[0] == DONE && owner[1] == DONE && owner[2] == DONE) /* I2, REACHED */
 }
 
 inline chunk(c) {
@@ -502,6 +517,10 @@ init {
         :: else -> skip
         fi;
         if :: layout == BLACK -> chunk_state[3] = TAKEN :: else -> skip fi;     /* it is no chunk */
-        run Mutator(0); run Mutator(1); run Compactor()
+        run Mutator(0); run Mutator(1);
+#if MUTATORS > 2
+        run Mutator(2);
+#endif
+        run Compactor()
     }
 }

@@ -1,0 +1,234 @@
+"""The Promela models of tests/model, searched exhaustively by spin; and every mutant of them fails.
+
+Each model says at its head what it stands for, what it leaves out and why.  Here stands what is
+run.  An error in a model leaves a counterexample, which the test prints.  See
+docs/explanation/model.md.
+"""
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+pytestmark = pytest.mark.model
+
+MODELS = ROOT / "tests" / "model"
+NAMES = sorted(path.stem for path in MODELS.glob("*.pml"))
+LEAST_STATES = 1000             # fewer: something keeps the model from running at all
+TABLE = "-w22"                  # slots of the hash table: 2^22
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one search said."""
+
+    output: str
+    states: int
+    error: str | None           # as the table of mutants calls it; None: no error
+    trail: str                  # the counterexample
+
+    @property
+    def complete(self) -> bool:
+        doubts = ("max search depth too small", "bitstate", "hash-compact", "out of memory",
+                  "search not completed", "aborted", "truncated")
+        return "Full statespace search" in self.output and not any(
+            doubt in self.output.lower() for doubt in doubts)
+
+
+def run(*command: str, at: Path) -> str:
+    done = subprocess.run(command, cwd=at, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def search(model: str, at: Path, *defines: str, liveness: bool = False,
+           optimize: str = "-O2") -> Answer:
+    """Searches all states of a model in the directory `at`; a first error ends the search."""
+    for tool in ("spin", "gcc"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} here: the models need it (Debian: apt-get install {tool})")
+    source = f"{model}.pml"
+    shutil.copy(MODELS / source, at)
+    flags = [f"-D{name}" for name in defines]
+    run("spin", "-a", *flags, source, at=at)
+    # NFAIR: two bits for each process, so that weak fairness knows all of them.
+    kind = ["-DNFAIR=3"] if liveness else ["-DSAFETY", "-DNOCLAIM"]
+    run("gcc", optimize, "-w", "-DCOLLAPSE", *kind, "-o", "pan", "pan.c", at=at)
+    output = run("./pan", "-m1000000", TABLE, *(["-a", "-f"] if liveness else []), at=at)
+    found = re.search(r"errors: (\d+)", output)
+    states = re.search(r"(\d+) states, stored", output)
+    assert found and states, output
+    error, trail = None, ""
+    if int(found.group(1)):
+        trail = subprocess.run(["spin", "-t", "-p", "-g", *flags, source], cwd=at,
+                               capture_output=True, text=True).stdout
+        error = name_of_error(model, output, trail)
+    return Answer(output, int(states.group(1)), error, trail)
+
+
+def name_of_error(model: str, output: str, trail: str) -> str:
+    """`asleep`, `for ever`, or what the comment behind the failed assertion says."""
+    if "invalid end state" in output.split("\n(Spin")[0]:
+        return "asleep"
+    if "acceptance cycle" in output.split("\n(Spin")[0]:
+        return "for ever"
+    place = re.search(rf"{model}\.pml:(\d+), Error: assertion violated", trail)
+    assert place, output + trail
+    lines = (MODELS / f"{model}.pml").read_text().splitlines()
+    # An assertion of several lines has the comment behind its last one.
+    after = "\n".join(lines[int(place.group(1)) - 1:][:3])
+    return re.search(r"/\* (.+?) \*/", after).group(1).split(",")[0]
+
+
+def lines_marked(model: str) -> set[int]:
+    """The numbers of the lines that the search must reach."""
+    return {number for number, line in enumerate(
+        (MODELS / f"{model}.pml").read_text().splitlines(), 1)
+        if "REACHED" in line and not line.startswith(" *")}
+
+
+def lines_unreached(model: str, output: str) -> set[int]:
+    return {int(number) for number in re.findall(rf"^\s+{model}\.pml:(\d+), state", output, re.M)}
+
+
+def check_sound(model: str, at: Path, *defines: str) -> Answer:
+    answer = search(model, at, *defines)
+    assert answer.error is None, f"{model}: {answer.error}\n{answer.output}\n{answer.trail}"
+    assert answer.complete, answer.output
+    assert answer.states > LEAST_STATES, answer.output
+    return answer
+
+
+# ---- the models hold ---------------------------------------------------------------------
+
+@pytest.mark.parametrize("model", NAMES)
+def test_a_model_holds_in_every_state(model, tmp_path):
+    answer = check_sound(model, tmp_path)
+    # What it never gets to, it says nothing about.
+    marked = lines_marked(model)
+    assert marked, f"no line of {model}.pml is marked REACHED"
+    assert not marked & lines_unreached(model, answer.output), answer.output
+
+
+def test_every_waiter_goes_on(tmp_path):
+    """Not only is nobody asleep for good: nobody goes round for ever."""
+    answer = search("waiting", tmp_path, "LIVENESS", liveness=True)
+    assert answer.error is None, answer.output + answer.trail
+    assert answer.complete and "acceptance   cycles \t+ (fairness enabled)" in answer.output
+    assert answer.states > LEAST_STATES
+
+
+# ---- and could fail ----------------------------------------------------------------------
+
+# What is wrong with a mutant, and which assertion must say so (or `asleep`: an end state in which
+# somebody waits for good).  What follows narrows the search down to where it shows.
+MUTANTS = {
+    "units": {
+        "NO_CAS": ("I2",),
+        "FREE_ASSEMBLED": ("I3",),
+        "CURSOR": ("I3",),
+        "SHORT_IS_WHOLE": ("I7",),
+        "SHORT_RESTARTS": ("I6",),          # it drops what it has placed for a stray page
+        "ASSEMBLE_TWICE": ("I7", "LAYOUT=DENSE"),
+        "EEXIST_IS_PLACED": ("I7",),
+        "GIVE_BACK_USED": ("I2", "LAYOUT=DEAD"),
+    },
+    "window": {
+        "FLIP_FIRST": ("I6",),
+        "UNREGISTER_EARLY": ("I6",),
+        "EMPTY_FIRST": ("I6",),
+        "KEEP_ROOT": ("I1",),
+        "FLIP_RUNNING": ("I1",),
+        "FINISH_LATE": ("fatal",),
+        "SERVING_LATE": ("fatal",),
+        "SERVED_LATE": ("fatal",),
+        "REFUSED_COUNTS": ("fatal",),       # as the code was until this model was made
+        "LATE_STRANGER": ("fatal",),
+    },
+    "satb": {
+        "NO_BARRIER": ("snapshot",),
+        "LOG_NEW": ("snapshot",),
+        "WRITE_FIRST": ("snapshot",),
+        "OPEN_LOGS": ("snapshot",),
+        "FULL_DROPPED": ("snapshot",),
+        "LATE_ROOTS": ("snapshot",),
+        "NO_TRACE": ("snapshot",),
+        "WHITE": ("reachable",),
+    },
+    "safepoint": {
+        "NO_FENCE": ("I5",),
+        "NO_RECHECK": ("I5",),
+        "PARK_ONCE": ("I5",),
+        "NO_ARRIVAL": ("asleep",),
+        "NO_SECOND_LOOK": ("asleep",),
+        "NO_RESUME_WAKE": ("asleep",),
+        "GIL_RUNNING": ("asleep",),
+    },
+    "waiting": {
+        "NO_WAKE": ("asleep",),
+        "NO_EVENT": ("asleep",),
+        "NO_FENCE": ("asleep",),
+        "ONE_LOOK": ("asleep",),
+        "LATE_ANNOUNCE": ("asleep",),
+        "STATE_FIRST": ("asleep",),
+    },
+}
+
+
+@pytest.mark.parametrize(("model", "mutant"), [
+    pytest.param(model, mutant, id=f"{model}-{mutant}")
+    for model, mutants in MUTANTS.items() for mutant in mutants])
+def test_a_mutant_breaks_what_it_should(model, mutant, tmp_path):
+    expected, *narrowed = MUTANTS[model][mutant]
+    # Few states are looked at: compiling takes longer.
+    answer = search(model, tmp_path, f"MUTATE_{mutant}", *narrowed, optimize="-O0")
+    assert answer.error == expected, answer.output
+
+
+# ---- the models and what they stand for --------------------------------------------------
+
+def head_of(model: str) -> str:
+    """The essay, without its margin."""
+    return re.sub(r"\s*\n \*", " ", (MODELS / f"{model}.pml").read_text().split("*/")[0])
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_every_mutant_of_a_model_is_tried(model):
+    source = (MODELS / f"{model}.pml").read_text()
+    declared = re.findall(r"^#ifn?def MUTATE_(\w+)", source, re.M)
+    assert set(declared) == set(MUTANTS[model])
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_a_model_names_code_that_exists(model):
+    stands_for = re.search(r"Stands for: (.+?)\.  ", head_of(model) + "  ", re.S).group(1)
+    named = re.findall(r"([\w/]+\.(?:pyx|pxd|h))(?: \(([\w\s,]+)\))?", stands_for)
+    assert named
+    for path, functions in named:
+        file = ROOT / (path if "/" in path else f"gcheap/core/{path}")
+        text = file.read_text()
+        for function in re.findall(r"\w+", functions):
+            assert re.search(rf"\b{function}\(", text), f"{path} has no {function}"
+
+
+# ---- larger ones, for a long evening -----------------------------------------------------
+
+LARGER = {
+    "units": [("MUTATORS=3", "LAYOUT=SLIDE"), ("MUTATORS=3", "LAYOUT=DENSE"),
+              ("MUTATORS=3", "LAYOUT=BLACK")],
+    "satb": [("WIDER=1",)],
+    "safepoint": [("PAUSES=2",)],
+}
+
+
+@pytest.mark.soak("a search of many million states")
+@pytest.mark.parametrize(("model", "defines"), [
+    pytest.param(model, defines, id="-".join((model, *defines)))
+    for model, variants in LARGER.items() for defines in variants])
+def test_a_larger_model_holds(model, defines, tmp_path):
+    check_sound(model, tmp_path, *defines)
