@@ -226,6 +226,51 @@ def move_slots(side: Side, m: Any, source: int, aims: list[int], clear: bool) ->
                 thing.slots[index] = None
 
 
+@operation(weight=6, source=PICK, index=PICK)
+def pop_slot(side: Side, m: Any, source: int, index: int) -> None:
+    """A reference leaves the heap: what it leads to is a root from now on."""
+    full = full_slots(side, source)
+    if full is None:
+        return
+    ref, thing, indices = full
+    at = indices[index % len(indices)]
+    found, target = side.read_slot(ref, thing, at), thing.slots[at]
+    side.write_slot(ref, thing, at, None)
+    thing.slots[at] = None
+    side.hold(found, target)
+
+
+@operation(weight=6, source=PICK, index=PICK, layout=choice("Pair", "Boxed", "Odd", "Wide"))
+def insert(side: Side, m: Any, source: int, index: int, layout: str) -> Commit | None:
+    """A new object in the place of another, to which it refers, as in a list; no root keeps it."""
+    full = full_slots(side, source)
+    if full is None:
+        return None
+    ref, thing, indices = full
+    at = indices[index % len(indices)]
+    fresh = Thing(side.number(), layout)
+    new = make(side, m, fresh)
+    if new is None:
+        return None
+
+    def commit() -> None:
+        side.write_slot(new, fresh, 0, side.read_slot(ref, thing, at))
+        fresh.slots[0] = thing.slots[at]
+        side.write_slot(ref, thing, at, new)
+        thing.slots[at] = fresh
+    return commit
+
+
+def full_slots(side: Side, pick: int) -> tuple[gcheap.Ref, Thing, list[int]] | None:
+    """A root, and its slots that hold references."""
+    chosen = side.pick_root(pick)
+    if chosen is None:
+        return None
+    _, ref, thing = chosen
+    indices = sorted(i for i, _ in thing.slots.targets())
+    return (ref, thing, indices) if indices else None
+
+
 @operation(weight=6, source=PICK, index=PICK, steps=whole(1, 4))
 def follow(side: Side, m: Any, source: int, index: int, steps: int) -> None:
     """What a reference leads to becomes a root."""
