@@ -18,7 +18,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef enum:
-    PATIENCE = 16               # full cycles whose room was gone, and nobody seemed to have it
+    PATIENCE = 3                # full cycles whose room was gone, and nobody seemed to have it
 
 
 cdef inline word alloc_here(MutatorState* m, uint64_t nbytes, word header,
@@ -84,23 +84,21 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
     pinned array).  False: no cycle helps.
 
     Bounded: the cycle in flight is waited for first, whose snapshot may be older than what was
-    dropped since; then one full cycle that starts after this call.  Goes on only while that has
-    found enough room and others took it first: they make progress, and this thread asks again.
-    (Who takes room says so in `handed_out` a moment later: hence PATIENCE rounds without.)
+    dropped since; then one full cycle that starts after this call.  Goes on only while the live
+    bytes leave room and either others took it first, who make progress, or the next cycle has begun:
+    inside it no room may show (alloc_limit is down to what may be allocated black), so it is
+    waited for.  Room that neither explains is address space that no cycle gives back; who takes
+    room says so in `handed_out` a moment later, hence PATIENCE rounds of that.
     """
     cdef HeapState* h = m.heap
     cdef uint64_t ticket, handed_out
     cdef Stall stall
-    cdef uint32_t seen
-    cdef bint first = True
-    cdef uint32_t idle = 0
-    cdef bint joined, found = nbytes <= h.capacity
+    cdef uint32_t seen, unexplained = 0
+    cdef bint join = cycle_running(h), found = nbytes <= h.capacity
     stall_begins(&stall, h, nbytes)
     while found:
-        joined = first and cycle_running(h)
-        first = False
         handed_out = load64_relaxed(&h.handed_out)
-        if joined:
+        if join:
             ticket = load64_seq(&h.started)
         else:
             ticket = request_cycle(h, CAUSE_STALL)      # full: now every byte counts
@@ -114,11 +112,17 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
             futex_wait(&h.progress, seen, 0)
         if has_room(h, nbytes, pinned):
             break
-        idle = 0 if load64_relaxed(&h.handed_out) != handed_out else idle + 1
-        found = (load32_acquire(&h.collector_alive)
-                 and (joined or (idle < PATIENCE
-                                 and load64_relaxed(&h.live_bytes) + charged(h, nbytes, pinned)
-                                 <= h.capacity)))
+        if not load32_acquire(&h.collector_alive):
+            found = False
+        elif join:
+            join = False
+        elif load64_relaxed(&h.live_bytes) + charged(h, nbytes, pinned) > h.capacity:
+            found = False
+        elif load64_seq(&h.started) > ticket:
+            join = True
+        elif load64_relaxed(&h.handed_out) == handed_out:
+            unexplained += 1
+            found = unexplained < PATIENCE
     stall_ended(&stall, m)
     return found
 

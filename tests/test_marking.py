@@ -21,8 +21,8 @@ from gcheap.stress import StressConfig, run_stress
 
 pytestmark = pytest.mark.sigbus_only("marking ends before there are faults")
 
-LOG = 1022                      # old values that one buffer of a mutator's log holds
-PAUSE_BUDGET = 512              # slots that the first Pause Mark End traces at most
+LOG = 1021                      # old values that one buffer of a mutator's log holds
+PAUSE_BUDGET = 128              # slots that the first Pause Mark End traces at most
 NODE = 48                       # bytes of a Node
 
 

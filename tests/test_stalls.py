@@ -70,6 +70,33 @@ def test_a_full_heap_gives_up_after_one_cycle(make_heap):
             assert heap.stats().cycles == before + 1
 
 
+def test_room_that_the_next_cycle_hides_is_waited_for():
+    """A stalled mutator looks, late, while the cycle after its own stands where nothing may be
+    allocated.  That is no reason to give up, nor to ask for a third cycle."""
+    with gcheap.Heap("4MiB", backend="stw", stall_warning_ms=0) as heap, heap.attach() as m:
+        heap.disable()
+        kept = [m.new_bytes(BLOB) for _ in range(50)]
+
+        def allocate(mine):
+            while heap.stats().stalls == 0:
+                mine.new_bytes(BLOB)
+
+        with MutatorThread(heap) as t, failpoints.pause("stall.wait") as late:
+            work = t.start(allocate)
+            late.wait()
+            wait_until(lambda: heap.stats().cycles == 1, "its own cycle has ended")
+            with failpoints.pause("plan.done", times=1) as hidden:
+                heap.collect(wait=False)
+                hidden.wait()
+                late.release()
+                wait_until(lambda: late.hits == 2, "it has found no room")
+                hidden.release()
+                late.release()
+                work.result(PATIENCE)
+            assert heap.stats().cycles == 2
+        assert all(bytes(ref) == BLOB for ref in kept)
+
+
 def test_a_cycle_in_flight_and_one_more_decide(make_concurrent_heap):
     """A stall that joins a cycle whose snapshot is old waits for one further cycle at most."""
     heap = make_concurrent_heap("4MiB", stall_warning_ms=0)

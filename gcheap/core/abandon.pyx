@@ -8,7 +8,8 @@ from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport FP_CYCLE_ABANDONED, failpoint
 from gcheap.core.large cimport stay_large
 from gcheap.core.layout cimport HeapState, MutatorState, PAUSE_MARK_END, PHASE_IDLE, PauseRecord
-from gcheap.core.mark cimport Marker, end_marking, mark_logged, mark_open_logs, top_slots, trace
+from gcheap.core.mark cimport (
+    Marker, end_marking, free_spent, mark_logged, mark_open_logs, top_slots, trace)
 from gcheap.core.native cimport store32_relaxed, store32_release, store64_relaxed
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.safepoint cimport resume_world, stop_world
@@ -25,6 +26,7 @@ cdef bint trace_until_held(Marker* k) noexcept nogil:
     In slices; an object larger than that is one of its own.
     """
     while not held(k.heap):
+        free_spent(k)
         if (trace(k, SLICE + top_slots(k)) and not mark_logged(k)
                 and not mark_open_logs(k)):
             return True

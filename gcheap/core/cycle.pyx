@@ -54,7 +54,7 @@ from gcheap.core.warm cimport warm_roots
 from libc.stdint cimport uint64_t
 
 cdef enum:
-    PAUSE_BUDGET = 512          # slots that Mark End traces at most, the first time
+    PAUSE_BUDGET = 128          # slots that Mark End traces at most, the first time
     MOST_DOUBLINGS = 6          # ... and how often that is doubled when it was not enough
     SPACES = 1 + LARGE_SPACES
     NO_LIMIT = -1

@@ -229,11 +229,12 @@ cdef struct Events:
 # ---- the write barrier's log ---------------------------------------------------------------
 
 cdef enum:
-    SATB_ENTRIES = 1022
+    SATB_ENTRIES = 1021
 
 cdef struct SatbBuffer:         # old values of overwritten slots; see core/satb.pyx
     SatbBuffer* next
     uint64_t count
+    uint64_t read               # entries that the marker has looked at; its own
     word entry[SATB_ENTRIES]
 
 # ---- mutators ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Marking: which words of from-space are live.  See mark.pyx."""
 from gcheap.core.large cimport large_reached
-from gcheap.core.layout cimport BLOCK_WORDS, Block, HeapState, ShapeTotal, WORD, word
+from gcheap.core.layout cimport (
+    BLOCK_WORDS, Block, HeapState, SatbBuffer, ShapeTotal, WORD, word)
 from gcheap.core.pinned cimport pinned_reached
 from gcheap.core.native cimport load64_relaxed, store64_relaxed
 from libc.stdint cimport uint32_t, uint64_t
@@ -23,6 +24,7 @@ cdef struct Marker:
     uint64_t head               # queue: [tail, head) modulo MARK_QUEUE
     uint64_t tail
     word queue[MARK_QUEUE]
+    SatbBuffer* spent           # buffers read inside a pause, which frees nothing
 
 cdef void clear_marks(HeapState* h, uint64_t low, uint64_t high) noexcept nogil
 cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil
@@ -32,6 +34,7 @@ cdef void mark_roots(Marker* k) noexcept nogil
 cdef void mark_object(Marker* k, word obj) noexcept nogil
 cdef bint mark_logged(Marker* k) noexcept nogil
 cdef bint mark_open_logs(Marker* k) noexcept nogil
+cdef void free_spent(Marker* k) noexcept nogil
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil
 cdef uint64_t top_slots(Marker* k) noexcept nogil
 cdef void end_marking(Marker* k) noexcept nogil

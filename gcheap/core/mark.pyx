@@ -147,6 +147,7 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil:
     k.sp = k.deepest = h.mark_stack
     k.live_words = k.large_bytes = k.head = k.tail = 0
     k.count = begin_survey(h)
+    k.spent = NULL
 
 
 cdef void open_roots(Marker* k, HeapState* h) noexcept nogil:
@@ -209,26 +210,32 @@ cdef inline void prefetch_block(Marker* k, word obj) noexcept nogil:
         prefetch_write(&k.heap.blocks[offset // BLOCK_BYTES])
 
 
-cdef bint mark_entries(Marker* k, const SatbBuffer* buffer, uint64_t count) noexcept nogil:
-    """Marks the first `count` entries of a log; traces nothing.  False: all were known to be live.
+cdef bint mark_entries(Marker* k, SatbBuffer* buffer, uint64_t count) noexcept nogil:
+    """Marks the entries of a log from where it was last read, up to `count`; traces nothing.
+    False: all were known to be live.
 
     Most are by the time the log is read, so blocks are looked at first, many misses at a time.
     """
     cdef bint found = False
-    cdef uint64_t i
-    for i in range(min(count, <uint64_t>LOG_AHEAD)):
+    cdef uint64_t i, first = buffer.read
+    for i in range(first, min(count, first + LOG_AHEAD)):
         prefetch_block(k, buffer.entry[i])
-    for i in range(count):
+    for i in range(first, count):
         if i + LOG_AHEAD < count:
             prefetch_block(k, buffer.entry[i + LOG_AHEAD])
         if not reached(k.heap, buffer.entry[i]):
             enqueue(k, buffer.entry[i])
             found = True
+    buffer.read = count
     return found
 
 
 cdef bint mark_logged(Marker* k) noexcept nogil:
-    """Marks what the write barrier has logged; traces nothing.  False: there was nothing."""
+    """Marks what the write barrier has handed over; traces nothing.  False: there was nothing.
+
+    Frees nothing, for it runs inside Pause Mark End, and a mutator that stopped inside malloc would
+    hold the pause up: free_spent() does, later.
+    """
     cdef SatbBuffer* buffer = take_full(k.heap)
     cdef SatbBuffer* following
     if buffer == NULL:
@@ -236,9 +243,19 @@ cdef bint mark_logged(Marker* k) noexcept nogil:
     while buffer != NULL:
         mark_entries(k, buffer, buffer.count)
         following = buffer.next
-        free(buffer)
+        buffer.next = k.spent
+        k.spent = buffer
         buffer = following
     return True
+
+
+cdef void free_spent(Marker* k) noexcept nogil:
+    """Frees the buffers that mark_logged has read.  Mutators run."""
+    cdef SatbBuffer* buffer
+    while k.spent != NULL:
+        buffer = k.spent
+        k.spent = buffer.next
+        free(buffer)
 
 
 cdef bint mark_open_logs(Marker* k) noexcept nogil:
@@ -247,8 +264,9 @@ cdef bint mark_open_logs(Marker* k) noexcept nogil:
 
     An entry that waits in such a buffer may be the only way into a whole subgraph, and would be
     traced inside the pause of Mark End.  The buffers stay the mutators' and come to the marker once
-    more.  Reading is safe because the marker alone, this thread, frees them, and because a
-    mutator cannot detach while `list_lock` is held.
+    more, which then goes on from `read`: the pause looks at what was logged since.  Reading is safe
+    because the marker alone, this thread, frees them, and because a mutator cannot detach while
+    `list_lock` is held.
     """
     cdef HeapState* h = k.heap
     cdef MutatorState* m
@@ -318,6 +336,7 @@ cdef void end_marking(Marker* k) noexcept nogil:
     cdef HeapState* h = k.heap
     cdef word keep
     close_roots(k)              # an abandoned cycle may not have come to them
+    free_spent(k)
     if k.count != NULL:
         end_survey(h)
     if <word>k.deepest - <word>h.mark_stack > KEEP_STACK:

@@ -69,7 +69,7 @@ cdef void log_target(MutatorState* m, word target) noexcept nogil:
         buffer = <SatbBuffer*>malloc(sizeof(SatbBuffer))
         check_that(buffer != NULL, b"no memory for the write barrier's log (bytes)",
                    sizeof(SatbBuffer), 0)
-        buffer.count = 0
+        buffer.count = buffer.read = 0
         store64_release(<uint64_t*>&m.satb, <uint64_t>buffer)
     buffer.entry[buffer.count] = target
     # Release, as above: mark_open_logs reads what this mutator has not handed over.
