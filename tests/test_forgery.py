@@ -407,34 +407,40 @@ def test_a_heap_that_is_closed_while_a_value_is_asked_for():
         raw.copy_in(Closes())
 
 
-def test_garbage_collection_may_use_the_heap_at_any_moment(make_heap):
-    """`__del__` that allocates, defines, finalizes, closes: run from within calls of the heap."""
-    heap = make_heap()
-    seen = []
-
-    class Busy:
-        def __init__(self):
-            self.me = self
-
-        def __del__(self):
-            shape = heap.shape(f"Made{len(seen) % 40}", refs=("a",))
-            ref = m.new(shape)
-            heap.finalize(ref, seen.append, 0)
-            seen.append(m.new_array([(f"f{len(seen) % 40}", "u8")], 1)[0])
-
-    threshold = gc.get_threshold()
-    with heap.attach() as m:
-        try:
-            gc.set_threshold(1)
-            for i in range(60):
-                Busy()
-                heap.finalize(m.new(heap.shape(f"Here{i}", refs=("b",))), seen.append, 1)
-                m.new_array([(f"g{i}", "u8")], 1)
-        finally:
-            gc.set_threshold(*threshold)
-        gc.collect()
-        assert len(seen) >= 50
-        heap.collect()
+def test_garbage_collection_may_use_the_heap_at_any_moment():
+    """What it runs (here a callback of gc's) comes from within calls of the heap, first ones of
+    their kind above all, which make threads and take locks."""
+    assert run_cleanly("""
+        import gc
+        import gcheap
+        used = within = 0
+        def use(phase, info):
+            global used, within
+            if within or phase == "stop":
+                return
+            within = 1
+            try:
+                heap.finalize(m.new(heap.shape("Node", refs=("a",))), print, "died")
+                heap.callbacks.append(lambda phase, info: None)
+                m.new_array([("f", "u8"), ("g", "u8")], 1)[0]
+                heap.weak_value_table()["a"] = m.new_slots(1)
+                used += 1
+            finally:
+                within = 0
+        for turn in range(15):
+            with gcheap.Heap("1MiB") as heap, heap.attach() as m:
+                gc.callbacks.append(use)
+                gc.set_threshold(1 + turn)
+                call = heap.finalize(m.new(heap.shape("Other", refs=("b",))), print, "died")
+                told = heap.callbacks
+                assert told is heap.callbacks and call.alive
+                m.new_array([("h", "u8")], 1)
+                assert m.new(heap.shape("Node", refs=("a",))).a is None
+                gc.callbacks.clear()
+                gc.set_threshold(700)
+                heap.collect()
+        print("used" if used > 50 else used)
+    """).splitlines()[-1] == "used"
 
 
 def test_a_signal_may_close_a_heap_that_is_being_closed():
