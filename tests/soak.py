@@ -20,6 +20,7 @@ import platform
 import random
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -115,12 +116,13 @@ def judge(run: Run, status: int, out: str, err: str) -> Result:
 def soak_workloads(minutes: float, seed: int) -> list[Result]:
     """One process a processor, until the time is over; each then ends its run."""
     end = time.monotonic() + 60 * minutes
-    source, results = runs(seed), []
+    source, results, lock = runs(seed), [], threading.Lock()
 
     def worker(_):
         while time.monotonic() < end:
-            # One bytecode after the other under the GIL: no two threads get the same run.
-            result = execute(next(source))
+            with lock:
+                run = next(source)
+            result = execute(run)
             results.append(result)
             if result.said:
                 print(f"FAILED gcheap {' '.join(result.run.arguments())}\n{result.said}",

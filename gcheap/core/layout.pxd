@@ -464,7 +464,7 @@ cdef struct HeapState:
 
     # Allocation (atomic).
     uint32_t current            # which half holds the objects
-    uint32_t shape_count
+    uint32_t shape_count        # release: entries below it are complete
     uint64_t top                # bytes handed out in the current half
     uint64_t alloc_limit        # mutators wait for the flip beyond it
     uint64_t used               # bytes of objects, as capacity counts them

@@ -5,7 +5,7 @@ its allocation fails, and marking begins after that: so that cycle is always sur
 allocated black since then is in `used`, but in no survey.
 """
 from gcheap.core.layout cimport HeapState, SURVEY_TOP, ShapeTotal, Survey
-from gcheap.core.native cimport load32_seq, mutex_lock, mutex_unlock
+from gcheap.core.native cimport load32_acquire, load32_seq, mutex_lock, mutex_unlock
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
@@ -14,7 +14,7 @@ cdef ShapeTotal* begin_survey(HeapState* h) noexcept nogil:
     """The totals to count in, all zero; NULL when no thread stalls.  Collector, marking begins."""
     if load32_seq(&h.stalls.waiting) == 0:
         return NULL
-    memset(h.survey.count, 0, h.shape_count * sizeof(ShapeTotal))
+    memset(h.survey.count, 0, load32_acquire(&h.shape_count) * sizeof(ShapeTotal))
     return h.survey.count
 
 
@@ -42,7 +42,7 @@ cdef void end_survey(HeapState* h) noexcept nogil:
     mutex_lock(&s.lock)
     s.found = 0
     s.all.bytes = s.all.objects = 0
-    for shape in range(h.shape_count):
+    for shape in range(load32_acquire(&h.shape_count)):
         if s.count[shape].objects:
             s.all.bytes += s.count[shape].bytes
             s.all.objects += s.count[shape].objects

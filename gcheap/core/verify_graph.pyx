@@ -7,7 +7,8 @@ A failure is a broken invariant (I1, I6, I7): it says which word and aborts.
 from gcheap.core.large cimport large_reached, large_space
 from gcheap.core.layout cimport HeapState, LargeRun, LargeSpace, ShapeInfo, WORD, word
 from gcheap.core.mark cimport is_marked
-from gcheap.core.native cimport add32_relaxed, check_that, load32_relaxed, load64_relaxed
+from gcheap.core.native cimport (
+    add32_relaxed, check_that, load32_acquire, load32_relaxed, load64_relaxed)
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
 from gcheap.core.pinned cimport is_pinned, pinned_reached, pinned_run
@@ -89,7 +90,7 @@ cdef void check_object(Walk* k, word obj) noexcept nogil:
     check_that(obj % WORD == 0, b"verify: a reference is not aligned (word)", obj, 0)
     header = (<word*>obj)[0]
     check_that(header & 1, b"verify: a reference leads to no object (word, header)", obj, header)
-    check_that(shape_of_header(header) < h.shape_count,
+    check_that(shape_of_header(header) < load32_acquire(&h.shape_count),
                b"verify: an object has no known shape (word, header)", obj, header)
     nbytes = object_bytes(&h.shapes[shape_of_header(header)], obj)
     check_that(nbytes <= k.top - offset, b"verify: an object runs past the top (word, bytes)",

@@ -1,6 +1,6 @@
 """Walking objects one after the other, each checked before it is stepped over."""
 from gcheap.core.layout cimport HeapState, LARGE_SPACES, LargeSpace, ShapeInfo, WORD, word
-from gcheap.core.native cimport check_that, load64_relaxed
+from gcheap.core.native cimport check_that, load32_acquire, load64_relaxed
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from libc.stdint cimport uint64_t
 
@@ -14,7 +14,7 @@ cdef inline uint64_t checked_words(HeapState* h, word obj, uint64_t room) noexce
     cdef word header = (<word*>obj)[0]
     cdef uint64_t words
     check_that(header & 1, b"verify: no object where one must start (address, header)", obj, header)
-    check_that(shape_of_header(header) < h.shape_count,
+    check_that(shape_of_header(header) < load32_acquire(&h.shape_count),
                b"verify: an object has no known shape (address, header)", obj, header)
     words = object_bytes(&h.shapes[shape_of_header(header)], obj) // WORD
     check_that(words <= room, b"verify: an object runs too far (address, words)", obj, words)

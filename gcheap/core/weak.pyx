@@ -153,6 +153,7 @@ cdef void forward_cells(HeapState* h) noexcept nogil:
     cdef WeakCell* cell
     for i in range(1, high):
         cell = weak_cell(h, i)
-        # Relaxed: nobody takes a cell during a pause; one that is dropped now is never read.
+        # Relaxed: nobody takes a cell during a pause; one that is dropped now is never read.  A
+        # thread that is not RUNNING may be looking whether the target is null, which stays so.
         if load32_relaxed(&cell.link) == 0 and cell.target:
-            cell.target = forward(h, cell.target)
+            store64_relaxed(&cell.target, forward(h, cell.target))

@@ -26,7 +26,7 @@ cdef void check_target(HeapState* h, word obj) noexcept nogil:
     check_that(offset >= h.half_bytes or offset < load64_relaxed(&h.top),
                b"verify: a weak word leads past the objects (word, top)", obj, h.top)
     header = load64_relaxed(<word*>obj)
-    check_that(header & 1 and shape_of_header(header) < h.shape_count,
+    check_that(header & 1 and shape_of_header(header) < load32_acquire(&h.shape_count),
                b"verify: a weak word leads to no object (word, header)", obj, header)
     if offset < h.half_bytes:
         check_that(object_bytes(&h.shapes[shape_of_header(header)], obj) <= h.top - offset,

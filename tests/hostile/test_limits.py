@@ -17,6 +17,8 @@ def limit(which, more_kb=None):
 """
 
 
+@pytest.mark.uninstrumented("it reserves terabytes of address space for itself")
+@pytest.mark.sigbus_only("nothing is served")
 def test_memory_that_may_not_be_mapped_is_one_clear_error(combination, seed):
     """Any size of the limit: the heap is refused, naming the limit, or works."""
     out = in_child(LIMITED + """
@@ -45,6 +47,7 @@ make()
     assert out == "refused works\n" * 2
 
 
+@pytest.mark.uninstrumented("it needs more memory itself")
 def test_a_heap_at_work_needs_no_more_memory(combination, seed):
     """The limits come down to next to nothing above what is in use, while a workload runs."""
     in_child(LIMITED + """
@@ -101,6 +104,7 @@ workload(verify=2)
 """, combination, seed)
 
 
+@pytest.mark.uninstrumented("it maps memory that would be locked")
 @needs_root
 def test_a_user_whose_process_may_lock_little_memory_is_told(seed):
     """With MCL_FUTURE every mapping counts against RLIMIT_MEMLOCK: no heap fits."""

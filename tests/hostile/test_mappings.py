@@ -42,6 +42,7 @@ def count_mappings():
 """
 
 
+@pytest.mark.uninstrumented("it needs mappings when there are none")
 def test_a_heap_is_made_or_refused_whole(combination, seed):
     """With every small number of mappings left: it works, or one error says what is short, and
     then nothing of it is left behind."""
@@ -119,6 +120,7 @@ with gcheap.Heap("32MiB", verify=3, **options) as heap, heap.attach() as m:
 """, concurrent, seed)
 
 
+@pytest.mark.uninstrumented("it needs mappings when there are none")
 def test_threads_come_and_go_without_a_mapping_left(combination, seed):
     """What cannot be unmapped gives its memory back all the same."""
     in_child(SCARCE + """
