@@ -94,6 +94,8 @@ cdef void await_rest(HeapState* h) noexcept nogil:
 
 
 cdef void freeze(HeapState* h) noexcept nogil:
+    h.fork_pause.kind = PAUSE_FORK
+    h.fork_pause.cycle = load64_seq(&h.finished)
     stop_world(h, &h.fork_pause)
     mutex_lock(&h.handle_lock)
     mutex_lock(&h.events.lock)
@@ -145,12 +147,6 @@ cdef void thaw(HeapState* h) noexcept nogil:
     futex_wake_all(&h.kick)
 
 
-cdef void report(HeapState* h) noexcept nogil:
-    h.fork_pause.kind = PAUSE_FORK
-    h.fork_pause.cycle = load64_seq(&h.finished)
-    record_pause(h.events, &h.fork_pause)
-
-
 cdef void thaw_all(bint in_parent) noexcept nogil:
     cdef HeapState* h = last_heap()
     unlock_fault_path()
@@ -158,7 +154,7 @@ cdef void thaw_all(bint in_parent) noexcept nogil:
         if concerns(h):
             thaw(h)
             if in_parent:
-                report(h)
+                record_pause(h.events, &h.fork_pause)
                 resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)
