@@ -81,9 +81,10 @@ cdef HeapState* gc_new_heap(const char* options, const TagRule* tag) noexcept no
 
 cdef int close_heap(HeapState* h) noexcept with gil:
     try:
-        heap_at(h).close()
-        _kept.pop(<uintptr_t>h, None)
+        heap = heap_at(h)
+        heap.close()
         del _known[<uintptr_t>h]
+        _kept.pop(<uintptr_t>h, None)
         return 0
     except BaseException as error:
         explain(error)

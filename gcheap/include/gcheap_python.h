@@ -2,7 +2,7 @@
  *
  * An extension module calls gc_import() in its init function.  A program with a main() of its own
  * calls gc_start() first and gc_stop() last; it is linked with libpython
- * (`python -m gcheap.embed --cflags --libs --embed`).
+ * (`gcheap config --cflags --libs`).
  */
 #ifndef GCHEAP_PYTHON_H
 #define GCHEAP_PYTHON_H
@@ -27,7 +27,7 @@ static inline int gc_import(void) {
         PyErr_Format(PyExc_ImportError,
                      "this module was built with a gcheap.h of ABI %d (%zu bytes), the installed "
                      "gcheap has ABI %u (%u bytes); build it again with the gcheap.h of "
-                     "`python -m gcheap.embed --cflags`", GC_ABI, sizeof *table,
+                     "`gcheap config --cflags`", GC_ABI, sizeof *table,
                      (unsigned)table->abi, (unsigned)table->size);
         return -1;
     }
