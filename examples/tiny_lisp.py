@@ -21,13 +21,9 @@ def number(n):
     return gcheap.Tagged((n * 8 + 1) % 2**64)
 
 
-def is_number(value):
-    return isinstance(value, gcheap.Tagged) and value.word % 8 == 1
-
-
 def integer(value):
     """The Python int of a number."""
-    if not is_number(value):
+    if not isinstance(value, gcheap.Tagged) or value.word % 8 != 1:
         raise LispError(f"expected a number, not {value!r}")
     return (value.word - 2**64 if value.word >= 2**63 else value.word) // 8
 
@@ -95,7 +91,7 @@ def parse(lisp, stream):
     """The next expression of a stream of tokens.  EOFError: there is none, or not all of it."""
     token = next(stream, "")
     if token in ("", ")"):
-        raise LispError("a list ends that has not begun") if token else EOFError
+        raise EOFError if token == "" else LispError("a list ends that has not begun")
     if token == "'":
         return lisp.cons(lisp.symbol("quote"), lisp.cons(parse(lisp, stream), None))
     if token == "(":
@@ -115,7 +111,7 @@ def parse(lisp, stream):
 def show(lisp, value):
     """A value as text that parse() reads."""
     if value is None or isinstance(value, gcheap.Tagged):
-        return str(integer(value)) if is_number(value) else "<primitive>" if value else "nil"
+        return "nil" if value is None else str(integer(value)) if value.word % 8 == 1 else "<code>"
     if isinstance(value, gcheap.RawArray):
         return f'"{bytes(value).decode()}"'
     if not lisp.is_a(value, lisp.Pair):
@@ -153,7 +149,7 @@ def evaluate(lisp, x, env=None):
             return find(lisp, x, env).cdr
         if not lisp.is_a(x, lisp.Pair):
             return x
-        form, rest = lisp.special.get(x.car) if lisp.is_a(x.car, lisp.Symbol) else None, x.cdr
+        form, rest = isinstance(x.car, gcheap.Ref) and lisp.special.get(x.car), x.cdr
         if form == "quote":
             return rest.car
         if form == "if":
@@ -188,7 +184,6 @@ def main(arguments):
     lisp = Lisp()
     if arguments:
         return print(interpret(lisp, pathlib.Path(arguments[0]).read_text()))
-    print("a Lisp; end it with Ctrl-D")
     while True:
         try:
             print(interpret(lisp, input("> ")))

@@ -27,7 +27,7 @@ with gcheap.Heap("32MiB") as heap:
         if mine.weakly() != (True, False):
             wrong.append("weak")
         try:
-            mine.doubled(b"0123456789abcdef", 24)
+            mine.doubled(b"0123456789abcdef", 22)
             wrong.append("full")
         except MemoryError:
             pass

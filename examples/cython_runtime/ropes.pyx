@@ -14,7 +14,7 @@ cdef enum:
 
 
 cdef inline uint64_t length_of(heap.word rope, uint32_t node) noexcept nogil:
-    if ((<heap.word*>rope)[0] >> 8) & 0xFFFF == node:
+    if heap.gc_shape_of(rope) == node:
         return (<uint64_t*>(rope + 24))[0]
     return heap.gc_length(rope)
 
@@ -50,46 +50,40 @@ cdef class Ropes:
         again, so that there is garbage.  MemoryError when the heap is full."""
         cdef heap.MutatorState* m = self.m
         cdef const char* source = text
-        cdef uint64_t length = <uint64_t>len(text), whole = length << times, done
-        cdef uint32_t i, round
+        cdef uint64_t length = <uint64_t>len(text), whole = length << times
+        cdef bytearray result
+        cdef char* into
+        cdef uint32_t _
         cdef heap.word* frame
-        cdef heap.word found = 0
+        cdef bint done = False
         if times >= DEEPEST:
-            raise OverflowError("that many doublings")
-        with nogil:
+            raise OverflowError(f"{times} doublings: expected fewer than {DEEPEST}")
+        result = bytearray(whole)
+        into = result
+        with nogil:                         # a running mutator has no business with the GIL
             heap.gc_enter(m)
             frame = heap.gc_push(m, 3)
-            for round in range(20):
+            for _ in range(20):
                 frame[0] = heap.gc_alloc_array(m, heap.SHAPE_BYTES, length)
                 if frame[0] == 0:
                     break
                 memcpy(heap.gc_elements(frame[0]), source, length)
-                for i in range(times):
+                for _ in range(times):
                     frame[1] = frame[0]
-                    found = concat(m, self.node, frame)
-                    if found == 0:
+                    frame[0] = concat(m, self.node, frame)
+                    if frame[0] == 0:
                         break
-                    frame[0] = found
-                found = heap.gc_alloc_array(m, heap.SHAPE_BYTES, whole) if frame[0] else 0
-                if found == 0:
+                frame[2] = heap.gc_alloc_array(m, heap.SHAPE_BYTES, whole) if frame[0] else 0
+                if frame[2] == 0:
                     break
-                frame[1] = found
-                done = flatten(m, frame[0], self.node, heap.gc_elements(found))
-                if done != whole:
-                    found = 0
-                    break
-            found = frame[1] if found else 0
-            heap.gc_leave(m)
-        # Between gc_leave and gc_enter the object may move; so it is copied inside.
-        result = bytearray(whole) if found else None
-        cdef char* into = result if found else NULL
-        with nogil:
-            heap.gc_enter(m)
-            if into != NULL:
-                memcpy(into, heap.gc_elements(frame[1]), whole)
+                done = flatten(m, frame[0], self.node, heap.gc_elements(frame[2])) == whole
+            if frame[2]:
+                memcpy(into, heap.gc_elements(frame[2]), whole)
+            else:
+                done = False
             heap.gc_pop(m, 3)
             heap.gc_leave(m)
-        if result is None:
+        if not done:
             raise MemoryError("the heap is full")
         return bytes(result)
 
@@ -131,7 +125,7 @@ cdef uint64_t flatten(heap.MutatorState* m, heap.word rope, uint32_t node,
     while depth:
         depth -= 1
         rope = waiting[depth]
-        while ((<heap.word*>rope)[0] >> 8) & 0xFFFF == node:
+        while heap.gc_shape_of(rope) == node:
             waiting[depth] = heap.gc_load(rope, RIGHT)
             depth += 1
             rope = heap.gc_load(rope, LEFT)

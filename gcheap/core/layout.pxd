@@ -450,7 +450,7 @@ cdef enum EngineState:          # HeapState.engine; see core/engine.pyx
 ctypedef void (*EngineStart)(HeapState* h) noexcept nogil
 
 cdef struct HeapState:
-    # Read-mostly.  The first seven are `struct gc_heap` of gcheap.h, which compiled programs rely on.
+    # Read-mostly.  The first seven are `struct gc_heap` of gcheap.h: compiled programs rely on it.
     uint32_t pause              # futex word: 1 while mutators must stop
     uint32_t phase              # Phase; atomic
     uint32_t marking            # 1: the write barrier logs; changes only inside pauses
@@ -531,7 +531,7 @@ cdef struct HeapState:
 
     # Root areas; see core/roots.pyx.
     RootArea* areas
-    uint32_t area_lock          # futex mutex: the list; taken by RUNNING mutators, or with list_lock
+    uint32_t area_lock          # futex mutex: the list; taken RUNNING, or with list_lock held
 
     # Who is told of pauses and phases; see core/listener.pxd.
     Listener listener           # atomic; NULL: nobody

@@ -8,7 +8,7 @@ import weakref
 from cpython.exc cimport PyErr_SetObject
 from cpython.ref cimport Py_INCREF, PyObject
 from gcheap.core.layout cimport (
-    HeapState, Listener, MutatorState, SHAPE_FIXED, SHAPE_SLOT_ARRAY)
+    HeapState, Listener, SHAPE_FIXED, SHAPE_SLOT_ARRAY)
 from gcheap.core.native cimport load64_acquire, mutex_lock, mutex_unlock, store64_release
 from gcheap.embed.mutators cimport TagRule, complain, refuse_running
 from gcheap.errors import HeapClosed, OptionError

@@ -1,4 +1,4 @@
-"""Native mutators without Python: attach, allocate, collect, without the GIL and without exceptions.
+"""Native mutators: attach, allocate, collect, without the GIL and without exceptions.
 
 What fails returns NULL or 0 and leaves a message for its thread.
 """
@@ -16,9 +16,9 @@ from gcheap.core.pinned cimport pinned_charge, take_pinned
 from gcheap.core.requests cimport request_cycle
 from gcheap.core.roots cimport add_area, remove_area
 from gcheap.core.safepoint cimport (
-    attach_mutator, begin_stall, detach_mutator, drop_owner, end_stall, enter_running, leave_running,
-    running_mutator, thread_mutator)
-from gcheap.core.space cimport NO_PLACE, NO_ROOM, TAKEN
+    attach_mutator, begin_stall, detach_mutator, drop_owner, end_stall, enter_running,
+    leave_running, running_mutator, thread_mutator)
+from gcheap.core.space cimport NO_PLACE, TAKEN
 from gcheap.core.stress cimport cycle_due, wait_for_flip
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport strerror
@@ -103,7 +103,8 @@ cdef word gc_alloc_slow(MutatorState* m, uint64_t nbytes, word header,
     return at if at else no_room(m.heap, nbytes)
 
 
-cdef bint measured(MutatorState* m, uint32_t shape, uint64_t length, uint64_t* nbytes) noexcept nogil:
+cdef bint measured(MutatorState* m, uint32_t shape, uint64_t length,
+                   uint64_t* nbytes) noexcept nogil:
     """The size of an array, unless it is beyond what the heap can hold."""
     cdef uint64_t item
     check_that(shape < load32_acquire(&m.heap.shape_count)
@@ -136,7 +137,8 @@ cdef word gc_alloc_pinned(MutatorState* m, uint32_t shape, uint64_t length) noex
     cdef bint found, scattered = False
     if not measured(m, shape, length, &nbytes):
         return 0
-    check_that(h.shapes[shape].kind == SHAPE_RAW, b"only raw arrays can be pinned (shape)", shape, 0)
+    check_that(h.shapes[shape].kind == SHAPE_RAW, b"only raw arrays can be pinned (shape)", shape,
+               0)
     if h.stress.collect_every:
         ticket = cycle_due(m)
         if ticket:

@@ -270,6 +270,30 @@ static void second_thread(gc_mutator *m) {
     CHECK(events[GC_MUTATOR_REMOVED] == 1 && events[GC_MUTATOR_ADDED] == 2);
 }
 
+/* The child has the heap, this thread's stack and its areas, and goes on collecting. */
+static void forked(gc_mutator *m) {
+    gc_word *f = gc_push(m, 1), area[1] = { 0 };
+    const uint64_t count = 1;
+    gc_roots *roots = gc_add_roots(m, area, &count, NULL);
+    int status;
+    pid_t child;
+    make_list(m, &f[0]);
+    make_list(m, &area[0]);
+    child = fork();                                 /* RUNNING: allowed */
+    CHECK(child >= 0);
+    for (int i = 0; i < 3; i++) {
+        gc_collect(heap);
+        check_list(f[0]);
+        check_list(area[0]);
+    }
+    if (child == 0) _exit(0);
+    gc_leave(m);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    gc_enter(m);
+    gc_remove_roots(m, roots);
+    gc_pop(m, 1);
+}
+
 static void cycles_asked_for(gc_mutator *m) {
     uint64_t n = cycles();
     gc_request(heap);
@@ -332,6 +356,7 @@ int main(int argc, char **argv) {
     tables(m);
     exhaustion(m);
     second_thread(m);
+    forked(m);
     cycles_asked_for(m);
     refusals(m);
     gc_leave(m);
