@@ -29,8 +29,8 @@ of heaps unlocked; that lock is taken by no collector and no RUNNING mutator.
 
 Order of locks: heaps, then per heap (in the order they were made) list_lock, handle_lock, those
 of the events, stalls and survey, then those of the fault path.  Locks that only RUNNING mutators,
-the collector and holders of list_lock take (weak tables, guardians, pinned and frozen objects) are
-free by then.  No other thread holds two of them but list_lock and
+the collector and holders of list_lock take (weak tables, guardians, root areas, pinned and frozen
+objects) are free by then.  No other thread holds two of them but list_lock and
 watch_lock, in that order.
 
 The child's heap: objects, handles and the forking thread's shadow stack are what they were.
