@@ -76,7 +76,7 @@ setup(
         Extension(
             ".".join(path.with_suffix("").parts),
             [str(path)],
-            include_dirs=["."],
+            include_dirs=[".", "gcheap/include"],
             define_macros=macros,
             extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
                                 "-Wno-sign-compare", "-pthread"]

@@ -15,6 +15,7 @@ from gcheap._unbuilt import use_installed_copy as _use_installed_copy
 _use_installed_copy(__path__)
 
 from gcheap import failpoints, policy
+from gcheap.building import get_include
 from gcheap.errors import (
     ForeignRef,
     GcheapError,
@@ -46,5 +47,6 @@ __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",
     "HeapStats", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path", "RawArray", "Ref",
     "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step", "Tagged", "WeakKeyTable",
-    "WeakRef", "WeakValueTable", "__version__", "failpoints", "policy",
+    "WeakRef", "WeakValueTable", "__version__", "failpoints",
+    "get_include", "policy",
 ]

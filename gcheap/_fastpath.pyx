@@ -10,7 +10,8 @@ from gcheap.core.native cimport (
     futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq, store64_relaxed, unlikely)
 from gcheap.core.objects cimport shape_of_header
 from gcheap.core.requests cimport cycle_running, request_cycle
-from gcheap.core.safepoint cimport begin_stall, enter_running, leave_running, park
+from gcheap.core.safepoint cimport (
+    begin_stall, end_stall, enter_running, leave_running, park)
 from gcheap.core.stalls cimport Stall, stall_begins, stall_ended
 from gcheap.core.stress cimport cycle_due, hide_tlab, show_tlab, wait_for_flip
 from gcheap.core.tlab cimport TAKEN, small_room, take_tlab
@@ -146,14 +147,14 @@ cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t len
         if ticket:
             begin_stall(m)
             wait_for_flip(m.heap, ticket)
-            enter_running(m)
+            end_stall(m)
     while True:
         at = alloc_try(m, nbytes, header, length)
         if at:
             return at
         begin_stall(m)
         found = wait_for_room(m, nbytes, False)
-        enter_running(m)
+        end_stall(m)
         if not found:
             return 0
 

@@ -11,11 +11,12 @@ from gcheap.text import title
 class Root:
     """What keeps an object alive from outside the heap.
 
-    kind       "ref" (a Ref that Python code holds), "shadow stack", "frozen", or "guardian" (an
-               agent, or an object that waits in a guardian's queue)
-    mutator    the name of the mutator whose shadow stack it is, else None
+    kind       "ref" (a Ref that Python code holds, or a handle of C), "shadow stack", "root area"
+               (of an embedder), "frozen", or "guardian" (an agent, or an object that waits in a
+               guardian's queue)
+    mutator    the name of the mutator whose shadow stack or root area it is, else None
     thread     its thread's id (as `threading.get_native_id` has it), else None
-    position   the word of the shadow stack, counted from the bottom, else None
+    position   the word of the shadow stack or root area, counted from the bottom, else None
     """
 
     kind: str
@@ -24,9 +25,9 @@ class Root:
     position: int | None = None
 
     def __str__(self) -> str:
-        if self.kind != "shadow stack":
+        if self.mutator is None:
             return {"ref": "a Ref", "frozen": "frozen", "guardian": "a guardian"}[self.kind]
-        return f"word {self.position} of the shadow stack of {self.mutator!r}"
+        return f"word {self.position} of the {self.kind} of {self.mutator!r}"
 
 
 class Step(NamedTuple):

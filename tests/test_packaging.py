@@ -92,7 +92,7 @@ def classifiers(*minors: str) -> str:
 def test_an_sdist_is_checked(tmp_path):
     whole = {f"gcheap-1.0/{name}" for name in sources(ROOT)} | {"gcheap-1.0/PKG-INFO"}
     assert sdist_faults(an_sdist(tmp_path, whole), ROOT) == []
-    for lost in ("gcheap/native/sync.h", "gcheap/face/ref.pyx", "tests/support.py",
+    for lost in ("gcheap/include/gcheap/native/sync.h", "gcheap/face/ref.pyx", "tests/support.py",
                  "pyproject.toml", "docs/README.md", "gcheap/py.typed"):
         assert sdist_faults(an_sdist(tmp_path, whole - {f"gcheap-1.0/{lost}"}), ROOT) == [
             f"missing: {lost}"]
@@ -114,7 +114,7 @@ def test_a_wheel_is_checked(tmp_path):
     claims = classifiers(*supported(ROOT))
     assert wheel_faults(a_wheel(tmp_path, names, claims), ROOT) == []
     for lost, fault in (("gcheap/_fastpath.pxd", "missing"), ("gcheap/py.typed", "missing"),
-                        ("gcheap/native/sync.h", "missing"), ("gcheap/face/ref.pyi", "missing"),
+                        ("gcheap/include/gcheap/native/sync.h", "missing"), ("gcheap/face/ref.pyi", "missing"),
                         ("gcheap/face/heap.cpython-311-x86_64-linux-gnu.so", "not compiled"),
                         ("gcheap-1.0.dist-info/licenses/LICENSE", "missing")):
         fault_found, = wheel_faults(a_wheel(tmp_path, names - {lost}, claims), ROOT)

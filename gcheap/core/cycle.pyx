@@ -28,10 +28,11 @@ from gcheap.core.handler cimport end_faults
 from gcheap.core.large cimport (
     begin_large, bound_large, flip_large, plan_large, stay_large)
 from gcheap.core.layout cimport (
-    BACKEND_MOVE, BACKEND_STW, CauseTotals, CycleRecord, HeapState, LARGE_SPACES, MutatorState,
-    PAUSE_FULL,
+    BACKEND_MOVE, BACKEND_STW, CauseTotals, CycleRecord, EVENT_FLIPPED, EVENT_MARKED,
+    EVENT_RELOCATED, HeapState, LARGE_SPACES, MutatorState, PAUSE_FULL,
     PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
     PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
+from gcheap.core.listener cimport tell
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
     record_roots, trace)
@@ -162,6 +163,7 @@ cdef bint mark_end(HeapState* h, Cycle* c, uint64_t tries) noexcept nogil:
     bound_large(h)
     if h.verify:
         verify_mark_end(h)
+    tell(h, EVENT_MARKED, &c.pause)
     return True
 
 
@@ -309,6 +311,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
+    tell(h, EVENT_FLIPPED, &c.pause)
 
 
 cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
@@ -330,6 +333,7 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     empty_halves(h, 1 - h.current)
     forward_frozen(h)
     failpoint(FP_CYCLE_EMPTIED)
+    tell(h, EVENT_RELOCATED, &c.pause)
 
 
 # ---- the cycle ---------------------------------------------------------------------------

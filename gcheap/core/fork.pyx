@@ -29,8 +29,8 @@ of heaps unlocked; that lock is taken by no collector and no RUNNING mutator.
 
 Order of locks: heaps, then per heap (in the order they were made) list_lock, handle_lock, those
 of the events, stalls and survey, then those of the fault path.  Locks that only RUNNING mutators,
-the collector and holders of list_lock take (weak tables, guardians, pinned and frozen objects) are
-free by then.  No other thread holds two of them but list_lock and
+the collector and holders of list_lock take (weak tables, guardians, root areas, pinned and frozen
+objects) are free by then.  No other thread holds two of them but list_lock and
 watch_lock, in that order.
 
 The child's heap: objects, handles and the forking thread's shadow stack are what they were.
@@ -109,6 +109,8 @@ cdef void await_rest(HeapState* h) noexcept nogil:
 
 
 cdef void freeze(HeapState* h) noexcept nogil:
+    h.fork_pause.kind = PAUSE_FORK
+    h.fork_pause.cycle = load64_seq(&h.finished)
     stop_world(h, &h.fork_pause)
     mutex_lock(&h.handle_lock)
     mutex_lock(&h.events.lock)
@@ -143,12 +145,6 @@ cdef void thaw(HeapState* h) noexcept nogil:
     futex_wake_all(&h.kick)
 
 
-cdef void report(HeapState* h) noexcept nogil:
-    h.fork_pause.kind = PAUSE_FORK
-    h.fork_pause.cycle = load64_seq(&h.finished)
-    record_pause(h.events, &h.fork_pause)
-
-
 cdef void thaw_all(bint in_parent) noexcept nogil:
     cdef HeapState* h = last_heap()
     unlock_fault_path()
@@ -156,7 +152,7 @@ cdef void thaw_all(bint in_parent) noexcept nogil:
         if concerns(h):
             thaw(h)
             if in_parent:
-                report(h)
+                record_pause(h.events, &h.fork_pause)
                 resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)

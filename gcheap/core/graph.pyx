@@ -15,7 +15,7 @@ from gcheap.core.native cimport load64_relaxed, popcount
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.objects cimport (
     header_words, is_reference, object_bytes, object_slots, shape_of_header)
-from gcheap.core.roots cimport ROOT_SHADOW, Root
+from gcheap.core.roots cimport ROOT_AREA, ROOT_SHADOW, Root
 from gcheap.core.words cimport Words, words_free, words_push
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -104,7 +104,7 @@ cdef bint begin_group(Taking* t, const Root* root) noexcept nogil:
     t.mutator = root.mutator
     name[0] = name[1] = name[2] = name[3] = 0
     done = words_push(groups, root.kind)
-    if root.kind == ROOT_SHADOW:
+    if root.kind == ROOT_SHADOW or root.kind == ROOT_AREA:
         memcpy(name, root.mutator.name, sizeof(name))
         done = done and words_push(groups, <uint64_t>root.mutator.thread_id)
     else:

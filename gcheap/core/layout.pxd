@@ -250,19 +250,21 @@ cdef enum:
     SHADOW_WORDS = 1 << 20      # capacity of one shadow stack (address space; touched lazily)
 
 cdef struct MutatorState:
-    # The hot line: what inline allocation touches.
+    # The hot line: what inline allocation touches.  The first six are `struct gc_mutator` of
+    # gcheap.h, which compiled programs rely on.
     word tlab_top
     word tlab_end               # end of the current unit: no small object crosses it
-    word tlab_limit             # end of the TLAB (whole units)
     HeapState* heap
     word* shadow_top
+    word* shadow_end
+    void* user                  # the embedder's
+    word tlab_limit             # end of the TLAB (whole units)
     uint32_t run                # MutatorRun; see core/safepoint.pyx
     uint32_t detached
     word tlab_start             # where tlab_top stood when allocation was last accounted
     SatbBuffer* satb            # old values logged while marking is on, or NULL
     # Cold.
     word* shadow
-    word* shadow_end
     word bounce                 # a unit-sized, pre-faulted buffer of this mutator's own (I3)
     uint64_t allocated          # bytes of objects, accounted up to tlab_start
     uint32_t handle_free        # private chain of free handles, 0 = none
@@ -310,6 +312,36 @@ cdef struct HandleChunk:
     word value[HANDLE_CHUNK]        # an address; meaningless while the handle is free
     uint32_t link[HANDLE_CHUNK]     # 0: live; else HANDLE_DROPPED | next free index
     uint8_t observer[HANDLE_CHUNK]  # ObserverLevel
+
+cdef struct RootArea:           # words of an embedder's own that are roots; see core/roots.pyx
+    RootArea* next
+    MutatorState* owner         # it ends with it
+    word* base
+    const uint64_t* count       # how many words are roots now
+    uint64_t tag_mask
+    uint64_t tag_bits
+
+# ---- listening -----------------------------------------------------------------------------
+
+cdef enum EventKind:            # gc_event.kind of gcheap.h
+    EVENT_REQUESTING_STOP = 0
+    EVENT_MUTATORS_STOPPED = 1
+    EVENT_RESTARTING_MUTATORS = 2
+    EVENT_MARKED = 3
+    EVENT_FLIPPED = 4
+    EVENT_RELOCATED = 5
+    EVENT_MUTATOR_ADDED = 6
+    EVENT_MUTATOR_STOPPING = 7
+    EVENT_MUTATOR_RESTARTED = 8
+    EVENT_MUTATOR_REMOVED = 9
+
+cdef struct Event:              # gc_event of gcheap.h
+    uint32_t kind
+    uint32_t pause              # PauseKind
+    uint64_t cycle
+    MutatorState* mutator
+
+ctypedef void (*Listener)(void* data, HeapState* h, const Event* event) noexcept nogil
 
 # ---- one cycle's relocation ----------------------------------------------------------------
 
@@ -420,17 +452,17 @@ cdef enum EngineState:          # HeapState.engine; see core/engine.pyx
 ctypedef void (*EngineStart)(HeapState* h) noexcept nogil
 
 cdef struct HeapState:
-    # Read-mostly.
+    # Read-mostly.  The first seven are `struct gc_heap` of gcheap.h: compiled programs rely on it.
     uint32_t pause              # futex word: 1 while mutators must stop
     uint32_t phase              # Phase; atomic
     uint32_t marking            # 1: the write barrier logs; changes only inside pauses
     uint32_t flips              # so far, modulo 2^32; changes only inside pauses
+    ShapeInfo* shapes
+    uint64_t tag_mask           # the heap's rule, for roots in shadow stacks, and table values
+    uint64_t tag_bits
     uint64_t unit_bytes
     uint64_t unit_words
     uint64_t tlab_bytes
-    ShapeInfo* shapes
-    uint64_t tag_mask           # the heap's rule, for roots in shadow stacks
-    uint64_t tag_bits
     uint64_t page
     uint64_t unit_pages
     uint32_t unit_shift         # log2(unit_bytes)
@@ -498,6 +530,14 @@ cdef struct HeapState:
     uint32_t handle_lock
     uint32_t handle_high        # indices below it exist; index 0 is never used
     uint32_t handle_dropped     # head of the lock-free chain of dropped handles
+
+    # Root areas; see core/roots.pyx.
+    RootArea* areas
+    uint32_t area_lock          # futex mutex: the list; taken RUNNING, or with list_lock held
+
+    # Who is told of pauses and phases; see core/listener.pxd.
+    Listener listener           # atomic; NULL: nobody
+    void* listener_data
 
     # Collector thread.
     uint64_t requested          # cycle tickets

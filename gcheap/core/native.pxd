@@ -1,4 +1,4 @@
-"""Declarations of the C headers in gcheap/native: atomics, checks, futex, clock, bits."""
+"""Declarations of the C headers in include/gcheap/native: atomics, checks, futex, clock, bits."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "gcheap/native/atomics.h" nogil:

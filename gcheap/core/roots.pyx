@@ -1,4 +1,4 @@
-"""Roots: handles and shadow stacks.
+"""Roots: handles, shadow stacks and root areas.
 
 A handle is an index into a chunked table of addresses; index 0 is never used.  Taking one is
 done by a RUNNING mutator; dropping one may happen on any thread, at any moment, attached or
@@ -10,16 +10,21 @@ A dropped entry keeps its stale address, which nobody reads: scanning skips entr
 link has HANDLE_DROPPED.  A mutator that needs a handle pops its private chain; when that is
 empty it takes the whole shared chain with one exchange (so there is no ABA), and only then
 grows the table.
+
+A root area is memory of the embedder's own, of which so many words as its counter says are roots,
+under a tag rule of its own.  Areas are linked under `area_lock`, which a mutator takes while it is
+RUNNING and passes no safepoint under: so a stopped world finds it free and the list whole.
 """
 from gcheap.core.failpoint cimport FP_HANDLE_DROP, failpoint
 from gcheap.core.layout cimport (
-    HANDLE_CHUNK, HANDLE_CHUNKS, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
+    HANDLE_CHUNK, HANDLE_CHUNKS, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, RootArea,
+    word)
 from gcheap.core.native cimport (
-    cas32, exchange32_acq_rel, load32_acquire, load32_relaxed, mutex_lock, mutex_unlock,
-    store32_relaxed, store32_release, store64_relaxed)
+    cas32, exchange32_acq_rel, load32_acquire, load32_relaxed, load64_relaxed, mutex_lock,
+    mutex_unlock, store32_relaxed, store32_release, store64_relaxed)
 from gcheap.core.objects cimport is_reference
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, free
 
 
 cdef uint32_t grow(HeapState* h, MutatorState* m) noexcept nogil:
@@ -101,11 +106,55 @@ cdef uint64_t live_handles(HeapState* h) noexcept nogil:
     return n
 
 
+cdef RootArea* add_area(MutatorState* m, word* base, const uint64_t* count, uint64_t tag_mask,
+                        uint64_t tag_bits) noexcept nogil:
+    """A root area that ends with `m` at the latest; NULL: no memory.  RUNNING."""
+    cdef RootArea* area = <RootArea*>calloc(1, sizeof(RootArea))
+    if area == NULL:
+        return NULL
+    area.owner = m
+    area.base = base
+    area.count = count
+    area.tag_mask = tag_mask
+    area.tag_bits = tag_bits
+    mutex_lock(&m.heap.area_lock)
+    area.next = m.heap.areas
+    m.heap.areas = area
+    mutex_unlock(&m.heap.area_lock)
+    return area
+
+
+cdef void unlink_areas(HeapState* h, RootArea* one, MutatorState* owner) noexcept nogil:
+    """Ends the area `one`, or all of `owner`.  RUNNING, or with list_lock held."""
+    cdef RootArea** link = &h.areas
+    cdef RootArea* area
+    mutex_lock(&h.area_lock)
+    while link[0] != NULL:
+        area = link[0]
+        if area == one or area.owner == owner:
+            link[0] = area.next
+            free(area)
+        else:
+            link = &area.next
+    mutex_unlock(&h.area_lock)
+
+
+cdef void remove_area(HeapState* h, RootArea* area) noexcept nogil:
+    """RUNNING."""
+    unlink_areas(h, area, NULL)
+
+
+cdef void end_areas(HeapState* h, MutatorState* m) noexcept nogil:
+    """At detach, with list_lock held."""
+    unlink_areas(h, NULL, m)
+
+
 cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogil:
     """Calls read(context, h, root, address) for every root of a stopped world that visit_roots
     visits, and says where it stands."""
     cdef uint64_t i, high = load32_acquire(&h.handle_high)
     cdef MutatorState* m = h.mutators
+    cdef RootArea* area = h.areas
     cdef Root root
     cdef word* at
     root.mutator = NULL
@@ -127,14 +176,23 @@ cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogi
                 read(context, h, &root, at[0] & ~h.tag_mask)
             at += 1
         m = m.next
+    root.kind = ROOT_AREA
+    while area != NULL:
+        root.mutator = area.owner
+        for i in range(load64_relaxed(area.count)):
+            if is_reference(area.tag_mask, area.tag_bits, area.base[i]):
+                root.position = i
+                read(context, h, &root, area.base[i] & ~area.tag_mask)
+        area = area.next
 
 
 cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil:
     """Calls visit(context, h, address) for every root of a stopped world and stores what it
-    returns.  Cost: the handles ever in use at once, and the shadow-stack words."""
+    returns.  Cost: the handles ever in use at once, the words of shadow stacks and root areas."""
     cdef uint64_t c, i, chunks = load32_acquire(&h.handle_high) // HANDLE_CHUNK
     cdef HandleChunk* chunk
     cdef MutatorState* m
+    cdef RootArea* area = h.areas
     cdef word* at
     cdef word value
     for c in range(chunks):
@@ -153,3 +211,9 @@ cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept n
                 at[0] = visit(context, h, value & ~h.tag_mask) | h.tag_bits
             at += 1
         m = m.next
+    while area != NULL:
+        for i in range(load64_relaxed(area.count)):
+            value = area.base[i]
+            if is_reference(area.tag_mask, area.tag_bits, value):
+                area.base[i] = visit(context, h, value & ~area.tag_mask) | area.tag_bits
+        area = area.next

@@ -5,10 +5,12 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
 cdef void detach_mutator(MutatorState* m) noexcept nogil
 cdef void drop_owner(MutatorState* m) noexcept nogil
 cdef MutatorState* thread_mutator(HeapState* h) noexcept nogil  # NULL: not attached
+cdef MutatorState* running_mutator() noexcept nogil             # of any heap
 cdef void enter_running(MutatorState* m) noexcept nogil
 cdef void leave_running(MutatorState* m) noexcept nogil
 cdef void park(MutatorState* m) noexcept nogil
 cdef void begin_stall(MutatorState* m) noexcept nogil
+cdef void end_stall(MutatorState* m) noexcept nogil
 cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil
 cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil
 cdef bint everyone_outside(HeapState* h) noexcept nogil

@@ -27,14 +27,17 @@ from gcheap.core.failpoint cimport (
     FP_MUTATOR_PARK, FP_MUTATOR_RESUMED, FP_MUTATOR_SLEEP, FP_SAFEPOINT_ASKED,
     FP_SAFEPOINT_REACHED, FP_SAFEPOINT_RELEASED, FP_SAFEPOINT_SLEEP, failpoint)
 from gcheap.core.layout cimport (
-    BACKEND_STW, HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
+    BACKEND_STW, EVENT_MUTATOR_ADDED, EVENT_MUTATOR_REMOVED, EVENT_MUTATOR_RESTARTED,
+    EVENT_MUTATOR_STOPPING, EVENT_MUTATORS_STOPPED, EVENT_REQUESTING_STOP,
+    EVENT_RESTARTING_MUTATORS, HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
     SHADOW_WORDS, word)
+from gcheap.core.listener cimport tell, tell_of
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, clock_ns, cpu_relax, futex_wait, futex_wake_all, load32_relaxed,
     load32_seq, mutex_lock, mutex_unlock, store32_seq, sub32_acq_rel, thread_cpu_ns, thread_id,
     unlikely)
-from gcheap.core.roots cimport return_handles
+from gcheap.core.roots cimport end_areas, return_handles
 from gcheap.core.satb cimport hand_over
 from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.space cimport free_bounce, new_bounce, release_heap
@@ -106,6 +109,7 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
     m.thread_next = <MutatorState*>thread_head_get()
     thread_head_set(m)
     out[0] = m
+    tell_of(m, EVENT_MUTATOR_ADDED)
     return 0
 
 
@@ -119,6 +123,7 @@ cdef void unlink_mutator(HeapState* h, MutatorState* m) noexcept nogil:
     retire_tlab(m)
     hand_over(m)
     return_handles(h, m)
+    end_areas(h, m)
     r.allocated += m.allocated
     r.faults += m.faults
     r.fault_pages += m.fault_pages
@@ -145,6 +150,7 @@ cdef void detach_mutator(MutatorState* m) noexcept nogil:
     cdef HeapState* h = m.heap
     cdef MutatorState* head = <MutatorState*>thread_head_get()
     failpoint(FP_MUTATOR_DETACH)
+    tell_of(m, EVENT_MUTATOR_REMOVED)
     mutex_lock(&h.list_lock)
     unlink_mutator(h, m)
     mutex_unlock(&h.list_lock)
@@ -179,6 +185,14 @@ cdef void thread_ended(void* ignored) noexcept nogil:
 cdef MutatorState* thread_mutator(HeapState* h) noexcept nogil:
     cdef MutatorState* m = <MutatorState*>thread_head_get()
     while m != NULL and m.heap != h:
+        m = m.thread_next
+    return m
+
+
+cdef MutatorState* running_mutator() noexcept nogil:
+    """The mutator as which the calling thread is RUNNING, in whatever heap; NULL: it is not."""
+    cdef MutatorState* m = <MutatorState*>thread_head_get()
+    while m != NULL and load32_seq(&m.run) != RUNNING:
         m = m.thread_next
     return m
 
@@ -238,16 +252,27 @@ cdef void leave_running(MutatorState* m) noexcept nogil:
 
 cdef void begin_stall(MutatorState* m) noexcept nogil:
     """RUNNING -> PARKED: the thread may block, and still is inside the heap, so that close()
-    waits for it.  enter_running ends it."""
+    waits for it.  end_stall ends it."""
+    tell_of(m, EVENT_MUTATOR_STOPPING)
     stop_running(m, PARKED)
+
+
+cdef void end_stall(MutatorState* m) noexcept nogil:
+    """PARKED -> RUNNING.  Waits while a pause is on."""
+    enter_running(m)
+    tell_of(m, EVENT_MUTATOR_RESTARTED)
 
 
 cdef void park(MutatorState* m) noexcept nogil:
     """A safepoint of a RUNNING mutator: waits here while a pause is on."""
+    if not load32_seq(&m.heap.pause):
+        return
+    tell_of(m, EVENT_MUTATOR_STOPPING)
     while load32_seq(&m.heap.pause):
         store32_seq(&m.run, PARKED)
         wait_for_resume(m.heap)
         store32_seq(&m.run, RUNNING)
+        tell_of(m, EVENT_MUTATOR_RESTARTED)
     notice_flip(m)
 
 
@@ -261,6 +286,7 @@ cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
     cdef uint32_t seen
     cdef int spins
     mutex_lock(&h.list_lock)
+    tell(h, EVENT_REQUESTING_STOP, pause)
     pause.start_ns = clock_ns()
     pause.mutators = 0
     store32_seq(&h.pause, 1)
@@ -284,10 +310,12 @@ cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
     pause.cpu_ns = thread_cpu_ns()
     pause.reach_ns = pause.work_ns - pause.start_ns
     hist_record(h.reach_hist, pause.reach_ns)
+    tell(h, EVENT_MUTATORS_STOPPED, pause)
 
 
 cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil:
     """Lets the mutators go on, and completes the pause's record."""
+    tell(h, EVENT_RESTARTING_MUTATORS, pause)
     pause.work_ns = clock_ns() - pause.work_ns
     pause.cpu_ns = thread_cpu_ns() - pause.cpu_ns
     store32_seq(&h.pause, 0)
@@ -317,7 +345,7 @@ cdef void park_this_thread() noexcept nogil:
     cdef MutatorState* m = <MutatorState*>thread_head_get()
     while m != NULL:
         if load32_seq(&m.run) == RUNNING:
-            stop_running(m, PARKED)
+            begin_stall(m)
         m = m.thread_next
 
 
@@ -326,7 +354,7 @@ cdef void unpark_this_thread() noexcept nogil:
     cdef MutatorState* m = <MutatorState*>thread_head_get()
     while m != NULL:
         if load32_seq(&m.run) == PARKED:
-            enter_running(m)
+            end_stall(m)
         m = m.thread_next
 
 

@@ -18,7 +18,7 @@ from gcheap.face.snapshot import snapshot
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.options import signature
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 cdef extern from "<Python.h>":
     int PyErr_CheckSignals() except -1
@@ -316,6 +316,13 @@ cdef class Heap:
         self.core.check_open()
         return resident_bytes(self.core.h)
 
+    def native(self):
+        """The address of the native heap (`HeapState*` of gcheap/core/layout.pxd, `gc_heap *` of
+        gcheap.h), for code that is not Python.  It lives as long as this object, or until it is
+        closed."""
+        self.core.check_open()
+        return <uintptr_t>self.core.h
+
     # ---- properties ------------------------------------------------------------------------
 
     @property
@@ -368,3 +375,8 @@ cdef class Heap:
     def __repr__(self):
         state = "closed" if self.closed else f"{self.backend}, {self.core.why}"
         return f"<gcheap.Heap of {self.capacity} bytes: {state}>"
+
+
+def core_of(Heap heap not None):
+    """Its HeapCore, for gcheap.embed."""
+    return heap.core

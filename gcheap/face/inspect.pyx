@@ -17,6 +17,7 @@ from gcheap.core.native cimport load32_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.queries cimport (
     ROOT_WORDS, RootFound, count_by_shape, find_path, find_referrers, freeze_reachable,
     measure_retained)
+from gcheap.core.roots cimport ROOT_AREA, ROOT_SHADOW
 from gcheap.core.safepoint cimport thread_mutator
 from gcheap.core.walk cimport Bookmark, walk_on
 from gcheap.core.words cimport Words, words_free
@@ -32,7 +33,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 _KINDS = ("fixed", "slots", "raw")
-_ROOTS = ("ref", "shadow stack", "frozen", "guardian")
+_ROOTS = ("ref", "shadow stack", "frozen", "guardian", "root area")
 
 
 # ---- every report ------------------------------------------------------------------------
@@ -128,8 +129,8 @@ cdef list take_roots(Words* words):
     roots = []
     for i in range(words.count // ROOT_WORDS):
         memcpy(&found, &words.at[i * ROOT_WORDS], sizeof(found))
-        if _ROOTS[found.kind] == "shadow stack":
-            roots.append(Root("shadow stack", found.name.decode(errors="replace"),
+        if found.kind in (ROOT_SHADOW, ROOT_AREA):
+            roots.append(Root(_ROOTS[found.kind], found.name.decode(errors="replace"),
                               found.thread_id, found.position))
         else:
             roots.append(Root(_ROOTS[found.kind]))

@@ -26,5 +26,6 @@ cdef class Shape:
     cdef Field find(self, str name)
 
 cdef Shape define_shape(HeapCore core, name, refs, raw, tag)
+cdef Shape define_array(HeapCore core, name, uint32_t kind, item, tag)
 cdef Shape array_shape(HeapCore core, dtype)
 cdef Shape builtin_shape(HeapCore core, uint32_t id)

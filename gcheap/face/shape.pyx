@@ -19,6 +19,7 @@ from gcheap.text import shown, title
 from libc.stdint cimport uint32_t, uint64_t
 
 DEFAULT_TAG = (7, 0)
+MAX_ITEM = 2**31                # bytes of an element, as numpy has it
 
 
 cdef class Field:
@@ -146,8 +147,6 @@ def _raw_dtype(name, raw):
 
 def check_tag(name, tag):
     """(mask, bits) of a tag rule, or ShapeError."""
-    if tag is None:
-        return DEFAULT_TAG
     try:
         mask, bits = (int(word.__index__()) for word in tag)
     except (AttributeError, TypeError, ValueError):
@@ -166,7 +165,7 @@ cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
     cdef uint64_t offset
     refs = _names(name, refs)
     dtype = _raw_dtype(name, raw)
-    tag = check_tag(name, tag)
+    tag = (core.h.tag_mask, core.h.tag_bits) if tag is None else check_tag(name, tag)
     shape = new_shape(core, name, SHAPE_FIXED, tag)
     shape.refs = refs
     shape.raw = dtype
@@ -189,17 +188,39 @@ cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
     if shape.size > core.h.capacity:
         raise wrong(name, f"one object takes {format_size(shape.size)}, more than "
                           f"the heap's capacity of {format_size(core.h.capacity)}")
+    return define(core, shape)
+
+
+cdef Shape define_array(HeapCore core, name, uint32_t kind, item, tag):
+    """A named shape of arrays: of slots under the rule `tag`, or raw ones of `item` bytes each."""
+    cdef Shape shape
+    _names(name, ())
+    shape = new_shape(core, name, kind, (core.h.tag_mask, core.h.tag_bits) if tag is None
+                      else check_tag(name, tag))
+    shape.item = 8
+    if kind == SHAPE_RAW:
+        if not 0 < item <= MAX_ITEM:
+            raise wrong(name, f"elements of {item} bytes; expected 1 to {MAX_ITEM}")
+        shape.item = item
+        shape.raw = np.dtype(f"V{item}" if item > 1 else "u1")
+        shape.element = make_field("element", False, 16, shape.raw)
+    return define(core, shape)
+
+
+cdef Shape define(HeapCore core, Shape shape):
+    """`shape`, published under its name; or the one of that name, if it is the same."""
+    cdef Shape known
     with core.guard:
         core.check_open()
-        known = core.shapes_by_name.get(name)
+        known = core.shapes_by_name.get(shape.name)
         if known is not None:
-            if ((known.refs, known.tag) == (refs, tag)
-                    and (known.raw is None) == (dtype is None) and known.raw == dtype):
+            if ((known.kind, known.refs, known.tag) == (shape.kind, shape.refs, shape.tag)
+                    and (known.raw is None) == (shape.raw is None) and known.raw == shape.raw):
                 return known
-            raise ShapeError(f"shape {shown(name)} is defined already, as {known!r}; choose "
-                             f"another name for refs={refs}, raw={dtype}, tag={tag}")
+            raise wrong(shape.name, f"defined already, as {known!r}; choose another name for "
+                                    f"refs={shape.refs}, raw={shape.raw}, tag={shape.tag}")
         publish(core, shape)
-        core.shapes_by_name[name] = shape
+        core.shapes_by_name[shape.name] = shape
     return shape
 
 
@@ -231,7 +252,8 @@ cdef Shape builtin_shape(HeapCore core, uint32_t id):
     cdef Shape shape = core.shapes[id]
     if shape is None:
         if id == SHAPE_SLOT_ARRAY:
-            shape = new_shape(core, "slots", SHAPE_SLOTS, DEFAULT_TAG)
+            shape = new_shape(core, "slots", SHAPE_SLOTS,
+                              (core.h.shapes[id].tag_mask, core.h.shapes[id].tag_bits))
             shape.item = 8
         else:
             shape = new_shape(core, "bytes", SHAPE_RAW, DEFAULT_TAG)

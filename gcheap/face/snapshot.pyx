@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.graph cimport (
     EDGE_SLOT, EDGE_WEAK_TABLE, GROUP_ROOTS, NODE_WORDS, Graph, free_graph, take_graph)
 from gcheap.core.layout cimport HeapState, SHAPE_FIXED
-from gcheap.core.roots cimport ROOT_FROZEN, ROOT_GUARDED, ROOT_SHADOW
+from gcheap.core.roots cimport ROOT_AREA, ROOT_FROZEN, ROOT_GUARDED, ROOT_SHADOW
 from gcheap.face.inspect import check_report
 from gcheap.face.shape cimport Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
@@ -138,13 +138,15 @@ cdef uint64_t some_edges(char* into, Graph* g, Names* names, uint64_t others, ui
 
 
 cdef uint64_t some_roots(char* into, Graph* g, uint64_t others, uint64_t* done) noexcept nogil:
-    """The same for the edges of groups of roots.  Those of a stack are numbered by its words."""
+    """The same for the edges of groups of roots.  Those of a stack or a root area are numbered by
+    its words."""
     cdef char* at = into
-    cdef uint64_t root, number
+    cdef uint64_t root, number, kind
     while done[0] < g.roots.count // 2 and at + ROW <= into + PIECE:
         root = g.roots.at[2 * done[0]]
         number = done[0]
-        if g.groups.at[(root >> 32) * GROUP_ROOTS] == ROOT_SHADOW:
+        kind = g.groups.at[(root >> 32) * GROUP_ROOTS]
+        if kind == ROOT_SHADOW or kind == ROOT_AREA:
             number = g.roots.at[2 * done[0] + 1]
         at = put_edge(at, EDGE_ELEMENT, number, others + (root & MOST))
         done[0] += 1
@@ -232,9 +234,10 @@ cdef class _Snapshot:
         groups = []
         for i in range(len(counts)):
             label = _LABELS.get(g.groups.at[i * GROUP_ROOTS], "(Refs)")
-            if g.groups.at[i * GROUP_ROOTS] == ROOT_SHADOW:
+            if g.groups.at[i * GROUP_ROOTS] in (ROOT_SHADOW, ROOT_AREA):
+                what = "root areas" if g.groups.at[i * GROUP_ROOTS] == ROOT_AREA else "shadow stack"
                 memcpy(name, &g.groups.at[i * GROUP_ROOTS + 2], sizeof(name))
-                label = (f"(shadow stack of {(<bytes>name).decode(errors='replace')}, thread "
+                label = (f"({what} of {(<bytes>name).decode(errors='replace')}, thread "
                          f"{g.groups.at[i * GROUP_ROOTS + 1]})")
             groups.append((label, counts[i]))
         return groups

@@ -1,6 +1,6 @@
 /* Waiting for somebody else's unit: no wake-up is lost (I2).
  *
- * Stands for: gcheap/core/units.pyx (wait_placed, publish), gcheap/native/sync.h (futex_wait,
+ * Stands for: gcheap/core/units.pyx (wait_placed, publish), gcheap/include/gcheap/native/sync.h (futex_wait,
  * futex_wake_all).  Step by step: each reads or writes one shared word.
  *
  *     waiter   announces itself;  reads the shard's word;  reads the state;  sleeps if the word is

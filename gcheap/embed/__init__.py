@@ -1,0 +1,1 @@
+"""gcheap for programs in C and Cython: what stands behind gcheap.h.  See capi.pyx."""

@@ -1,0 +1,1 @@
+"""So that `embedding_support` is found, as `support` is."""

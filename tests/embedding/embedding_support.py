@@ -1,0 +1,66 @@
+"""Building programs and extension modules as somebody does who has gcheap installed."""
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from support import ROOT
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = ROOT / "examples"
+COMPILER = shutil.which(os.environ.get("CC", "cc"))
+MISSING = ("no C compiler" if COMPILER is None else
+           "no Python.h" if not Path(sysconfig.get_path("include"), "Python.h").exists() else None)
+WARNINGS = ("-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror")
+
+
+def environment(package: Path | None = None, **more: str) -> dict[str, str]:
+    """Variables for a process that imports gcheap: of `package`, a directory that it was
+    installed to, or as the tests do."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
+    paths = [str(package or ROOT), clean.get("PYTHONPATH", "")]
+    return clean | {"PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                    "GCHEAP_STALL_WARNING_MS": "0"} | more
+
+
+def run(command, timeout: float = 300, **kwargs) -> str:
+    """Runs a command, which must end with status 0; returns its output."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                          timeout=timeout, **kwargs)
+    assert done.returncode == 0, f"{shlex.join(done.args)}: {done.returncode}\n{done.stdout}" + (
+        done.stderr)
+    return done.stdout
+
+
+def config(*options: str, package: Path | None = None, cwd: Path) -> list[str]:
+    """What `gcheap config` prints, asked for outside of the source tree."""
+    return run([sys.executable, "-m", "gcheap", "config", *options], cwd=cwd,
+               env=environment(package)).split()
+
+
+def build_program(source: Path, target: Path, *flags: str, package: Path | None = None) -> Path:
+    """Compiles a program of one file, with the flags that gcheap gives."""
+    run([COMPILER, "-std=c11", "-O1", "-g", *WARNINGS, *flags, source, "-o", target,
+         *config("--cflags", "--libs", package=package, cwd=target.parent)])
+    return target
+
+
+def build_module(source: Path, target: Path, *flags: str) -> Path:
+    """Compiles an extension module of one file; `flags` come first, so their -I does."""
+    made = target / (source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
+    run([COMPILER, "-std=c11", "-O1", "-g", "-shared", "-fPIC", *WARNINGS, *flags, source,
+         "-o", made, *config("--cflags", cwd=target)])
+    return made
+
+
+def build_project(source: Path, target: Path, package: Path | None = None, **more: str) -> Path:
+    """Copies a project with a setup.py and builds its extension modules in the copy."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.so", "*.c", "build"))
+    run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=target,
+        env=environment(package, **more))
+    return target
