@@ -70,7 +70,8 @@ cdef void* run(void* argument) noexcept nogil:
     task.id = thread_id()
     if task.heap.server == NULL:
         unblock_sigbus()
-    check_that(attach_mutator(task.heap, b"native", &m) == 0, b"a test's thread cannot attach", 0, 0)
+    check_that(attach_mutator(task.heap, b"native", &m) == 0, b"a test's thread cannot attach",
+               0, 0)
     drop_owner(m)                   # there is no Python object of it
     if task.how:
         gc_enter(m)

@@ -244,4 +244,3 @@ cdef void lock_fault_path() noexcept nogil:
 cdef void unlock_fault_path() noexcept nogil:
     mutex_unlock(&install_lock)
     mutex_unlock(&watch_lock)
-

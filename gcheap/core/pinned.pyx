@@ -13,8 +13,8 @@ every object that this cycle's marking did not reach; they are free then.  An ob
 carries the cycle's epoch and is left alone; it may lie where the sweeper has been already.
 
 `lock` guards the entries.  A running mutator must not block (I5): it tries, polls the safepoint
-between tries, and leaves the running state before it sleeps.  Who holds it does nothing that waits; the sweeper lets go every
-SWEEP_PAGES entries.
+between tries, and leaves the running state before it sleeps.  Who holds it does nothing that waits;
+the sweeper lets go every SWEEP_PAGES entries.
 """
 from gcheap.core.failpoint cimport (
     FP_MEMORY_PINNED, FP_PINNED_CLAIMED, FP_SWEEP_GAP, failpoint)

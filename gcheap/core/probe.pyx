@@ -99,7 +99,8 @@ def probe():
                else "this kernel has no UFFDIO_MOVE (Linux 6.8)")
     else:
         backend = "stw"
-        why = (reason or refusal("UFFDIO_COPY", copy_error)) + ", so compaction happens inside a pause"
+        why = reason or refusal("UFFDIO_COPY", copy_error)
+        why += ", so compaction happens inside a pause"
     return Probe(
         kernel=os.uname().release, page_size=page, syscall_errno=error, opened_by=how,
         features=features,

@@ -141,18 +141,22 @@ blobs("64MiB", 1600)
     (20, "32MiB", 800), pytest.param(ROOM, "96MiB", 3200, marks=pytest.mark.soak("13 seconds"))])
 def test_a_heap_beyond_the_limit_works_with_swap(combination, room, capacity, live, seed):
     """Marking and relocation run over pages that are not there."""
-    with swap_space(KIND, 160 * MIB), group(room) as limited, Running(
-            limited.join + BLOBS + f"""
+    with swap_space(KIND, 160 * MIB), group(room) as limited:
+        for _ in range(3):          # the kernel may kill before it has swapped out enough
+            with Running(limited.join + BLOBS + f"""
 print("ready", flush=True)
 blobs({capacity!r}, {live})
 """, combination, seed) as child:
-        child.hears("ready")
-        most = 0
-        while not child.over:
-            most = max(most, limited.swapped)
-            time.sleep(0.01)
-        child.ends_well()
-        assert most > MIB, most
+                child.hears("ready")
+                most = 0
+                while not child.over:
+                    most = max(most, limited.swapped)
+                    time.sleep(0.01)
+                status, _, said = child.wait()
+            assert status in (0, -signal.SIGKILL) and said == "", (status, said)
+            if status == 0:
+                break
+        assert status == 0 and most > MIB, (status, most)
 
 
 @pytest.mark.soak("as without swap")

@@ -48,8 +48,8 @@ static inline void futex_wake_all(uint32_t *word) {
     errno = saved;
 }
 
-/* By syscall(): nanosleep() is a point at which pthread_cancel ends the thread, and here it may own a
- * unit that others wait for. */
+/* By syscall(): nanosleep() is a point at which pthread_cancel ends the thread, and here it may
+ * own a unit that others wait for. */
 static inline void sleep_ns(uint64_t ns) {
     int saved = errno;
     struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
