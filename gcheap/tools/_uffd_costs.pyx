@@ -307,12 +307,13 @@ cdef class Scratch:
 
     def close(self):
         """Gives everything back; may be called twice."""
+        if not self.memory:             # nor is there a descriptor: not even the arguments' check
+            return
         if self.r.fd >= 0:
             posix_close(self.r.fd)
             self.r.fd = -1
-        if self.memory:
-            munmap(<void*>self.memory, self.mapped)
-            self.memory = 0
+        munmap(<void*>self.memory, self.mapped)
+        self.memory = 0
 
     cdef uint64_t step(self, uint64_t batch) except 0:
         if not self.memory:
@@ -441,12 +442,13 @@ cdef class HugePages:
 
     def close(self):
         """Gives everything back; may be called twice."""
+        if not self.memory:             # nor is there a descriptor: not even the arguments' check
+            return
         if self.r.fd >= 0:
             posix_close(self.r.fd)
             self.r.fd = -1
-        if self.memory:
-            munmap(<void*>self.memory, self.mapped)
-            self.memory = 0
+        munmap(<void*>self.memory, self.mapped)
+        self.memory = 0
 
     cdef void touch(self, word start) noexcept:
         cdef uint64_t at = 0
