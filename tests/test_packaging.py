@@ -21,8 +21,8 @@ IN_TREE = (ROOT / "gcheap").is_dir()
 # ---- as installed ----------------------------------------------------------------------------
 
 def test_what_other_cython_modules_and_type_checkers_need_is_installed():
-    for name in ("_fastpath.pxd", "core/layout.pxd", "core/uffd.pxd", "native/uffd_abi.h",
-                 "native/atomics.h", "native/sync.h", "py.typed", "face/heap.pyi",
+    for name in ("_fastpath.pxd", "core/layout.pxd", "core/uffd.pxd", "include/gcheap/native/uffd_abi.h",
+                 "include/gcheap/native/atomics.h", "include/gcheap.h", "py.typed", "face/heap.pyi",
                  "face/ref.pyi"):
         assert (PACKAGE / name).is_file(), name
 
@@ -33,7 +33,7 @@ def test_every_header_that_a_declaration_names_is_installed():
     for declarations in PACKAGE.rglob("*.pxd"):
         for line in declarations.read_text(encoding="utf-8").splitlines():
             if 'cdef extern from "gcheap/' in line:
-                named.add(line.split('"')[1].removeprefix("gcheap/"))
+                named.add("include/" + line.split('"')[1])
     assert named and all((PACKAGE / name).is_file() for name in named)
 
 

@@ -3,7 +3,7 @@
 What fails returns NULL or 0 and leaves a message for its thread.
 """
 from gcheap._fastpath cimport alloc_slow, wait_for_cycle, wait_for_room
-from gcheap.core.fault cimport unblock_sigbus
+from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.layout cimport (
     CAUSE_EXPLICIT, HeapState, MutatorState, RootArea, RUNNING, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOTS,
     WORD, word)
@@ -18,7 +18,7 @@ from gcheap.core.roots cimport add_area, remove_area
 from gcheap.core.safepoint cimport (
     attach_mutator, begin_stall, detach_mutator, drop_owner, end_stall, enter_running,
     leave_running, running_mutator, thread_mutator)
-from gcheap.core.space cimport NO_PLACE, TAKEN
+from gcheap.core.tlab cimport NO_PLACE, TAKEN
 from gcheap.core.stress cimport cycle_due, wait_for_flip
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport strerror

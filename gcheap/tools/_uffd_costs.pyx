@@ -151,12 +151,13 @@ cdef class Memory:
 
     def close(self):
         """Gives everything back; may be called twice."""
+        if not self.memory:             # nor is there a descriptor: not even the arguments' check
+            return
         if self.r.fd >= 0:
             posix_close(self.r.fd)
             self.r.fd = -1
-        if self.memory:
-            munmap(<void*>self.memory, self.mapped)
-            self.memory = 0
+        munmap(<void*>self.memory, self.mapped)
+        self.memory = 0
 
 
 cdef class Scratch(Memory):

@@ -48,17 +48,17 @@ cdef class Descriptor:
     cdef int fd
     cdef int inside                     # calls in the kernel now; guarded by the GIL
     cdef bint closing
+    cdef bint owner                     # of `fd`: not when the arguments were refused
 
-    def __init__(self, int fd):
+    def __cinit__(self, int fd):
         self.fd = fd
-        self.inside = 0
-        self.closing = False
+        self.owner = True
 
     def __reduce__(self):
         raise TypeError("a userfaultfd cannot be pickled; send the descriptor (SCM_RIGHTS)")
 
     def __dealloc__(self):
-        if self.fd >= 0:
+        if self.owner and self.fd >= 0:
             posix_close(self.fd)
             self.fd = -1
 
