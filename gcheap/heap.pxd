@@ -15,9 +15,9 @@ from gcheap.core.guardian cimport drop_guardian as gc_drop_guardian
 from gcheap.core.guardian cimport guardian_poll as gc_guardian_poll
 from gcheap.core.layout cimport (
     EVENT_FLIPPED, EVENT_MARKED, EVENT_MUTATOR_ADDED, EVENT_MUTATOR_REMOVED,
-    EVENT_MUTATOR_RESTARTED, EVENT_MUTATOR_STOPPING, EVENT_MUTATORS_STOPPED, EVENT_RELOCATED, EVENT_REQUESTING_STOP,
-    EVENT_RESTARTING_MUTATORS, Event, HeapState, Listener, MutatorState, RootArea, SHAPE_BYTES,
-    SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS, word)
+    EVENT_MUTATOR_RESTARTED, EVENT_MUTATOR_STOPPING, EVENT_MUTATORS_STOPPED, EVENT_RELOCATED,
+    EVENT_REQUESTING_STOP, EVENT_RESTARTING_MUTATORS, Event, HeapState, Listener, MutatorState,
+    RootArea, SHAPE_BYTES, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS, word)
 from gcheap.core.native cimport load64_relaxed
 from gcheap.core.objects cimport is_reference, shape_of_header
 from gcheap.core.roots cimport drop_handle as gc_drop_handle

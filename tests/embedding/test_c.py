@@ -107,12 +107,14 @@ def test_the_example_under_stress(built):
 
 
 def test_a_program_without_gcheap_says_why(built, tmp_path):
-    """Python does not find the package: gc_start() fails, and Python's own error says it."""
-    done = subprocess.run(
-        [built(EXAMPLES / "c_vm/scheme.c"), sys.executable], capture_output=True, text=True,
-        env=environment(tmp_path) | {"PYTHONPATH": str(tmp_path), "PYTHONNOUSERSITE": "1",
-                                     "PYTHONHOME": str(tmp_path)})
-    assert done.returncode == 1 and "gcheap: Python does not start" in done.stderr
+    """An interpreter that does not find the package, and one that does not find itself."""
+    (tmp_path / "gcheap.py").write_text("raise ImportError('no gcheap here')\n")
+    program = built(EXAMPLES / "c_vm/scheme.c")
+    for variable, says in (("PYTHONPATH", "ImportError: no gcheap here"),
+                           ("PYTHONHOME", "gcheap: Python does not start")):
+        done = subprocess.run([program, sys.executable], capture_output=True, text=True,
+                              env=environment() | {variable: str(tmp_path)})
+        assert done.returncode == 1 and says in done.stderr
 
 
 # ---- extension modules -------------------------------------------------------------------

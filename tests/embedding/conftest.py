@@ -1,1 +1,0 @@
-"""So that `embedding_support` is found, as `support` is."""
