@@ -21,8 +21,8 @@ IN_TREE = (ROOT / "gcheap").is_dir()
 # ---- as installed ----------------------------------------------------------------------------
 
 def test_what_other_cython_modules_and_type_checkers_need_is_installed():
-    for name in ("_fastpath.pxd", "core/layout.pxd", "core/uffd.pxd", "include/gcheap/native/uffd_abi.h",
-                 "include/gcheap/native/atomics.h", "include/gcheap.h", "py.typed", "face/heap.pyi",
+    for name in ("_fastpath.pxd", "core/layout.pxd", "core/uffd.pxd",
+                 "include/gcheap/native/uffd_abi.h", "include/gcheap/native/atomics.h", "include/gcheap.h", "py.typed", "face/heap.pyi",
                  "face/ref.pyi"):
         assert (PACKAGE / name).is_file(), name
 
@@ -114,7 +114,8 @@ def test_a_wheel_is_checked(tmp_path):
     claims = classifiers(*supported(ROOT))
     assert wheel_faults(a_wheel(tmp_path, names, claims), ROOT) == []
     for lost, fault in (("gcheap/_fastpath.pxd", "missing"), ("gcheap/py.typed", "missing"),
-                        ("gcheap/include/gcheap/native/sync.h", "missing"), ("gcheap/face/ref.pyi", "missing"),
+                        ("gcheap/include/gcheap/native/sync.h", "missing"),
+                        ("gcheap/face/ref.pyi", "missing"),
                         ("gcheap/face/heap.cpython-311-x86_64-linux-gnu.so", "not compiled"),
                         ("gcheap-1.0.dist-info/licenses/LICENSE", "missing")):
         fault_found, = wheel_faults(a_wheel(tmp_path, names - {lost}, claims), ROOT)

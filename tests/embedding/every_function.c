@@ -315,7 +315,7 @@ static void refusals(gc_mutator *m) {
     CHECK(gc_set_listener(heap, listen, events) != 0);
     CHECK_MESSAGE("one listener");
     CHECK(gc_define_shape(heap, &spec) == 0);
-    CHECK_MESSAGE("ShapeError: shape 'pair' is defined already");
+    CHECK_MESSAGE("ShapeError: shape 'pair': defined already");
     CHECK(gc_new_heap("capacity=lots", NULL) == NULL);
     CHECK_MESSAGE("OptionError");
     CHECK(gc_new_heap("capacity", NULL) == NULL);
