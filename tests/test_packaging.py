@@ -22,7 +22,8 @@ IN_TREE = (ROOT / "gcheap").is_dir()
 
 def test_what_other_cython_modules_and_type_checkers_need_is_installed():
     for name in ("_fastpath.pxd", "core/layout.pxd", "core/uffd.pxd",
-                 "include/gcheap/native/uffd_abi.h", "include/gcheap/native/atomics.h", "include/gcheap.h", "py.typed", "face/heap.pyi",
+                 "include/gcheap/native/uffd_abi.h", "include/gcheap/native/atomics.h",
+                 "include/gcheap.h", "py.typed", "face/heap.pyi",
                  "face/ref.pyi"):
         assert (PACKAGE / name).is_file(), name
 
