@@ -325,8 +325,9 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_STW:
         failpoint(FP_UNREGISTER_BEFORE)
         each_range(h, False, SPACES)
-    # Also when REGISTER was refused: some of it was registered for a moment.
-    end_faults(h)
+    if h.backend != BACKEND_STW:
+        # Also when REGISTER was refused: some of it was registered for a moment.
+        end_faults(h)
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
