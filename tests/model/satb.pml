@@ -8,7 +8,7 @@
  * that may be allocated later, black.  Mutator 0 has two roots (words of a shadow stack): it loads
  * from one into the other, drops them, allocates, and stores null or one root into the other.
  * Mutator 1 has one root, goes along the slots and overwrites them; where mutator 0 allocates, it
- * only overwrites.  (`make soak`: it does all of that, and object 3 has a slot.)  They do so
+ * only overwrites.  (With WIDER it does all of that, and object 3 has a slot.)  They do so
  * as often as they like, from Mark Start to Mark End.
  *
  * A store is two steps, between which the other mutator and the marker may do anything: read the
@@ -35,7 +35,7 @@
 #define BLACK       4
 #define MUTATORS    2
 #ifndef WIDER
-#define WIDER       0                   /* 1, for `make soak`: what is said to be for that */
+#define WIDER       0                   /* 1: what is said to be for that; see docs */
 #endif
 
 #define bit_of(o)   (1 << (o))
