@@ -2,6 +2,7 @@
 
 GCHEAP_BUILD selects a variant: release (default), debug, tsan, asan.  All are compiled from the
 same C, which is in build/cython; objects and results of each are in build/VARIANT.
+GCHEAP_NO_FAILPOINTS=1 leaves the failpoints out of any of them.
 """
 import os
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 from Cython.Build import cythonize
 from Cython.Compiler import Errors
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 VARIANTS = {
     "release": ["-O2", "-g1", "-fno-plt"],
@@ -25,6 +27,11 @@ variant = os.environ.get("GCHEAP_BUILD", "release")
 if variant not in VARIANTS:
     raise SystemExit(f"GCHEAP_BUILD={variant!r}: expected one of {', '.join(VARIANTS)}")
 sanitizer = [flag for flag in VARIANTS[variant] if flag.startswith("-fsanitize=")]
+without_failpoints = os.environ.get("GCHEAP_NO_FAILPOINTS", "0")
+if without_failpoints not in ("0", "1"):
+    raise SystemExit(f"GCHEAP_NO_FAILPOINTS={without_failpoints!r}: expected 0 or 1")
+macros = [("GCHEAP_NO_FAILPOINTS", "1")] if without_failpoints == "1" else []
+build_base = f"build/{variant}" + ("-no-failpoints" if macros else "")
 # popcnt is in every x86-64 CPU since 2008 (x86-64-v2); AArch64 has its own always.
 machine = ["-mpopcnt"] if platform.machine() == "x86_64" else []
 
@@ -36,32 +43,47 @@ def refuse_performance_hint(position, message, env):
 
 Errors.performance_hint = refuse_performance_hint
 
+
+class BuildExtensions(build_ext):
+    """Translates the modules when they are compiled; an sdist or metadata need no C."""
+
+    def run(self):
+        wanted = {extension.name: extension for extension in self.extensions}
+        for made in cythonize(
+            self.extensions,
+            build_dir="build/cython",
+            nthreads=os.cpu_count(),
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": False,
+                "wraparound": False,
+                "cdivision": True,
+                "initializedcheck": False,
+                "embedsignature": True,
+                # Unpickling would fill in C attributes: a Ref could be forged.
+                "auto_pickle": False,
+                "freethreading_compatible": False,
+            },
+        ):
+            wanted[made.name].sources, wanted[made.name].depends = made.sources, made.depends
+        super().run()
+
+
 setup(
-    options={"build": {"build_base": f"build/{variant}"},
+    cmdclass={"build_ext": BuildExtensions},
+    options={"build": {"build_base": build_base},
              "build_ext": {"parallel": os.cpu_count()}},
-    ext_modules=cythonize(
-        [
-            Extension(
-                ".".join(path.with_suffix("").parts),
-                [str(path)],
-                include_dirs=["."],
-                extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
-                                    "-Wno-sign-compare", "-pthread"]
-                + VARIANTS[variant] + machine,
-                extra_link_args=["-pthread", "-lm"] + sanitizer,
-            )
-            for path in sorted(Path("gcheap").rglob("*.pyx"))
-        ],
-        build_dir="build/cython",
-        nthreads=os.cpu_count(),
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "embedsignature": True,
-            "freethreading_compatible": False,
-        },
-    )
+    ext_modules=[
+        Extension(
+            ".".join(path.with_suffix("").parts),
+            [str(path)],
+            include_dirs=["."],
+            define_macros=macros,
+            extra_compile_args=["-std=gnu11", "-Wall", "-Wno-unused-function",
+                                "-Wno-sign-compare", "-pthread"]
+            + VARIANTS[variant] + machine,
+            extra_link_args=["-pthread", "-lm"] + sanitizer,
+        )
+        for path in sorted(Path("gcheap").rglob("*.pyx"))
+    ],
 )

@@ -32,9 +32,12 @@ from gcheap.face.ref import RawArray, Ref, SlotArray, Tagged
 from gcheap.face.shape import Shape
 from gcheap.face.weakref import WeakRef
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
+from gcheap.failpoint_settings import arm_environment as _arm_environment
 from gcheap.inspection import Path, Retained, Root, Step
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
+
+_arm_environment()
 
 __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",

@@ -3,7 +3,7 @@
 Slow allocation is where a mutator gets its next unit, stalls while a cycle makes room, and
 learns that the heap is exhausted.  Everything here runs without the GIL.
 """
-from gcheap.core.failpoint cimport FP_STALL_WAIT, failpoint
+from gcheap.core.failpoint cimport FP_STALL_SLEEP, FP_STALL_WAIT, failpoint
 from gcheap.core.large cimport large_room, take_large
 from gcheap.core.layout cimport CAUSE_STALL, HeapState, MutatorState, word
 from gcheap.core.native cimport (
@@ -54,6 +54,12 @@ cdef bint has_room(HeapState* h, uint64_t nbytes, bint pinned) noexcept nogil:
     return large_room(h, nbytes) if nbytes > h.large_bytes else small_room(h)
 
 
+cdef bint starved(MutatorState* m) noexcept nogil:
+    """Whether the cycle stands still for want of memory (core/memory_wait.pyx)."""
+    m.no_memory = load32_seq(&m.heap.starving) != 0
+    return m.no_memory
+
+
 cdef bint wait_for_cycle(MutatorState* m) noexcept nogil:
     """Waits, not RUNNING, until a full cycle that starts now has ended.  False: none ever will."""
     cdef HeapState* h = m.heap
@@ -63,7 +69,7 @@ cdef bint wait_for_cycle(MutatorState* m) noexcept nogil:
         seen = load32_seq(&h.progress)
         if load64_seq(&h.finished) >= ticket:
             return True
-        if not load32_acquire(&h.collector_alive):
+        if not load32_acquire(&h.collector_alive) or starved(m):
             return False
         futex_wait(&h.progress, seen, 0)
 
@@ -95,6 +101,7 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
     cdef Stall stall
     cdef uint32_t seen, unexplained = 0
     cdef bint join = cycle_running(h), found = nbytes <= h.capacity
+    m.no_memory = 0
     stall_begins(&stall, h, nbytes)
     while found:
         handed_out = load64_relaxed(&h.handed_out)
@@ -107,12 +114,13 @@ cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept 
             seen = load32_seq(&h.progress)
             if has_room(h, nbytes, pinned) or not load32_acquire(&h.collector_alive):
                 break
-            if load64_seq(&h.finished) >= ticket:
+            if load64_seq(&h.finished) >= ticket or starved(m):
                 break
-            futex_wait(&h.progress, seen, 0)
+            if failpoint(FP_STALL_SLEEP) == 0:
+                futex_wait(&h.progress, seen, 0)
         if has_room(h, nbytes, pinned):
             break
-        if not load32_acquire(&h.collector_alive):
+        if not load32_acquire(&h.collector_alive) or m.no_memory:
             found = False
         elif join:
             join = False

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
+from gcheap.text import printable
 from gcheap.tools import bench, doctor, options, stress
 from gcheap.tools.arguments import Parser
 
@@ -54,7 +55,7 @@ def main(argv=None):
 
 def fail(message, status):
     """One line on standard error; returns `status`."""
-    print(f"gcheap: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"gcheap: {printable(' '.join(str(message).split()))}", file=sys.stderr)
     return status
 
 

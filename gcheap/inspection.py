@@ -4,6 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from gcheap.text import title
+
 
 @dataclass(frozen=True)
 class Root:
@@ -40,7 +42,7 @@ class Step(NamedTuple):
 
     def __str__(self) -> str:
         # Not self.ref.shape: a field of that name would hide it.
-        what = object.__getattribute__(self.ref, "shape").name
+        what = title(object.__getattribute__(self.ref, "shape").name)
         if self.where is None:
             return what
         return f"[{self.where}] {what}" if isinstance(self.where, int) else f".{self.where} {what}"

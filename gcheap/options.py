@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from gcheap.errors import OptionError
-from gcheap.shown import shown
+from gcheap.text import shown
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -221,12 +221,13 @@ OPTIONS: tuple[Option, ...] = (
             "stress: microseconds that every placement in to-space waits; 0: none"),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
-_BUILD_TIME = {"GCHEAP_BUILD"}
+_ELSEWHERE = {"GCHEAP_BUILD", "GCHEAP_NO_FAILPOINTS",      # read by setup.py
+              "GCHEAP_FAILPOINTS"}                         # by failpoint_settings.py
 
 
 def check_environment(environ: Mapping[str, str] = os.environ) -> None:
     """Raises OptionError for a GCHEAP_* variable that no option has."""
-    known = {option.env for option in OPTIONS} | _BUILD_TIME
+    known = {option.env for option in OPTIONS} | _ELSEWHERE
     for name in environ:
         if name.startswith("GCHEAP_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from gcheap.errors import OptionError
 from gcheap.options import parse_size
-from gcheap.shown import shown
+from gcheap.text import shown
 
 ACCEPTED = ('"fixed", "factor:F[,minimum=SIZE]" or "membalancer:C[,minimum=SIZE]", or a policy of '
             "gcheap.policy")

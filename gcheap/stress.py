@@ -17,7 +17,7 @@ import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import BY_NAME, format_size, parse_size, resolve
 from gcheap.policy import Policy
-from gcheap.shown import shown
+from gcheap.text import shown
 from gcheap.workloads import DEFAULT, find
 from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl

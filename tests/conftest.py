@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck
 from support import COUNT, interleaved, kernel_offers, node_shape
+from zygote import Zygote
 
 import gcheap
 from gcheap.core._testing_sanitizer import sanitizer
@@ -168,6 +169,14 @@ def mutator(heap):
 def node(heap):
     """Shape Node: refs next, other; raw key, filler."""
     return node_shape(heap)
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """Runs scripts in interpreters of their own, quickly."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ mapped without reservation: only pages that stand for objects become memory, 1/6
 objects take.  A byte for each group of bits says whether the group was ever written, so that
 walking the set does not look at the address space between the objects.
 """
+from gcheap.core.failpoint cimport FP_MEMORY_INSPECT, failpoint
 from gcheap.core.layout cimport AddressSet, HeapState, WORD, word
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport count_trailing_zeros, load64_relaxed, load8_relaxed
@@ -22,6 +23,9 @@ cdef int set_open(AddressSet* s, HeapState* h) noexcept nogil:
     cdef uint64_t span = (h.reservation_bytes + GROUP_BYTES - 1) // GROUP_BYTES * GROUP_BYTES
     cdef uint64_t bits = (span // 64 + PAGE_AT_MOST - 1) // PAGE_AT_MOST * PAGE_AT_MOST
     cdef word at
+    cdef int injected = <int>failpoint(FP_MEMORY_INSPECT)
+    if injected:
+        return injected
     s.bytes = bits + span // GROUP_BYTES
     at = map_memory(s.bytes, True)
     if at == 0:

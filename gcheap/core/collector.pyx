@@ -7,7 +7,9 @@ word before they read the other's, so one of them always sees the other (Dekker)
     fork:      hold := 1;  wait until busy is 0
 """
 from gcheap.core.cycle cimport run_cycle
-from gcheap.core.failpoint cimport FP_CYCLE_END, failpoint
+from gcheap.core.failpoint cimport (
+    FP_COLLECTOR_END, FP_COLLECTOR_SLEEP, FP_CYCLE_BUSY, FP_CYCLE_END, FP_THREAD_COLLECTOR,
+    failpoint)
 from gcheap.core.layout cimport HeapState
 from gcheap.core.native cimport (
     add32_seq, futex_wait, futex_wake_all, load32_acquire, load32_seq,
@@ -40,11 +42,13 @@ cdef void* collector_main(void* argument) noexcept nogil:
         if load32_acquire(&h.stop_collector):
             break
         if load64_seq(&h.requested) <= load64_seq(&h.finished):
-            futex_wait(&h.kick, kick, h.pacing.idle_ns)
+            if failpoint(FP_COLLECTOR_SLEEP) == 0:
+                futex_wait(&h.kick, kick, h.pacing.idle_ns)
             idle_ended(h)
             continue
         ticket = load64_seq(&h.finished) + 1
         store32_seq(&h.busy, 1)
+        failpoint(FP_CYCLE_BUSY)
         if load32_seq(&h.hold):
             stand_still(h)
             futex_wait(&h.kick, kick, 0)
@@ -61,6 +65,7 @@ cdef void* collector_main(void* argument) noexcept nogil:
         pay(h)
         stand_still(h)
         announce_progress(h)
+    failpoint(FP_COLLECTOR_END)
     store32_release(&h.collector_alive, 0)
     pay(h)
     announce_progress(h)
@@ -68,9 +73,10 @@ cdef void* collector_main(void* argument) noexcept nogil:
 
 
 cdef int start_collector(HeapState* h) noexcept nogil:
-    cdef int error
+    cdef int error = <int>failpoint(FP_THREAD_COLLECTOR)
     h.collector_alive = 1
-    error = start_thread(&h.collector_thread, b"gcheap-collect", collector_main, h)
+    if error == 0:
+        error = start_thread(&h.collector_thread, b"gcheap-collect", collector_main, h)
     if error:
         h.collector_alive = 0
     return error

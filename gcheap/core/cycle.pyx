@@ -17,8 +17,10 @@ inside one pause.
 from gcheap.core.abandon cimport abandon, held, trace_until_held
 from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
-    FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE, FP_MARK_CONCURRENT, FP_MARK_TRACED,
-    FP_PLAN_DONE, FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UNREGISTER_DONE, failpoint)
+    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE,
+    FP_MARK_CONCURRENT, FP_MARK_END, FP_MARK_TRACED, FP_PLAN_BEGIN, FP_PLAN_DONE,
+    FP_REGISTER_DONE, FP_RELOCATE_DONE, FP_UFFD_REGISTER, FP_UFFD_UNREGISTER,
+    FP_UNREGISTER_BEFORE, FP_UNREGISTER_DONE, failpoint)
 from gcheap.core.fault cimport ensure_handler
 from gcheap.core.frozen cimport forward_frozen, mark_frozen
 from gcheap.core.guardian cimport mark_held
@@ -33,9 +35,10 @@ from gcheap.core.layout cimport (
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
     record_roots, trace)
+from gcheap.core.memory_wait cimport MemoryWait, await_memory, begin_wait, end_wait
 from gcheap.core.native cimport (
-    add64_relaxed, check_that, clock_ns, load64_relaxed, store32_relaxed, store32_release,
-    store64_relaxed)
+    add64_relaxed, check_that, clock_ns, gcheap_fatal, load64_relaxed, store32_relaxed,
+    store32_release, store64_relaxed)
 from gcheap.core.nonstrong cimport (
     announce_cleared, block_weak_reads, forward_non_strong, process_non_strong)
 from gcheap.core.pinned cimport sweep_pinned
@@ -52,6 +55,7 @@ from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (
     verify_cycle_end, verify_mark_end, verify_mark_start, verify_planned, verify_relocated)
 from gcheap.core.warm cimport warm_roots
+from libc.errno cimport ENOMEM
 from libc.stdint cimport uint64_t
 
 cdef enum:
@@ -146,6 +150,7 @@ cdef bint mark_end(HeapState* h, Cycle* c, uint64_t tries) noexcept nogil:
     while m != NULL:
         hand_over(m)
         m = m.next
+    failpoint(FP_MARK_END)
     mark_logged(&c.marker)
     if not trace(&c.marker, <uint64_t>PAUSE_BUDGET << min(tries, <uint64_t>MOST_DOUBLINGS)):
         return False
@@ -189,6 +194,7 @@ cdef void weak_phase(HeapState* h, Cycle* c) noexcept nogil:
 cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
     cdef uint64_t started = clock_ns()
     store32_release(&h.phase, PHASE_PLAN)
+    failpoint(FP_PLAN_BEGIN)
     sweep_pinned(h)
     plan(h, full)
     plan_large(h)
@@ -202,9 +208,34 @@ cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
         verify_planned(h)
 
 
+cdef int register_range(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
+    cdef int error = <int>failpoint(FP_UFFD_REGISTER)
+    return error if error else uffd_register(h.fd, at, nbytes)
+
+
+cdef int unregister_range(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
+    """Returns 0 or dies: every unit is PLACED, but a range that stays registered would have its
+    next pages fault for good.  A want of memory passes."""
+    cdef MemoryWait memory
+    cdef int error
+    begin_wait(&memory)
+    while True:
+        error = <int>failpoint(FP_UFFD_UNREGISTER)
+        if error == 0:
+            error = uffd_unregister(h.fd, at, nbytes)
+        if error == ENOMEM:
+            await_memory(h, &memory)
+            continue
+        if error:
+            gcheap_fatal(b"the kernel refused to unregister to-space (address, errno)", at,
+                         <uint64_t>error)
+        end_wait(h, &memory)
+        return 0
+
+
 cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
     """Registers or unregisters the planned ranges of the first `count` spaces, the halves of small
-    objects first; returns how many it did until the kernel refused one."""
+    objects first; returns how many it did until the kernel refused to register one."""
     cdef word at = h.r.to_base
     cdef uint64_t nbytes = h.r.registered_bytes
     cdef int i, error
@@ -213,8 +244,8 @@ cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
             at = h.large[i - 1].to_base
             nbytes = h.large[i - 1].registered << h.large[i - 1].shift
         if nbytes:
-            error = uffd_register(h.fd, at, nbytes) if register else uffd_unregister(
-                h.fd, at, nbytes)
+            error = (register_range(h, at, nbytes) if register
+                     else unregister_range(h, at, nbytes))
             if error:
                 return i
     return count
@@ -236,7 +267,7 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     ensure_handler(h)
     done = each_range(h, True, SPACES)
     if done < SPACES:
-        check_that(each_range(h, False, done) == done, b"to-space cannot be unregistered", done, 0)
+        each_range(h, False, done)
         h.r.backend = BACKEND_STW
         add64_relaxed(&h.register_refusals, 1)
         return
@@ -286,14 +317,15 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     # Before unregistering: a hole's reader that is too late must see that the phase is over.
     store32_release(&h.phase, PHASE_FINISH)
     if h.r.backend != BACKEND_STW:
-        check_that(each_range(h, False, SPACES) == SPACES, b"to-space cannot be unregistered",
-                   h.r.to_base, h.r.registered_bytes)
+        failpoint(FP_UNREGISTER_BEFORE)
+        each_range(h, False, SPACES)
         end_faults(h)
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
     empty_halves(h, 1 - h.current)
     forward_frozen(h)
+    failpoint(FP_CYCLE_EMPTIED)
 
 
 # ---- the cycle ---------------------------------------------------------------------------
@@ -313,6 +345,7 @@ cdef bint worth_relocating(HeapState* h, Cycle* c, bint full) noexcept nogil:
 
 cdef void stay(HeapState* h, Cycle* c) noexcept nogil:
     """Nothing to win: the objects stay where they are.  No flip, so no pause either."""
+    failpoint(FP_CYCLE_STAY)
     store64_relaxed(&h.live_bytes, c.live_bytes)
     store64_relaxed(&h.alloc_limit, h.half_bytes)
     stay_large(h)
@@ -428,6 +461,7 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
     c.marker.root_count = c.marker.root_room = 0
     record_start(h.events, &c.record)
     announce_progress(h)
+    failpoint(FP_CYCLE_BEGIN)
     clear_ahead(h, &c)
     if h.backend == BACKEND_STW:
         run_stw(h, &c, full)

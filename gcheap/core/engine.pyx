@@ -23,6 +23,7 @@ When the child gets no userfaultfd (EMFILE, a seccomp filter set up since), its 
 and `Heap.why` says so.  When it gets no thread, who waits for a cycle is told.
 """
 from gcheap.core.collector cimport start_collector, stop_collector
+from gcheap.core.descriptor cimport begin_uffd, open_uffd
 from gcheap.core.failpoint cimport FP_FORK_START, failpoint
 from gcheap.core.handler cimport start_fault_server, stop_fault_server
 from gcheap.core.layout cimport (
@@ -30,8 +31,7 @@ from gcheap.core.layout cimport (
 from gcheap.core.native cimport (
     cas32, fence_seq, futex_wait, futex_wake_all, load32_seq, load64_seq, store32_seq)
 from gcheap.core.requests cimport announce_progress
-from gcheap.core.uffd cimport (
-    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake, uffd_open_any)
+from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS
 from libc.stdint cimport uint32_t, uint64_t
 from posix.unistd cimport close as posix_close
 
@@ -42,12 +42,12 @@ cdef int open_descriptor(HeapState* h) noexcept nogil:
     # As HeapCore.choose_backend: a heap with a fault server has faults block in the kernel.
     cdef uint64_t want = GC_FEATURE_SIGBUS if h.server == NULL else 0
     cdef int refused, error
-    cdef int fd = uffd_open_any(&refused)
+    cdef int fd = open_uffd(&refused)
     if fd < 0:
         return -refused
     if h.backend == BACKEND_MOVE:
         want |= GC_FEATURE_MOVE
-    error = uffd_handshake(fd, want, &features, &ioctls)
+    error = begin_uffd(fd, want, &features, &ioctls)
     if error:
         posix_close(fd)
         return error

@@ -5,6 +5,7 @@ address to number is needed: the number is the rank in the set of what was seen,
 once per RANK_WORDS words of bits and by popcount within (Jacobson 1989).
 """
 from gcheap.core.addresses cimport GROUP_WORDS, set_has, set_next
+from gcheap.core.failpoint cimport FP_MEMORY_INSPECT, failpoint
 from gcheap.core.inspect cimport (
     Inspection, begin_inspection, counts_as_root, each_ephemeron, end_inspection, reach_roots,
     read_all_roots, traverse)
@@ -41,6 +42,9 @@ cdef struct Taking:
 cdef int number(Numbering* n, AddressSet* members) noexcept nogil:
     """Counts the members of a set.  Returns an errno."""
     cdef uint64_t words = members.span // (64 * WORD), group, i, sum = 0
+    cdef int injected = <int>failpoint(FP_MEMORY_INSPECT)
+    if injected:
+        return injected
     n.members = members
     n.bytes = words // RANK_WORDS * 8
     n.before = <uint64_t*>map_memory(n.bytes, True)

@@ -72,7 +72,9 @@ Sources: Documentation/admin-guide/mm/userfaultfd.rst; handle_userfault, userfau
 userfaultfd_unregister in fs/userfaultfd.c.
 """
 from gcheap.core.events cimport hist_record, new_histogram
-from gcheap.core.failpoint cimport FP_HANDLER_POLL, FP_HANDLER_READ, failpoint
+from gcheap.core.failpoint cimport (
+    FP_HANDLER_POLL, FP_HANDLER_READ, FP_HANDLER_SERVED, FP_THREAD_BELL, FP_THREAD_SERVER,
+    FP_UFFD_POLL, FP_UFFD_READ, FP_UFFD_WAKE, failpoint)
 from gcheap.core.fault cimport serve
 from gcheap.core.layout cimport (
     FaultServer, HeapState, LARGE_SPACES, LargeSpace, MutatorState, PHASE_PLAN, word)
@@ -100,6 +102,18 @@ cdef enum:
     WAIT_NS = 20000
 
 
+cdef void wake(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
+    """Who sleeps on these pages touches them again."""
+    cdef int error = <int>failpoint(FP_UFFD_WAKE)
+    if nbytes == 0:
+        return
+    if error == 0:
+        error = uffd_wake(h.fd, at, nbytes)
+    # The range is the heap's own: what the kernel finds wrong with it is a broken invariant.
+    check_that(error == 0, b"the kernel refused to wake faulting threads (address, errno)", at,
+               <uint64_t>error)
+
+
 cdef void serve_message(HeapState* h, gc_uffd_msg* message, uint64_t read_at) noexcept nogil:
     cdef MutatorState* m = &h.server.self
     cdef word address = message.words[1]
@@ -110,8 +124,9 @@ cdef void serve_message(HeapState* h, gc_uffd_msg* message, uint64_t read_at) no
         sleep_ns(WAIT_NS)
     store64_relaxed(&m.faults, m.faults + 1)
     serve(h, m, address)
+    failpoint(FP_HANDLER_SERVED)
     hist_record(m.fault_hist, clock_ns() - read_at)
-    uffd_wake(h.fd, address & ~(h.page - 1), h.page)
+    wake(h, address & ~(h.page - 1), h.page)
 
 
 cdef int serve_batch(HeapState* h) noexcept nogil:
@@ -121,7 +136,9 @@ cdef int serve_batch(HeapState* h) noexcept nogil:
     cdef int count, i
     # Before the read, sequentially consistent: see "No service is late".
     store32_seq(&h.server.serving, 1)
-    count = uffd_read(h.fd, messages, BATCH)
+    count = -<int>failpoint(FP_UFFD_READ)
+    if count == 0:
+        count = uffd_read(h.fd, messages, BATCH)
     if count > 0:
         read_at = clock_ns()
         failpoint(FP_HANDLER_READ)
@@ -134,12 +151,15 @@ cdef int serve_batch(HeapState* h) noexcept nogil:
 cdef void await_message(HeapState* h) noexcept nogil:
     """Sleeps until there is a message, or the bell rings."""
     cdef pollfd waited[2]
+    cdef int error = <int>failpoint(FP_UFFD_POLL)
     waited[0].fd = h.fd
     waited[1].fd = h.server.bell
     waited[0].events = waited[1].events = POLLIN
     waited[0].revents = waited[1].revents = 0
-    if poll(waited, 2, -1) < 0:
-        check_that(errno == EINTR, b"poll of the userfaultfd failed (errno)", errno, 0)
+    if error == 0 and poll(waited, 2, -1) < 0:
+        error = errno
+    if error:
+        check_that(error == EINTR, b"poll of the userfaultfd failed (errno)", error, 0)
         return
     # POLLERR and its like: the descriptor is not ours any more, and faults would block for good.
     check_that(not (waited[0].revents | waited[1].revents) & ~POLLIN,
@@ -181,19 +201,22 @@ cdef int start_fault_server(HeapState* h) noexcept nogil:
 
     Returns an errno; stop_fault_server is due whatever it returns.
     """
-    cdef int error
+    cdef int error = <int>failpoint(FP_THREAD_BELL)
     if h.server == NULL:
         h.server = new_server(h)
         if h.server == NULL:
             return ENOMEM
-    if h.server.self.bounce == 0:
+    if error == 0 and h.server.self.bounce == 0:
         error = new_bounce(h, &h.server.self.bounce)
-        if error:
-            return error
+    if error:
+        return error
     h.server.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
     if h.server.bell < 0:
         return errno
     store32_release(&h.server.stop, 0)
+    error = <int>failpoint(FP_THREAD_SERVER)
+    if error:
+        return error
     return start_thread(&h.server.thread, b"gcheap-faults", server_main, h)
 
 
@@ -229,9 +252,9 @@ cdef void end_faults(HeapState* h) noexcept nogil:
     cdef int i
     if h.server == NULL:
         return
-    uffd_wake(h.fd, h.r.to_base, h.r.registered_bytes)
+    wake(h, h.r.to_base, h.r.registered_bytes)
     for i in range(LARGE_SPACES):
         s = &h.large[i]
-        uffd_wake(h.fd, s.to_base, s.registered << s.shift)
+        wake(h, s.to_base, s.registered << s.shift)
     while load32_seq(&h.server.serving):
         sleep_ns(WAIT_NS)

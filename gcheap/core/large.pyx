@@ -28,6 +28,7 @@ Two tables, one a half: planning writes the marked objects' entries of to-space;
 objects follow after the flip (`adopt_black`), because nobody needs them before the next cycle.
 """
 from gcheap.core.assemble cimport fix_slots
+from gcheap.core.failpoint cimport FP_LARGE_CLAIMED, failpoint
 from gcheap.core.layout cimport (
     HUGE_LEAST, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun, LargeSpace,
     MutatorState, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo, UNCLAIMED, WORD, word)
@@ -85,6 +86,7 @@ cdef int take_large(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sha
     if not bump_below(&s.top, count, &s.limit, &seen):
         discharge(h, nbytes)
         return NO_ROOM
+    failpoint(FP_LARGE_CLAIMED)
     # Capacity bounds the bytes; dead objects' addresses come back with a flip, asked for early.
     ask_when_due(h, seen + count > s.half_grains - s.half_grains // 4)
     enter_run(s.runs[h.current], seen, count, nbytes, shape)

@@ -268,6 +268,7 @@ cdef struct MutatorState:
     uint32_t handle_free        # private chain of free handles, 0 = none
     uint32_t tlab_changes       # odd while the TLAB is being replaced: a seqlock for stats()
     uint32_t owners             # atomic: the thread and the Python object; the last frees it
+    uint32_t no_memory          # 1: its last stall failed because the kernel had no memory
     uint64_t faults
     uint64_t fault_pages        # pages this mutator placed in faults
     uint64_t fault_waits        # faults on a unit somebody else owned
@@ -510,6 +511,7 @@ cdef struct HeapState:
     uint64_t full_ticket        # cycles up to this one compact whatever they win
     uint64_t asked[CAUSES]      # by Cause: the greatest ticket drawn for it
     uint32_t automatic_off      # atomic: no cycle is asked for by goal
+    uint32_t starving           # atomic: threads whom the kernel has refused memory for long
     CauseTotals totals[CAUSES]
 
     # Frozen objects: roots until unfrozen.  See core/frozen.pyx.

@@ -9,6 +9,7 @@ from posix.mman cimport (
     MADV_DONTNEED, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE,
     madvise, mmap, mprotect, munlock, munmap)
 
+from gcheap.core.failpoint cimport FP_MEMORY_MAP, failpoint
 from gcheap.core.native cimport set_errno
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -17,9 +18,12 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef word map_memory(uint64_t nbytes, bint usable) noexcept nogil:
     """Zeroed memory, or with `usable` false address space only, which mprotect opens."""
-    cdef void* at = mmap(NULL, nbytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                         -1, 0)
-    cdef int error
+    cdef int error = <int>failpoint(FP_MEMORY_MAP)
+    cdef void* at
+    if error:
+        set_errno(error)
+        return 0
+    at = mmap(NULL, nbytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     if at == MAP_FAILED:
         return 0
     munlock(at, nbytes)

@@ -47,6 +47,7 @@ cdef extern from "gcheap/native/sync.h" nogil:
     void mutex_lock(uint32_t*)
     void mutex_unlock(uint32_t*)
     int64_t thread_id()
+    int sched_yield()
 
 cdef extern from "gcheap/native/bits.h" nogil:
     unsigned count_trailing_zeros(uint64_t)

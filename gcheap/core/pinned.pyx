@@ -16,7 +16,8 @@ carries the cycle's epoch and is left alone; it may lie where the sweeper has be
 between tries, and leaves the running state before it sleeps.  Who holds it does nothing that waits; the sweeper lets go every
 SWEEP_PAGES entries.
 """
-from gcheap.core.failpoint cimport FP_SWEEP_GAP, failpoint
+from gcheap.core.failpoint cimport (
+    FP_MEMORY_PINNED, FP_PINNED_CLAIMED, FP_SWEEP_GAP, failpoint)
 from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
 from gcheap.core.native cimport (
     add64_relaxed, cas32, cpu_relax, fence_seq, futex_wait, load32_relaxed, mutex_lock,
@@ -101,6 +102,7 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
     if charge(h, pinned_charge(h, nbytes)) != TAKEN:
         mutex_unlock(&h.pinned.lock)
         return NO_ROOM
+    failpoint(FP_PINNED_CLAIMED)
     page = find_place(h, pages_of(h, nbytes))
     if page < h.pinned.pages:
         run = &h.pinned.runs[page]
@@ -129,10 +131,10 @@ cdef void drop_pages(HeapState* h, uint64_t page, uint64_t pages) noexcept nogil
     they cannot be dropped before they are unlocked."""
     cdef void* at = <void*>(h.pinned.base + (page << h.pinned.shift))
     cdef uint64_t nbytes = pages << h.pinned.shift
-    if madvise(at, nbytes, MADV_DONTNEED) == 0:
+    if failpoint(FP_MEMORY_PINNED) == 0 and madvise(at, nbytes, MADV_DONTNEED) == 0:
         return
     munlock(at, nbytes)
-    if madvise(at, nbytes, MADV_DONTNEED) != 0:
+    if failpoint(FP_MEMORY_PINNED) or madvise(at, nbytes, MADV_DONTNEED) != 0:
         memset(at, 0, nbytes)
 
 

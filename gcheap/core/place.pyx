@@ -7,23 +7,25 @@ The caller owns every unit of [dst, dst + nbytes) (I2).  The ladder, per page ru
     MOVE EBUSY       -> COPY to the end of that unit         shared by fork or KSM, or pinned
     MOVE EINVAL      -> the same                             e.g. a source that mlockall locked
     EEXIST           -> drop the stray page once, again      a debugger's read, khugepaged
-    ENOMEM           -> back off, again                      never the heap's end
+    ENOMEM           -> back off, again                      see core/memory_wait.pyx
     anything else    -> a broken invariant: say which, abort
 
 Runs on faulting threads: async-signal-safe, takes no lock, allocates nothing (I4).
 """
 from gcheap.core.failpoint cimport (
-    FP_PLACE_COPY, FP_PLACE_MOVE, FP_PLACE_ZEROPAGE, failpoint)
+    FP_COMPACTOR_COPY, FP_COMPACTOR_MOVE, FP_MEMORY_STRAY, FP_PLACE_COPY, FP_PLACE_MOVE,
+    FP_PLACE_ZEROPAGE, failpoint)
 from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE,
     IoctlCounts, PHASE_RELOCATE, word)
+from gcheap.core.memory_wait cimport MemoryWait, await_memory, begin_wait, end_wait
 from gcheap.core.native cimport (
     add64_relaxed, gcheap_fatal, load32_acquire, set_errno, sleep_ns)
 from gcheap.core.stress cimport delay_placement
 from gcheap.core.uffd cimport (
     GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)
 from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINVAL, ENOENT, ENOMEM, errno
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.mman cimport MADV_DONTNEED, madvise
 
@@ -41,48 +43,57 @@ cdef inline void count_ioctl(HeapState* h, int kind, Progress p) noexcept nogil:
         add64_relaxed(&c.refused[p.error if p.error < ERRNO_SLOTS else 0], 1)
 
 
-cdef Progress try_move(HeapState* h, word dst, word src, uint64_t nbytes,
-                       bint holes) noexcept nogil:
-    cdef int64_t injected = failpoint(FP_PLACE_MOVE)
+cdef int64_t injected_at(uint32_t anywhere, uint32_t here) noexcept nogil:
+    cdef int64_t injected = failpoint(anywhere)
+    return injected if injected else failpoint(here)
+
+
+cdef Progress try_one(HeapState* h, word dst, word src, uint64_t nbytes, uint64_t mode,
+                      bint copying, int64_t injected) noexcept nogil:
+    """One COPY or MOVE, as far as a failpoint lets it."""
+    cdef uint64_t asked = nbytes
     cdef Progress p
     if injected > 0:
         p.done = 0
         p.error = <int>injected
-    elif injected < 0 and <uint64_t>(-injected) * h.page < nbytes:
-        p = uffd_move(h.fd, dst, src, <uint64_t>(-injected) * h.page,
-                      GC_MOVE_MODE_ALLOW_SRC_HOLES if holes else 0)
-        p.error = p.error if p.error else EAGAIN
-    else:
-        p = uffd_move(h.fd, dst, src, nbytes, GC_MOVE_MODE_ALLOW_SRC_HOLES if holes else 0)
+        return p
+    if injected < 0:
+        asked = min(nbytes, <uint64_t>-injected * h.page)
+    p = uffd_copy(h.fd, dst, src, asked, 0) if copying else uffd_move(h.fd, dst, src, asked, mode)
+    if asked < nbytes and p.error == 0:
+        p.error = EAGAIN
+    return p
+
+
+cdef Progress try_move(HeapState* h, word dst, word src, uint64_t nbytes, bint holes,
+                       uint32_t site) noexcept nogil:
+    cdef Progress p = try_one(h, dst, src, nbytes, GC_MOVE_MODE_ALLOW_SRC_HOLES if holes else 0,
+                              False, injected_at(FP_PLACE_MOVE, FP_COMPACTOR_MOVE + site))
     count_ioctl(h, IOCTL_MOVE, p)
     add64_relaxed(&h.moved_bytes, p.done)
     return p
 
 
-cdef Progress try_copy(HeapState* h, word dst, word src, uint64_t nbytes) noexcept nogil:
-    cdef int64_t injected = failpoint(FP_PLACE_COPY)
-    cdef Progress p
-    if injected > 0:
-        p.done = 0
-        p.error = <int>injected
-    elif injected < 0 and <uint64_t>(-injected) * h.page < nbytes:
-        p = uffd_copy(h.fd, dst, src, <uint64_t>(-injected) * h.page, 0)
-        p.error = p.error if p.error else EAGAIN
-    else:
-        p = uffd_copy(h.fd, dst, src, nbytes, 0)
+cdef Progress try_copy(HeapState* h, word dst, word src, uint64_t nbytes,
+                       uint32_t site) noexcept nogil:
+    cdef Progress p = try_one(h, dst, src, nbytes, 0, True,
+                              injected_at(FP_PLACE_COPY, FP_COMPACTOR_COPY + site))
     count_ioctl(h, IOCTL_COPY, p)
     add64_relaxed(&h.copied_bytes, p.done)
     return p
 
 
-cdef bint drop_stray(HeapState* h, word page) noexcept nogil:
+cdef void drop_stray(HeapState* h, word page) noexcept nogil:
     """A page stands where an unplaced unit belongs: nobody but a stray reader made it, so it
     holds nothing (I6: only placed units have contents)."""
-    cdef int saved = errno
-    cdef int failed = madvise(<void*>page, h.page, MADV_DONTNEED)
+    cdef int saved = errno, error = <int>failpoint(FP_MEMORY_STRAY)
+    if error == 0 and madvise(<void*>page, h.page, MADV_DONTNEED) != 0:
+        error = errno
     set_errno(saved)
     add64_relaxed(&h.stray_pages, 1)
-    return failed == 0
+    if error:
+        gcheap_fatal(b"a stray page in to-space cannot be dropped (address, errno)", page,
+                     <uint64_t>error)
 
 
 cdef uint64_t zero_run(HeapState* h, word at, uint64_t nbytes, bint zero) noexcept nogil:
@@ -118,7 +129,8 @@ cdef void copy_in_pause(HeapState* h, word dst, word src, uint64_t nbytes) noexc
         done += n
 
 
-cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) noexcept nogil:
+cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes,
+                uint32_t site) noexcept nogil:
     """Places [src, src + nbytes) at dst.  `holes`: source pages may be missing (whole units);
     then a page that must be copied and is all zero is left a hole instead.
 
@@ -130,10 +142,12 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
     cdef bint copying
     cdef uint64_t calm = 0, want
     cdef Progress p
+    cdef MemoryWait memory
     if h.r.backend == BACKEND_STW:
         copy_in_pause(h, dst, src, nbytes)
         return False
     delay_placement(h)
+    begin_wait(&memory)
     if h.r.backend == BACKEND_COPY:
         copy_until = nbytes
     while done < nbytes:
@@ -147,10 +161,12 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
                 want = zero_run(h, src + done, copy_until - done, False)
                 if want == 0:
                     continue
-            p = try_copy(h, dst + done, src + done, want)
+            p = try_copy(h, dst + done, src + done, want, site)
         else:
-            p = try_move(h, dst + done, src + done, nbytes - done, holes)
+            p = try_move(h, dst + done, src + done, nbytes - done, holes, site)
         done += p.done
+        if p.done:
+            end_wait(h, &memory)
         if p.error == 0:
             continue
         if p.error == EAGAIN:
@@ -162,15 +178,17 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes) n
             moved = False
             copy_until = min(nbytes, (done // h.unit_bytes + 1) * h.unit_bytes)
         elif p.error == EEXIST:
-            if done == stray or not drop_stray(h, dst + done):
+            if done == stray:
                 gcheap_fatal(b"a page of an unplaced unit keeps appearing (address, done)",
                              dst + done, done)
+            drop_stray(h, dst + done)
             stray = done
         elif p.error == ENOMEM:
-            sleep_ns(BACKOFF_NS)
+            await_memory(h, &memory)
         else:
             gcheap_fatal(b"the kernel refused to place a unit (address, errno)", dst + done,
                          <uint64_t>p.error)
+    end_wait(h, &memory)
     return moved
 
 
@@ -179,6 +197,8 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
     cdef Progress p
     cdef int64_t injected
     cdef uint64_t tries = 0
+    cdef MemoryWait memory
+    begin_wait(&memory)
     delay_placement(h)
     while True:
         injected = failpoint(FP_PLACE_ZEROPAGE)
@@ -188,6 +208,10 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
         else:
             p = uffd_zeropage(h.fd, page, h.page, 0)
         count_ioctl(h, IOCTL_ZEROPAGE, p)
+        if p.error == ENOMEM:
+            await_memory(h, &memory)
+            continue
+        end_wait(h, &memory)
         if p.error == 0:
             add64_relaxed(&h.zeroed_bytes, h.page)
             add64_relaxed(&h.hole_faults, 1)
@@ -200,11 +224,8 @@ cdef bint place_hole(HeapState* h, word page) noexcept nogil:
                 return False
             gcheap_fatal(b"a registered page cannot be zeroed (address, errno)", page,
                          <uint64_t>p.error)
-        if p.error == ENOMEM:
-            sleep_ns(BACKOFF_NS)
-        elif p.error == EAGAIN:
-            tries += 1
-            pause_after(tries)
-        else:
+        if p.error != EAGAIN:
             gcheap_fatal(b"the kernel refused a zero page (address, errno)", page,
                          <uint64_t>p.error)
+        tries += 1
+        pause_after(tries)

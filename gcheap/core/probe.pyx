@@ -2,11 +2,11 @@
 import os
 from dataclasses import dataclass
 
+from gcheap.core.descriptor cimport begin_uffd, open_uffd
 from gcheap.core.layout cimport word
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.uffd cimport (
-    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, Progress, uffd_copy, uffd_handshake, uffd_move,
-    uffd_open_any, uffd_register)
+    GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, Progress, uffd_copy, uffd_move, uffd_register)
 from libc.errno cimport EIO, ENOMEM, errno
 from libc.stdint cimport uint64_t
 from posix.unistd cimport close as posix_close
@@ -41,7 +41,7 @@ class Probe:
 def open_descriptor():
     """(descriptor or -1, how it was opened, errno of the system call)."""
     cdef int refused
-    cdef int fd = uffd_open_any(&refused)
+    cdef int fd = open_uffd(&refused)
     if fd < 0:
         return -1, "", -refused
     return fd, "device" if refused else "syscall", -refused
@@ -80,7 +80,7 @@ def probe():
     reason = ""
     if fd < 0:
         reason = f"userfaultfd(2) answers {os.strerror(error)}"
-    elif uffd_handshake(fd, GC_FEATURE_SIGBUS, &features, &ioctls) != 0:
+    elif begin_uffd(fd, GC_FEATURE_SIGBUS, &features, &ioctls) != 0:
         reason = "this kernel's userfaultfd has no SIGBUS feature (Linux 4.14)"
     else:
         sigbus = True

@@ -14,19 +14,20 @@ afresh each time a MOVE has taken them.  Under stw the destination itself is the
 """
 from gcheap.core.assemble cimport assemble_unit, fix_black_unit, fix_dense_unit
 from gcheap.core.failpoint cimport (
-    FP_COMPACTOR_ASSEMBLED, FP_COMPACTOR_CLAIMED, FP_COMPACTOR_PLACED, FP_MUTATOR_ASSEMBLED,
-    FP_MUTATOR_CLAIMED, FP_MUTATOR_PLACED, failpoint)
+    FP_COMPACTOR_ARRIVED, FP_COMPACTOR_ASSEMBLED, FP_COMPACTOR_CLAIMED, FP_COMPACTOR_PLACED,
+    FP_COMPACTOR_PLACING, FP_MUTATOR_ARRIVED, FP_MUTATOR_ASSEMBLED, FP_MUTATOR_CLAIMED,
+    FP_MUTATOR_PLACED, FP_MUTATOR_PLACING, failpoint)
 from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
     ASSEMBLED, BACKEND_MOVE, BACKEND_STW, HeapState, LARGE_SPACES, LargeSpace, MutatorState,
     PLACED, PLACING, UNCLAIMED, WORD, word)
 from gcheap.core.native cimport add64_relaxed, load32_relaxed
-from gcheap.core.place cimport place
+from gcheap.core.place cimport BY_COMPACTOR, BY_MUTATOR, OF_LARGE, place
+from gcheap.core.space cimport release_pages
 from gcheap.core.units cimport (
     claim, give_back, publish, release_evacuated, set_state, state_of, take_one, take_run,
     wait_placed)
 from libc.stdint cimport uint64_t
-from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     PAGE_TABLE_BYTES = 2 << 20
@@ -95,10 +96,12 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
         return unit + 1
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, unit, i, PLACING)
+    failpoint(FP_COMPACTOR_PLACING)
     if h.r.backend != BACKEND_STW:
-        place(h, unit_address(h, unit), buffer, i << h.unit_shift, False)
+        place(h, unit_address(h, unit), buffer, i << h.unit_shift, False, BY_COMPACTOR)
         if recycled:
             add64_relaxed(&h.recycled_bytes, i << h.unit_shift)
+    failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, unit, i)
     failpoint(FP_COMPACTOR_PLACED)
     return unit + i
@@ -121,7 +124,9 @@ cdef uint64_t whole_batch(HeapState* h, uint64_t unit) noexcept nogil:
         return unit + 1
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, unit, i, PLACING)
-    place(h, unit_address(h, unit), source, i << h.unit_shift, True)
+    failpoint(FP_COMPACTOR_PLACING)
+    place(h, unit_address(h, unit), source, i << h.unit_shift, True, BY_COMPACTOR)
+    failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, unit, i)
     failpoint(FP_COMPACTOR_PLACED)
     return unit + i
@@ -150,11 +155,12 @@ cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain) noexcept 
         return grain + 1
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, s.first_state + grain, i, PLACING)
-    place(h, to, source, i << s.shift, True)
+    failpoint(FP_COMPACTOR_PLACING)
+    place(h, to, source, i << s.shift, True, OF_LARGE)
+    failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, s.first_state + grain, i)
     if h.r.backend != BACKEND_MOVE:
-        madvise(<void*>source, i << s.shift, MADV_DONTNEED)     # nobody else reads it
-        add64_relaxed(&h.released_bytes, i << s.shift)
+        release_pages(h, source, i << s.shift)      # nobody else reads it
     failpoint(FP_COMPACTOR_PLACED)
     return grain + i
 
@@ -201,8 +207,10 @@ cdef void build_grain(HeapState* h, LargeSpace* s, uint64_t grain) noexcept nogi
     set_state(h, s.first_state + grain, 1, ASSEMBLED)
     failpoint(FP_MUTATOR_ASSEMBLED)
     set_state(h, s.first_state + grain, 1, PLACING)
+    failpoint(FP_MUTATOR_PLACING)
     place(h, grain_address(s, s.to_base, grain), grain_address(s, s.from_base, source),
-          <uint64_t>1 << s.shift, True)
+          <uint64_t>1 << s.shift, True, OF_LARGE)
+    failpoint(FP_MUTATOR_ARRIVED)
     publish(h, s.first_state + grain, 1)
     failpoint(FP_MUTATOR_PLACED)
 
@@ -232,6 +240,8 @@ cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogi
     set_state(h, unit, 1, ASSEMBLED)
     failpoint(FP_MUTATOR_ASSEMBLED)
     set_state(h, unit, 1, PLACING)
-    place(h, unit_address(h, unit), source, h.unit_bytes, moves_whole(h, unit))
+    failpoint(FP_MUTATOR_PLACING)
+    place(h, unit_address(h, unit), source, h.unit_bytes, moves_whole(h, unit), BY_MUTATOR)
+    failpoint(FP_MUTATOR_ARRIVED)
     publish(h, unit, 1)
     failpoint(FP_MUTATOR_PLACED)

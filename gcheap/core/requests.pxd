@@ -4,6 +4,7 @@
 starts after it was drawn, so that a caller who waits for `finished >= ticket` knows that
 everything it allocated before was seen.  Lock-free: running mutators draw tickets (I5).
 """
+from gcheap.core.failpoint cimport FP_CYCLE_REQUESTED, failpoint
 from gcheap.core.layout cimport CAUSE_EXPLICIT, CAUSE_GOAL, ENGINE_COLD, HeapState
 from gcheap.core.native cimport (
     add32_seq, cas64, futex_wake_all, load32_seq, load64_seq, unlikely)
@@ -35,6 +36,7 @@ cdef inline uint64_t request_cycle(HeapState* h, uint32_t cause) noexcept nogil:
         if load64_seq(&h.started) < ticket:
             break
     raise_to(&h.requested, ticket)
+    failpoint(FP_CYCLE_REQUESTED)
     # The collector reads `kick` before it compares requested with finished, then sleeps on it.
     add32_seq(&h.kick, 1)
     futex_wake_all(&h.kick)

@@ -11,6 +11,7 @@ link has HANDLE_DROPPED.  A mutator that needs a handle pops its private chain; 
 empty it takes the whole shared chain with one exchange (so there is no ABA), and only then
 grows the table.
 """
+from gcheap.core.failpoint cimport FP_HANDLE_DROP, failpoint
 from gcheap.core.layout cimport (
     HANDLE_CHUNK, HANDLE_CHUNKS, HANDLE_DROPPED, HandleChunk, HeapState, MutatorState, word)
 from gcheap.core.native cimport (
@@ -72,6 +73,7 @@ cdef void push_chain(HeapState* h, uint32_t first, uint32_t last) noexcept nogil
 
 cdef void drop_handle(HeapState* h, uint32_t index) noexcept nogil:
     """Frees a handle.  Any thread, any moment; lock-free."""
+    failpoint(FP_HANDLE_DROP)
     push_chain(h, index, index)
 
 

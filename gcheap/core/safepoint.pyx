@@ -22,6 +22,10 @@ thread needs the GIL.  `list_lock` is held by the collector for a whole pause: a
 detaching threads, which are OUTSIDE, wait for it, without the GIL.
 """
 from gcheap.core.events cimport hist_add, hist_record, new_histogram
+from gcheap.core.failpoint cimport (
+    FP_MUTATOR_ATTACH, FP_MUTATOR_DETACH, FP_MUTATOR_DETACHED, FP_MUTATOR_ENTER, FP_MUTATOR_LEAVE,
+    FP_MUTATOR_PARK, FP_MUTATOR_RESUMED, FP_MUTATOR_SLEEP, FP_SAFEPOINT_ASKED,
+    FP_SAFEPOINT_REACHED, FP_SAFEPOINT_RELEASED, FP_SAFEPOINT_SLEEP, failpoint)
 from gcheap.core.layout cimport (
     BACKEND_STW, HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
     SHADOW_WORDS, word)
@@ -51,6 +55,19 @@ cdef enum:
 
 # ---- attach and detach -------------------------------------------------------------------
 
+cdef void set_name(MutatorState* m, const char* name) noexcept nogil:
+    """Copies a name.  It may be anything, and stands in lines on standard error: it stays on one
+    line and has no control codes, be it those of ASCII or U+0080 to U+009F in UTF-8."""
+    cdef unsigned char* at = <unsigned char*>m.name
+    strncpy(m.name, name, sizeof(m.name) - 1)
+    while at[0]:
+        if at[0] == 0xC2 and 0x80 <= at[1] < 0xA0:
+            at[0] = at[1] = b"?"
+        elif at[0] < 32 or at[0] == 127:
+            at[0] = b"?"
+        at += 1
+
+
 cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noexcept nogil:
     """Makes the calling thread a mutator, OUTSIDE.  Returns an errno.  Waits for a pause."""
     cdef MutatorState* m = <MutatorState*>calloc(1, sizeof(MutatorState))
@@ -79,7 +96,8 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
     m.owners = 2
     m.hash_state = (<uint64_t>m ^ (clock_ns() << 20)) | 1
     m.thread_id = thread_id()
-    strncpy(m.name, name, sizeof(m.name) - 1)
+    set_name(m, name)
+    failpoint(FP_MUTATOR_ATTACH)
     mutex_lock(&h.list_lock)
     m.next = h.mutators
     h.mutators = m
@@ -126,9 +144,11 @@ cdef void detach_mutator(MutatorState* m) noexcept nogil:
     """Ends a mutator; the calling thread is its own and OUTSIDE.  Waits for a pause."""
     cdef HeapState* h = m.heap
     cdef MutatorState* head = <MutatorState*>thread_head_get()
+    failpoint(FP_MUTATOR_DETACH)
     mutex_lock(&h.list_lock)
     unlink_mutator(h, m)
     mutex_unlock(&h.list_lock)
+    failpoint(FP_MUTATOR_DETACHED)
     if head == m:
         thread_head_set(m.thread_next)
     else:
@@ -167,10 +187,13 @@ cdef MutatorState* thread_mutator(HeapState* h) noexcept nogil:
 
 cdef void wait_for_resume(HeapState* h) noexcept nogil:
     """Tells the collector that this thread has stopped, and waits for the pause to end."""
+    failpoint(FP_MUTATOR_PARK)
     add32_seq(&h.arrivals, 1)
     futex_wake_all(&h.arrivals)
     while load32_seq(&h.pause):
-        futex_wait(&h.pause, 1, 0)
+        if failpoint(FP_MUTATOR_SLEEP) == 0:
+            futex_wait(&h.pause, 1, 0)
+    failpoint(FP_MUTATOR_RESUMED)
 
 
 cdef void expect_faults(MutatorState* m) noexcept nogil:
@@ -192,6 +215,7 @@ cdef void enter_running(MutatorState* m) noexcept nogil:
     """OUTSIDE -> RUNNING.  Waits while a pause is on."""
     while True:
         store32_seq(&m.run, RUNNING)
+        failpoint(FP_MUTATOR_ENTER)
         if not load32_seq(&m.heap.pause):
             notice_flip(m)
             return
@@ -201,6 +225,7 @@ cdef void enter_running(MutatorState* m) noexcept nogil:
 
 cdef inline void stop_running(MutatorState* m, uint32_t run) noexcept nogil:
     store32_seq(&m.run, run)
+    failpoint(FP_MUTATOR_LEAVE)
     if load32_seq(&m.heap.pause):
         add32_seq(&m.heap.arrivals, 1)
         futex_wake_all(&m.heap.arrivals)
@@ -239,6 +264,7 @@ cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
     pause.start_ns = clock_ns()
     pause.mutators = 0
     store32_seq(&h.pause, 1)
+    failpoint(FP_SAFEPOINT_ASKED)
     m = h.mutators
     while m != NULL:
         pause.mutators += 1
@@ -250,9 +276,10 @@ cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
             spins += 1
             if spins < SPINS:
                 cpu_relax()
-            else:
+            elif failpoint(FP_SAFEPOINT_SLEEP) == 0:
                 warn_after = wait_for_stop(h, m, pause, seen, warn_after)
         m = m.next
+    failpoint(FP_SAFEPOINT_REACHED)
     pause.work_ns = clock_ns()
     pause.cpu_ns = thread_cpu_ns()
     pause.reach_ns = pause.work_ns - pause.start_ns
@@ -264,6 +291,7 @@ cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil:
     pause.work_ns = clock_ns() - pause.work_ns
     pause.cpu_ns = thread_cpu_ns() - pause.cpu_ns
     store32_seq(&h.pause, 0)
+    failpoint(FP_SAFEPOINT_RELEASED)
     futex_wake_all(&h.pause)
     mutex_unlock(&h.list_lock)
 

@@ -5,6 +5,7 @@ takes the whole chain with one exchange, so there is no ABA.  Inside a pause the
 over what stands in the mutators' buffers.  Values that need no marking are not logged: tagged
 values, objects allocated since marking began (black), objects marked already.
 """
+from gcheap.core.failpoint cimport FP_LOG_PUSH, FP_LOG_TAKE, failpoint
 from gcheap.core.layout cimport (
     HeapState, MutatorState, SATB_ENTRIES, SatbBuffer, ShapeInfo, word)
 from gcheap.core.lockfree cimport push_link
@@ -21,6 +22,7 @@ cdef void hand_over(MutatorState* m) noexcept nogil:
     cdef SatbBuffer* buffer = m.satb
     if buffer == NULL:
         return
+    failpoint(FP_LOG_PUSH)
     store64_relaxed(<uint64_t*>&m.satb, 0)
     push_link(&m.heap.satb_full, buffer, <uint64_t*>&buffer.next)
 
@@ -29,6 +31,7 @@ cdef SatbBuffer* take_full(HeapState* h) noexcept nogil:
     """The marker takes all buffers there are; it frees them."""
     if load64_relaxed(&h.satb_full) == 0:
         return NULL
+    failpoint(FP_LOG_TAKE)
     return <SatbBuffer*>exchange64_acq_rel(&h.satb_full, 0)
 
 

@@ -11,6 +11,7 @@ gone on.  On zeros it ends; what it may still change is `readers` and `chunk_sta
 next plan writes anew, after a pause (no fault outlasts one, I5).  Unit states stay: a late fault
 must see PLACED.
 """
+from gcheap.core.failpoint cimport FP_MEMORY_TABLES, failpoint
 from gcheap.core.layout cimport (
     BLOCK_BYTES, Block, HeapState, LARGE_SPACES, LargeRun, LargeSpace, UnitPlan, WORD, word)
 from libc.stdint cimport uint64_t
@@ -24,7 +25,7 @@ cdef void drop(HeapState* h, word table, uint64_t low, uint64_t high) noexcept n
     """
     low = (low + h.page - 1) & ~(h.page - 1)
     high = (high + h.page - 1) & ~(h.page - 1)
-    if low < high:
+    if low < high and failpoint(FP_MEMORY_TABLES) == 0:
         madvise(<void*>(table + low), high - low, MADV_DONTNEED)
 
 

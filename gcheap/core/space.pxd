@@ -7,6 +7,7 @@ cdef void release_space(HeapState* h, bint keep_pinned) noexcept nogil
 cdef void release_pinned(HeapState* h) noexcept nogil
 cdef void release_heap(HeapState* h) noexcept nogil
 cdef uint64_t resident_bytes(HeapState* h) noexcept nogil
+cdef void release_pages(HeapState* h, word at, uint64_t nbytes) noexcept nogil
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil      # errno
 cdef void free_bounce(HeapState* h, word at) noexcept nogil
 cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil

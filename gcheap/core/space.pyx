@@ -10,11 +10,14 @@ never merge again, and a MOVE across such a seam is EINVAL.  Inaccessible guards
 halves from merging with each other.  Halves are MADV_NOHUGEPAGE, because moving small pages out
 of a huge one costs a split; all but those of LARGE_HUGE, which moves huge pages whole.
 """
+from gcheap.core.failpoint cimport (
+    FP_MEMORY_EMPTY, FP_MEMORY_FORK, FP_MEMORY_RELEASE, failpoint)
 from gcheap.core.layout cimport (
     Block, HANDLE_CHUNK, HUGE, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun,
     LargeSpace, SatbBuffer, UnitPlan, word)
 from gcheap.core.mapping cimport map_memory, unmap_memory
-from gcheap.core.native cimport count_trailing_zeros, load64_relaxed, sub32_acq_rel
+from gcheap.core.native cimport (
+    add64_relaxed, count_trailing_zeros, load64_relaxed, sub32_acq_rel)
 from gcheap.core.registry cimport strike_heap
 from gcheap.core.weak cimport free_weak_state
 from libc.errno cimport EAGAIN, ENOMEM, errno
@@ -122,6 +125,11 @@ cdef int reserve_halves(HeapState* h) noexcept nogil:
     return error
 
 
+cdef int hide_from_forks(word at, uint64_t nbytes) noexcept nogil:
+    cdef int error = <int>failpoint(FP_MEMORY_FORK)
+    return error if error else advise(at, nbytes, MADV_DONTFORK)
+
+
 cdef int reserve_space(HeapState* h) noexcept nogil:
     """Maps the halves and the side tables of a heap whose geometry fields are set."""
     cdef uint64_t units = h.half_units
@@ -159,9 +167,9 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     madvise(<void*>next, h.side_bytes, MADV_NOHUGEPAGE)
     # Pinned arrays are inherited all the same: views of them may be in use.
     if h.fork_none:
-        error = advise(h.reservation, h.pinned.base - h.reservation, MADV_DONTFORK)
+        error = hide_from_forks(h.reservation, h.pinned.base - h.reservation)
         if not error:
-            error = advise(next, h.side_bytes, MADV_DONTFORK)
+            error = hide_from_forks(next, h.side_bytes)
         if error:
             return error
     for i in range(TABLES):
@@ -236,13 +244,20 @@ cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil:
     Memory that somebody locked (mlockall) cannot be dropped, and MOVE wants both its sides locked
     or neither: then both halves are unlocked.
     """
-    if madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
+    if failpoint(FP_MEMORY_EMPTY) == 0 and madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
         return
     munlock(<void*>base[0], nbytes)
     munlock(<void*>base[1], nbytes)
-    if madvise(<void*>base[which], nbytes, MADV_DONTNEED) != 0:
+    if failpoint(FP_MEMORY_EMPTY) or madvise(<void*>base[which], nbytes, MADV_DONTNEED) != 0:
         # Objects must be zero when they are handed out.
         memset(<void*>base[which], 0, nbytes)
+
+
+cdef void release_pages(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
+    """Gives evacuated memory back.  Where the kernel refuses (locked memory), empty_half does it at
+    the end of the cycle."""
+    if failpoint(FP_MEMORY_RELEASE) == 0 and madvise(<void*>at, nbytes, MADV_DONTNEED) == 0:
+        add64_relaxed(&h.released_bytes, nbytes)
 
 
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil:

@@ -3,6 +3,8 @@
 `used` counts bytes of objects as `capacity` does: whole TLABs when they are handed out, large
 objects by their size; a cycle replaces what it marked by the exact live bytes.
 """
+from gcheap.core.failpoint cimport (
+    FP_MEMORY_POPULATE, FP_TLAB_REFILL, FP_TLAB_TAKEN, failpoint)
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.lockfree cimport bump_below
 from gcheap.core.native cimport (
@@ -87,11 +89,14 @@ cdef int take_tlab(HeapState* h, MutatorState* m) noexcept nogil:
     if m.tlab_end < m.tlab_limit:
         set_tlab(m, m.tlab_end, m.tlab_end + h.unit_bytes, m.tlab_limit)
         return TAKEN
+    failpoint(FP_TLAB_REFILL)
     if take_units(h, h.tlab_bytes, &at) != TAKEN:
         return NO_ROOM
+    failpoint(FP_TLAB_TAKEN)
     # One call instead of a page fault per page; where it is unknown (before Linux 5.14) the
     # faults do the same work.
-    madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
+    if failpoint(FP_MEMORY_POPULATE) == 0:
+        madvise(<void*>at, h.tlab_bytes, MADV_POPULATE_WRITE)
     set_tlab(m, at, at + h.unit_bytes, at + h.tlab_bytes)
     return TAKEN
 

@@ -32,16 +32,18 @@ done.  Waiting: the waiter announces itself, re-reads the state and sleeps on th
 word; the owner stores PLACED, bumps the word and looks for announcements, all sequentially
 consistent, so that one of the two sees the other.
 """
+from gcheap.core.failpoint cimport (
+    FP_RECYCLE_POP, FP_RECYCLE_PUSH, FP_UNIT_PUBLISHED, FP_UNIT_SLEEP, failpoint)
 from gcheap.core.layout cimport (
     BACKEND_MOVE, CHUNK_FREE, CHUNK_TAKEN, HeapState, PLACED, WAIT_SHARDS,
     word)
 from gcheap.core.native cimport (
-    add32_seq, add64_relaxed, cas8, cpu_relax, futex_wait, futex_wake_all, load32_seq,
+    add32_seq, cas8, cpu_relax, futex_wait, futex_wake_all, load32_seq,
     load64_relaxed, load8_acquire, load8_relaxed, store64_relaxed, store8_release, sub32_acq_rel,
     sub32_seq, fence_seq)
 from gcheap.core.plan cimport words_before_chunk
+from gcheap.core.space cimport release_pages
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
     SPINS = 2000                # tens of microseconds: about what building a unit takes
@@ -73,6 +75,7 @@ cdef void free_sources(HeapState* h, uint64_t unit) noexcept nogil:
     while before < high and chunk < h.r.chunks:
         after = words_before_chunk(h, chunk + 1)
         if after > before and after > low and sub32_acq_rel(&h.readers[chunk], 1) == 1:
+            failpoint(FP_RECYCLE_PUSH)
             store8_release(&h.chunk_states[chunk], CHUNK_FREE)
             store64_relaxed(&h.r.free_hint, chunk)
         before = after
@@ -84,6 +87,7 @@ cdef void publish(HeapState* h, uint64_t unit, uint64_t count) noexcept nogil:
     cdef uint64_t i
     cdef uint32_t shard
     set_state(h, unit, count, PLACED)
+    failpoint(FP_UNIT_PUBLISHED)
     fence_seq()                 # PLACED before the look for waiters
     for i in range(unit, unit + count):
         shard = <uint32_t>(i % WAIT_SHARDS)
@@ -112,7 +116,8 @@ cdef void wait_placed(HeapState* h, uint64_t unit) noexcept nogil:
         fence_seq()
         if load8_acquire(&h.states[unit]) == PLACED:
             break
-        futex_wait(&h.unit_event[shard], seen, 0)
+        if failpoint(FP_UNIT_SLEEP) == 0:
+            futex_wait(&h.unit_event[shard], seen, 0)
     sub32_seq(&h.unit_waiters[shard], 1)
     sub32_seq(&h.r.waiters, 1)
 
@@ -134,6 +139,7 @@ cdef uint64_t take_run(HeapState* h, uint64_t want, word* at) noexcept nogil:
         c += 1
     if c >= limit:
         return 0
+    failpoint(FP_RECYCLE_POP)
     at[0] = chunk_address(h, c)
     n = 1
     while n < want and c + n < h.r.chunks and cas8(&h.chunk_states[c + n], CHUNK_FREE, CHUNK_TAKEN):
@@ -149,6 +155,7 @@ cdef bint take_one(HeapState* h, word* at) noexcept nogil:
         if c >= h.r.chunks:
             return False
         if cas8(&h.chunk_states[c], CHUNK_FREE, CHUNK_TAKEN):
+            failpoint(FP_RECYCLE_POP)
             at[0] = chunk_address(h, c)
             return True
     return False
@@ -170,6 +177,5 @@ cdef void release_evacuated(HeapState* h, bint all) noexcept nogil:
         c += 1
     if c == first or (((c - first) << h.unit_shift) < RELEASE_BYTES and not all):
         return
-    madvise(<void*>chunk_address(h, first), (c - first) << h.unit_shift, MADV_DONTNEED)
-    add64_relaxed(&h.released_bytes, (c - first) << h.unit_shift)
+    release_pages(h, chunk_address(h, first), (c - first) << h.unit_shift)
     h.r.release_cursor = c

@@ -6,6 +6,7 @@ good when the parts get their anon_vma apart, and MOVE would refuse the seam.  I
 before REGISTER, because MOVE wants both its sides alike: with a source that is read-only it is
 EINVAL.
 """
+from gcheap.core.failpoint cimport FP_VERIFY_CLOSE, FP_VERIFY_OPEN, failpoint
 from gcheap.core.layout cimport HeapState, LARGE_SPACES
 from gcheap.core.native cimport check_that
 from libc.errno cimport errno
@@ -29,7 +30,8 @@ cdef void close_old_half(HeapState* h) noexcept nogil:
     before the next REGISTER."""
     cdef uint64_t old = 1 - h.current
     if h.verification.closed_half == 0:
-        protect_half(h, old, PROT_NONE)
+        if failpoint(FP_VERIFY_CLOSE) == 0:
+            protect_half(h, old, PROT_NONE)
         h.verification.closed_half = <uint32_t>(old + 1)
 
 
@@ -37,7 +39,9 @@ cdef void open_old_half(HeapState* h) noexcept nogil:
     """Before the half becomes to-space."""
     cdef int error
     if h.verification.closed_half:
-        error = protect_half(h, h.verification.closed_half - 1, PROT_READ | PROT_WRITE)
+        error = <int>failpoint(FP_VERIFY_OPEN)
+        if error == 0:
+            error = protect_half(h, h.verification.closed_half - 1, PROT_READ | PROT_WRITE)
         check_that(error == 0, b"verify: the old half cannot be opened again (half, errno)",
                    h.verification.closed_half - 1, <uint64_t>error)
         h.verification.closed_half = 0

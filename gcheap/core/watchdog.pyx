@@ -23,7 +23,6 @@ from posix.unistd cimport write
 cdef enum:
     STANDARD_ERROR = 2
     MS = 1000000                # nanoseconds
-    NAME_BYTES = 32             # of MutatorState.name
 
 cdef const char* kind_name(uint32_t kind) noexcept nogil:
     """As Heap.pauses() calls it."""
@@ -36,29 +35,16 @@ cdef const char* kind_name(uint32_t kind) noexcept nogil:
     return b"verify" if kind == PAUSE_VERIFY else b"full"
 
 
-cdef void printable(char* name) noexcept nogil:
-    """A name may be anything; it stays on one line and sends no control codes to a terminal."""
-    cdef int i = 0
-    while name[i]:
-        if 0 <= <signed char>name[i] < 32 or name[i] == 127:
-            name[i] = b"?"
-        i += 1
-
-
 cdef void warn(MutatorState* m, const PauseRecord* pause, uint64_t waited_ns) noexcept nogil:
     cdef char line[320]
-    cdef char name[NAME_BYTES]
     cdef pollfd target
-    cdef int i, length
-    for i in range(NAME_BYTES):
-        name[i] = m.name[i]     # ends in a zero
-    printable(name)
+    cdef int length
     # glibc's snprintf allocates nothing for these conversions.
     length = snprintf(
         line, sizeof(line),
         b"gcheap: the pause %s has waited %llu ms for mutator '%s' (thread %lld): it is running "
         b"in the heap and neither polls nor leaves it, and no other mutator can run\n",
-        kind_name(pause.kind), <unsigned long long>(waited_ns // MS), name,
+        kind_name(pause.kind), <unsigned long long>(waited_ns // MS), m.name,
         <long long>m.thread_id)
     target.fd = STANDARD_ERROR
     target.events = POLLOUT

@@ -1,4 +1,5 @@
 """Weak references, natively: make, read, drop.  See weak.pyx; nonstrong.pyx has the protocol."""
+from gcheap.core.failpoint cimport FP_WEAK_READ, failpoint
 from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.mark cimport reached
 from gcheap.core.native cimport (
@@ -37,6 +38,7 @@ cdef inline word weak_load(MutatorState* m, word* cell) noexcept nogil:
     cdef word target = load64_relaxed(cell)
     if target == 0:
         return 0
+    failpoint(FP_WEAK_READ)
     if unlikely(load32_relaxed(&h.marking)):
         log_target(m, target)
     elif unlikely(blocked):

@@ -4,6 +4,7 @@ Growth is mremap: page tables are edited, no word is copied, and what is not use
 memory.  So nobody has to know in advance how many words there will be, and a queue of a hundred
 million objects costs no more than its words.
 """
+from gcheap.core.failpoint cimport FP_MEMORY_INSPECT, failpoint
 from gcheap.core.layout cimport word
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from libc.stdint cimport uint64_t
@@ -20,6 +21,8 @@ cdef enum:
 cdef bint words_grow(Words* w) noexcept nogil:
     cdef uint64_t room = 2 * w.room if w.room else <uint64_t>FIRST_WORDS
     cdef void* at
+    if failpoint(FP_MEMORY_INSPECT):
+        return False
     if w.room:
         at = mremap(w.at, w.room * 8, room * 8, MREMAP_MAYMOVE)
     else:

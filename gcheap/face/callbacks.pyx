@@ -142,18 +142,25 @@ class Callbacks(list):
 _threads = weakref.WeakKeyDictionary()      # HeapCore -> the thread that calls its callbacks
 
 
-def _start_thread(HeapCore core, callbacks):
+cdef _start_thread(HeapCore core, callbacks):
     _threads[core] = thread = threading.Thread(
         target=_dispatch, args=(_Share(core), weakref.ref(callbacks)), name="gcheap-callbacks",
         daemon=True)
     thread.start()
 
 
-def start_callbacks(HeapCore core):
-    """A new list of callbacks, and the thread that calls them."""
-    callbacks = Callbacks()
-    _start_thread(core, callbacks)
-    return callbacks
+def callbacks_of(HeapCore core not None):
+    """The heap's list of callbacks.  The first call makes it, and the thread that calls them."""
+    core.check_open()
+    if core.callbacks is None:
+        callbacks = Callbacks()
+        with core.guard:
+            # Garbage collection and signals may have run what asked for it meanwhile.
+            if core.callbacks is not None:
+                return core.callbacks
+            core.callbacks = callbacks
+        _start_thread(core, callbacks)
+    return core.callbacks
 
 
 def _in_child():

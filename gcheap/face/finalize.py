@@ -31,7 +31,9 @@ EXIT_PATIENCE = 1.0             # seconds that the exit waits for a callback in 
 _serial = itertools.count()
 _alive: dict[Finalizer, _Call] = {}
 _services: weakref.WeakSet[_Service] = weakref.WeakSet()
-_making = threading.Lock()      # of a heap's one service, and of that's one thread
+# Of a heap's one service, and of that's one thread.  Reentrant, and nothing is made while it is
+# held: a signal or garbage collection may run what asks for a finalizer.
+_making = threading.RLock()
 
 
 class _Call:
@@ -127,14 +129,18 @@ class _Service:
         finalizer = Finalizer()
         _alive[finalizer] = _Call(self, cell, fn, args, kwargs)
         self.by_cell[cell] = finalizer
-        with _making:
-            if self.thread is None:
-                self.start()
+        if self.thread is None:
+            self.start(None)
         return finalizer
 
-    def start(self) -> None:
-        self.thread = threading.Thread(target=self._serve, name="gcheap-finalize", daemon=True)
-        self.thread.start()
+    def start(self, before: threading.Thread | None) -> None:
+        """Starts the thread that follows `before`, unless somebody has done so meanwhile."""
+        thread = threading.Thread(target=self._serve, name="gcheap-finalize", daemon=True)
+        with _making:
+            if self.thread is not before:
+                return
+            self.thread = thread
+        thread.start()
 
     def read(self, cell: int) -> Ref | None:
         core = self.core()
@@ -188,9 +194,11 @@ def finalize(core: Any, ref: Ref, fn: Callable[..., Any], args: tuple[Any, ...],
         raise TypeError(f"finalize: expected a callable, not {fn!r}")
     if not isinstance(ref, Ref):
         raise TypeError(f"finalize: expected a Ref, not {ref!r}")
-    with _making:
-        if core.finalizers is None:
-            core.finalizers = _Service(core)
+    if core.finalizers is None:
+        service = _Service(core)
+        with _making:
+            if core.finalizers is None:
+                core.finalizers = service
     return core.finalizers.register(core, ref, fn, args, kwargs)
 
 
@@ -211,7 +219,7 @@ def _in_child() -> None:
     """The finalizers of a heap that is the parent's alone are its parent's; a heap that goes on
     in the child needs a thread again, unless one of its callbacks has forked."""
     global _making
-    _making = threading.Lock()          # another thread may have held it
+    _making = threading.RLock()         # another thread may have held it
     for finalizer, call in list(_alive.items()):
         if call.service.notices.closed():
             del _alive[finalizer]
@@ -219,7 +227,7 @@ def _in_child() -> None:
         if service.notices.closed():
             _services.discard(service)
         elif service.thread not in (None, threading.current_thread()):
-            service.start()
+            service.start(service.thread)
 
 
 _atexit.register(_at_exit)

@@ -12,6 +12,7 @@ from gcheap.core.weakdata cimport Guardian as NativeGuardian
 from gcheap.face.found cimport Found, found_value, keep_object
 from gcheap.face.ref cimport Ref, check_ref
 from gcheap.face.state cimport HeapCore
+from gcheap.text import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "<Python.h>":
@@ -38,7 +39,7 @@ cdef class Guardian:
     cdef NativeGuardian* g
     cdef object __weakref__
 
-    def __init__(self, HeapCore core not None):
+    def __cinit__(self, HeapCore core not None):
         core.check_open()
         self.g = new_guardian(core.h)
         if self.g == NULL:
@@ -61,11 +62,11 @@ cdef class Guardian:
         cdef uint32_t handle
         cdef bint done
         if not isinstance(ref, Ref):
-            raise TypeError(f"register: expected a Ref, not {ref!r}")
+            raise TypeError(f"register: expected a Ref, not {shown(ref)}")
         handle = check_ref(self.core, ref, "register").handle
         if value is not None:
             if not isinstance(value, Ref):
-                raise TypeError(f"register: expected a Ref or None as value, not {value!r}")
+                raise TypeError(f"register: expected a Ref or None as value, not {shown(value)}")
             agent = check_ref(self.core, value, "register").handle
         m = self.core.enter()
         done = guard(m, self.g, handle_value(self.core.h, handle)[0],

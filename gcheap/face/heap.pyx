@@ -9,7 +9,7 @@ from gcheap.core.pacing cimport request_shrinking
 from gcheap.core.requests cimport cycle_running
 from gcheap.core.space cimport resident_bytes
 from gcheap.face import inspect, reports
-from gcheap.face.callbacks import start_callbacks
+from gcheap.face.callbacks import callbacks_of
 from gcheap.face.finalize import finalize
 from gcheap.face.guardian import Guardian
 from gcheap.face.mutator cimport attach
@@ -66,6 +66,8 @@ cdef class Heap:
     __signature__ = signature()     # every option by name, for inspect and help()
 
     def __init__(self, capacity=None, **options):
+        if self.core is not None:
+            raise TypeError("this Heap has been made; make another one")
         self.core = HeapCore(dict(options, capacity=capacity))
 
     def __enter__(self):
@@ -195,11 +197,7 @@ cdef class Heap:
         asked for: soon after the event, never within a pause.  An exception goes to
         sys.unraisablehook.
         """
-        self.core.check_open()
-        with self.core.guard:
-            if self.core.callbacks is None:
-                self.core.callbacks = start_callbacks(self.core)
-            return self.core.callbacks
+        return callbacks_of(self.core)
 
     def freeze(self):
         """A full cycle; then everything reachable is frozen: alive, whatever becomes of its

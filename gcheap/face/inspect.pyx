@@ -24,7 +24,9 @@ from gcheap.errors import ForeignRef
 from gcheap.face.ref cimport Ref, new_ref
 from gcheap.face.shape cimport Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
+from gcheap.face.values cimport whole_number
 from gcheap.inspection import Path, Retained, Root, Step
+from gcheap.text import shown
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -61,7 +63,7 @@ def check_report(HeapCore core, int error):
 
 cdef uint32_t handle_of(HeapCore core, ref, str what) except 0:
     if not isinstance(ref, Ref):
-        raise TypeError(f"{what}: expected a Ref, got {ref!r}")
+        raise TypeError(f"{what}: expected a Ref, got {shown(ref)}")
     if (<Ref>ref).core is not core:
         raise ForeignRef(f"{what}: {ref!r} belongs to another heap; ask that one")
     check_may_stop(core, what)
@@ -201,8 +203,9 @@ def why_alive(HeapCore core, ref, longest):
     cdef uint64_t skipped = 0, most
     cdef Shape holder = None
     cdef int error
-    if not isinstance(longest, int) or not 2 <= longest < 2**63:
-        raise ValueError(f"why_alive(): longest={longest!r}: expected a number of steps, at "
+    longest = whole_number(longest, "why_alive(): longest", "a number of steps")
+    if not 2 <= longest < 2**63:
+        raise ValueError(f"why_alive(): longest={shown(longest)}: expected a number of steps, at "
                          f"least 2")
     most = longest
     memset(&roots, 0, sizeof(roots))

@@ -12,6 +12,7 @@ from gcheap.core.weaktable cimport (
 from gcheap.face.found cimport Found, found_value, keep_found, keep_object
 from gcheap.face.ref cimport Ref, Tagged, check_ref
 from gcheap.face.state cimport HeapCore
+from gcheap.text import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 ctypedef bint (*Lookup)(MutatorState*, WeakTable*, word, word*) noexcept nogil
@@ -27,7 +28,7 @@ cdef class KeyTable:
     cdef HeapCore core
     cdef WeakTable* t
 
-    def __init__(self, HeapCore core not None):
+    def __cinit__(self, HeapCore core not None):
         core.check_open()
         self.t = new_weak_table(core.h)
         if self.t == NULL:
@@ -40,7 +41,7 @@ cdef class KeyTable:
 
     cdef uint32_t key_handle(self, key) except 0:
         if not isinstance(key, Ref):
-            raise TypeError(f"weak-key table: a key is a Ref, not {key!r}")
+            raise TypeError(f"weak-key table: a key is a Ref, not {shown(key)}")
         return check_ref(self.core, key, "weak-key table").handle
 
     cdef uint32_t value_of(self, value, word* tagged) except? 0xFFFFFFFF:
@@ -51,7 +52,7 @@ cdef class KeyTable:
         if isinstance(value, Ref):
             return check_ref(self.core, value, "weak-key table").handle
         if not isinstance(value, Tagged):
-            raise TypeError(f"weak-key table: a value is a Ref, None or Tagged, not {value!r}")
+            raise TypeError(f"weak-key table: a value is a Ref, None or Tagged, not {shown(value)}")
         tagged[0] = (<Tagged>value).word
         if is_reference(self.core.h.tag_mask, self.core.h.tag_bits, tagged[0]):
             raise ValueError(f"weak-key table: {value!r} would be a reference under the tag rule "

@@ -21,8 +21,10 @@ from gcheap.face.limits import mapping_advice
 from gcheap.face.ref cimport RawArray, Ref, fill, new_ref, set_field
 from gcheap.face.shape cimport Shape, array_shape
 from gcheap.face.state cimport HeapCore
+from gcheap.face.values cimport whole_number
 from gcheap.face.weakref cimport new_weak
 from gcheap.options import format_size
+from gcheap.text import shown
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 
@@ -43,8 +45,11 @@ cdef class Mutator:
     As a context manager it detaches at the end; a thread that ends is detached as well.
     """
 
-    def __init__(self):
-        raise TypeError("mutators are made by Heap.attach()")
+    def __cinit__(self):
+        global making
+        if not making:
+            raise TypeError("mutators are made by Heap.attach()")
+        making = False
 
     def __dealloc__(self):
         if self.m != NULL:
@@ -133,12 +138,9 @@ cdef class Mutator:
         return ref
 
     cdef uint64_t checked_length(self, n, uint64_t item, str what) except? <uint64_t>-1:
-        try:
-            length = n.__index__()
-        except AttributeError:
-            raise TypeError(f"{what}: expected a number of elements, got {n!r}") from None
+        length = whole_number(n, what, "a number of elements")
         if length < 0:
-            raise ValueError(f"{what}: {n} elements; expected 0 or more")
+            raise ValueError(f"{what}: {shown(length)} elements; expected 0 or more")
         if length * item > self.core.h.capacity:
             raise exhausted(self.core, min(length * item, 2**63))
         return length
@@ -220,12 +222,22 @@ cdef class Mutator:
         return f"<gcheap.Mutator {'detached' if self.left else 'attached'}>"
 
 
+cdef bint making = False       # attach is making one: nobody else may; under the GIL
+
+
+cdef bytes label_of(str name):
+    """A name as the native side keeps it: at most 31 bytes, whole printable characters."""
+    text = "".join([c if c.isprintable() else "?" for c in name[:31]])
+    return text.encode()[:31].decode(errors="ignore").encode()
+
+
 cdef Mutator attach(HeapCore core, str name):
     cdef Mutator mutator
     cdef MutatorState* m = NULL
-    cdef bytes label = name.encode()[:31]
+    cdef bytes label = label_of(name)
     cdef const char* text = label
     cdef int error
+    global making
     core.check_open()
     if thread_mutator(core.h) != NULL:
         raise NotAttached(
@@ -238,6 +250,7 @@ cdef Mutator attach(HeapCore core, str name):
     if error:
         raise MemoryError(f"gcheap: no memory for the shadow stack and buffers of a mutator: "
                           f"{mapping_advice(error)}")
+    making = True
     mutator = Mutator.__new__(Mutator)
     mutator.core = core
     mutator.m = m

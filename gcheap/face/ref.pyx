@@ -24,7 +24,8 @@ from gcheap.core.space cimport release_pinned
 from gcheap.errors import ForeignRef
 from gcheap.face.shape cimport Field, Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
-from gcheap.face.values cimport read_value, write_value
+from gcheap.face.values cimport read_value, whole_number, write_value
+from gcheap.text import shown
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -39,14 +40,14 @@ cdef class Tagged:
     Under the default rule every word whose low three bits are not all zero is one.
     """
 
-    def __init__(self, word):
-        try:
-            number = word.__index__()
-        except AttributeError:
-            raise TypeError(f"Tagged({word!r}): expected an integer") from None
+    def __cinit__(self, word):
+        number = whole_number(word, "Tagged", "an integer")
         if not 0 <= number < 2**64:
-            raise OverflowError(f"Tagged({word!r}): expected 0 to 2**64 - 1")
+            raise OverflowError(f"Tagged({shown(word)}): expected 0 to 2**64 - 1")
         self.word = number
+
+    def __reduce__(self):
+        return Tagged, (self.word,)
 
     def __eq__(self, other):
         return isinstance(other, Tagged) and self.word == (<Tagged>other).word
@@ -85,7 +86,7 @@ cdef int write_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset, valu
             raise ValueError(f"{where}: {value!r} would be a reference under the tag rule "
                              f"(mask {mask:#x}, bits {bits:#x})")
     else:
-        raise TypeError(f"{where}: a slot holds a Ref, None or Tagged, not {value!r}")
+        raise TypeError(f"{where}: a slot holds a Ref, None or Tagged, not {shown(value)}")
     m = core.enter()
     if target:
         new = handle_value(core.h, target)[0] | bits
@@ -118,6 +119,9 @@ cdef object read_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset):
     return None if value == 0 else Tagged(value)
 
 
+cdef bint making = False       # new_ref is making one: nobody else may; under the GIL
+
+
 cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t length):
     """Wraps a handle that the caller has just taken."""
     cdef Ref ref
@@ -125,6 +129,8 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
     cdef SlotArray slots
     cdef RawArray raw
     cdef uint32_t kind = core.h.shapes[shape_id].kind
+    global making
+    making = True
     try:
         if kind == SHAPE_FIXED:
             ref = Ref.__new__(Ref)
@@ -140,6 +146,7 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
             ref = raw
         shape = core.shapes[shape_id] if shape_id > SHAPE_BYTES else builtin_shape(core, shape_id)
     except BaseException:
+        making = False
         drop_observer(core.h, handle)       # whichever it is
         raise
     ref.core = core
@@ -151,7 +158,7 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
 # ---- fields ----------------------------------------------------------------------------------
 
 cdef object no_such_field(Ref ref, name):
-    return AttributeError(f"shape {ref.layout.name!r} has no field {name!r}; it has "
+    return AttributeError(f"shape {shown(ref.layout.name)} has no field {shown(name)}; it has "
                           f"{', '.join(ref.layout.fields) or 'none'}")
 
 
@@ -181,11 +188,11 @@ cdef int set_field(Ref ref, str name, value) except -1:
         raise no_such_field(ref, name)
     if f.is_ref:
         return write_slot(ref.core, ref.layout, ref, f.offset, value,
-                          f"{ref.layout.name}.{name}")
+                          f"{ref.layout.title}.{name}")
     if f.size > SMALL:
         large = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>f.size)
         data = PyBytes_AS_STRING(large)
-    write_value(data, f.size, f.code, f.dtype, value, f"{ref.layout.name}.{name}")
+    write_value(data, f.size, f.code, f.dtype, value, f"{ref.layout.title}.{name}")
     m = ref.core.enter()
     memcpy(<char*>(handle_value(ref.core.h, ref.handle)[0] + f.offset), data, f.size)
     leave_running(m)
@@ -211,8 +218,11 @@ cdef class Ref:
     a Ref may be kept, passed on and dropped anywhere.
     """
 
-    def __init__(self):
-        raise TypeError("refs are made by a Mutator: m.new(shape), m.new_slots(n), …")
+    def __cinit__(self):
+        global making
+        if not making:
+            raise TypeError("refs are made by a Mutator: m.new(shape), m.new_slots(n), …")
+        making = False
 
     def __dealloc__(self):
         if self.handle and self.core is not None:
@@ -261,7 +271,7 @@ cdef class Ref:
         return self.cached_hash
 
     def __repr__(self):
-        return f"<gcheap.{type(self).__name__} {self.layout.name}>"
+        return f"<gcheap.{type(self).__name__} {self.layout.title}>"
 
     def __reduce__(self):
         raise TypeError("a Ref cannot be pickled: it means something in its own heap only")
@@ -271,14 +281,11 @@ cdef class Ref:
 
 cdef object place_of(index, uint64_t length, str what):
     """`index` as a place in [0, length); negative ones count from the end."""
-    try:
-        i = index.__index__()
-    except AttributeError:
-        raise TypeError(f"{what}: expected an integer index, got {index!r}") from None
+    i = whole_number(index, what, "an integer index")
     if i < 0:
         i += length
     if not 0 <= i < length:
-        raise IndexError(f"{what}: index {index} is out of range for length {length}")
+        raise IndexError(f"{what}: index {shown(index)} is out of range for length {length}")
     return i
 
 
@@ -295,7 +302,7 @@ cdef class SlotArray(Ref):
 
     def __setitem__(self, index, value):
         cdef uint64_t i = place_of(index, self.length, "slots")
-        write_slot(self.core, self.layout, self, 16 + 8 * i, value, f"slots[{index}]")
+        write_slot(self.core, self.layout, self, 16 + 8 * i, value, f"slots[{i}]")
 
     def __iter__(self):
         for i in range(self.length):
@@ -421,7 +428,7 @@ cdef class RawArray(Ref):
         i = place_of(index, self.length, "array")
         raw = bytes(self.layout.item)
         write_value(PyBytes_AS_STRING(raw), self.layout.item, self.layout.element.code,
-                    self.layout.raw, value, f"array[{index}]")
+                    self.layout.raw, value, f"array[{i}]")
         fill(self, PyBytes_AS_STRING(raw), i * self.layout.item, self.layout.item)
 
     def convert(self, values):
@@ -442,11 +449,11 @@ cdef class RawArray(Ref):
     def copy_in(self, values, start=0):
         """Copies `values` (anything numpy takes, or bytes) into elements start, start + 1, …"""
         cdef bytes raw
-        start = start.__index__()
+        start = whole_number(start, "copy_in", "the index of an element")
         source = self.convert(values).reshape(-1)
         if not 0 <= start <= self.length or len(source) > self.length - start:
-            raise IndexError(f"{len(source)} elements from {start} on do not fit an array of "
-                             f"{self.length}")
+            raise IndexError(f"{len(source)} elements from {shown(start)} on do not fit an array "
+                             f"of {self.length}")
         raw = source.tobytes()
         fill(self, PyBytes_AS_STRING(raw), start * self.layout.item, len(raw))
 

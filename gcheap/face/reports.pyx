@@ -19,6 +19,7 @@ from gcheap.face.callbacks import CAUSES, PAUSES
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts
 from gcheap.statistics import HeapStats, IoctlStats
+from gcheap.text import shown
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -189,7 +190,7 @@ def histogram(HeapCore core not None, name):
     cdef uint64_t i
     if name not in ("fault", "stall", "time_to_safepoint"):
         raise ValueError(
-            f"histogram {name!r}: there are 'fault', 'stall' and 'time_to_safepoint'")
+            f"histogram {shown(name)}: there are 'fault', 'stall' and 'time_to_safepoint'")
     core.check_open()
     sum = new_histogram()
     if sum == NULL:

@@ -14,6 +14,7 @@ cdef class Shape:
     cdef HeapCore core
     cdef readonly uint32_t id
     cdef readonly str name
+    cdef str title              # the name, fit for messages
     cdef uint32_t kind
     cdef dict fields            # name -> Field
     cdef readonly tuple refs

@@ -1,3 +1,5 @@
+from typing import Self
+
 import numpy as np
 from typing_extensions import disjoint_base
 
@@ -13,7 +15,7 @@ class Field:
 @disjoint_base
 class Shape:
     # Always raises TypeError: made by the heap, never directly.
-    def __init__(self, /, *args: object, **kwargs: object) -> None: ...
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
     @property
     def id(self) -> int: ...
     @property

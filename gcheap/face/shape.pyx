@@ -14,6 +14,7 @@ from gcheap.errors import ShapeError
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport value_code
 from gcheap.options import format_size
+from gcheap.text import shown, title
 from libc.stdint cimport uint32_t, uint64_t
 
 DEFAULT_TAG = (7, 0)
@@ -34,8 +35,11 @@ cdef class Shape:
     ``w & ~mask != 0``; every other word is a tagged value, which the collector leaves alone.
     """
 
-    def __init__(self):
-        raise TypeError("shapes are made by Heap.shape(name, refs, raw)")
+    def __cinit__(self):
+        global making
+        if not making:
+            raise TypeError("shapes are made by Heap.shape(name, refs, raw)")
+        making = False
 
     @property
     def nbytes(self):
@@ -46,7 +50,7 @@ cdef class Shape:
         return <Field>self.fields.get(name)
 
     def __repr__(self):
-        return f"<gcheap.Shape {self.name}: refs={self.refs}, raw={self.raw}, {self.nbytes} bytes>"
+        return f"<gcheap.Shape {self.title}: refs={self.refs}, raw={self.raw}, {self.nbytes} bytes>"
 
 
 cdef Field make_field(str name, bint is_ref, uint64_t offset, dtype):
@@ -60,10 +64,17 @@ cdef Field make_field(str name, bint is_ref, uint64_t offset, dtype):
     return f
 
 
+cdef bint making = False       # new_shape is making one: nobody else may; under the GIL
+
+
 cdef Shape new_shape(HeapCore core, str name, uint32_t kind, tag):
-    cdef Shape shape = Shape.__new__(Shape)
+    global making
+    cdef Shape shape
+    making = True
+    shape = Shape.__new__(Shape)
     shape.core = core
     shape.name = name
+    shape.title = title(name)
     shape.kind = kind
     shape.fields = {}
     shape.refs = ()
@@ -75,7 +86,7 @@ cdef int publish(HeapCore core, Shape shape) except -1:
     """Gives a shape its number and its native description.  Under core.guard."""
     cdef ShapeInfo* info
     if core.h.shape_count >= MAX_SHAPES:
-        raise ShapeError(f"shape {shape.name!r}: a heap has at most {MAX_SHAPES} shapes")
+        raise ShapeError(f"shape {shown(shape.name)}: a heap has at most {MAX_SHAPES} shapes")
     shape.id = core.h.shape_count
     info = &core.h.shapes[shape.id]
     info.kind = shape.kind
@@ -88,37 +99,41 @@ cdef int publish(HeapCore core, Shape shape) except -1:
     return 0
 
 
+cdef object wrong(name, str what):
+    return ShapeError(f"shape {shown(name)}: {what}")
+
+
 def _names(name, refs):
-    if not isinstance(name, str) or not name:
-        raise ShapeError(f"shape name {name!r}: expected a non-empty string")
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ShapeError(f"shape name {shown(name)}: expected a non-empty string without NUL")
     if isinstance(refs, str):
-        raise ShapeError(f"shape {name!r}: refs={refs!r} is one string; expected a sequence of "
-                         f"names, such as ({refs!r},)")
+        raise wrong(name, f"refs={shown(refs)} is one string; expected a sequence of "
+                          f"names, such as ({shown(refs)},)")
     refs = tuple(refs)
     for ref in refs:
         _check_name(name, ref)
     if len(set(refs)) != len(refs):
-        raise ShapeError(f"shape {name!r}: a name occurs twice in refs={refs}")
+        raise wrong(name, f"a name occurs twice in refs={shown(refs)}")
     return refs
 
 
 def _check_name(shape, name):
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or (
             name.startswith("__")):
-        raise ShapeError(f"shape {shape!r}: {name!r} cannot be an attribute name")
+        raise wrong(shape, f"{shown(name)} cannot be an attribute name")
 
 
 def _raw_dtype(name, raw):
     if raw is None or (isinstance(raw, (list, tuple)) and not raw):
         return None
     try:
-        dtype = np.dtype(raw)
+        dtype = np.dtype(raw, copy=True)        # names of fields can be changed in place
     except (TypeError, ValueError) as e:
-        raise ShapeError(f"shape {name!r}: raw={raw!r} is nothing that numpy.dtype() takes: {e}"
-                         ) from None
+        raise wrong(name, f"raw={shown(raw)} is nothing that numpy.dtype() takes: "
+                          f"{title(str(e))}") from None
     if dtype.hasobject:
-        raise ShapeError(f"shape {name!r}: raw={raw!r} holds Python objects; only plain data can "
-                         f"live in the heap")
+        raise wrong(name, f"raw={shown(raw)} holds Python objects; only plain data can "
+                          f"live in the heap")
     return dtype
 
 
@@ -129,14 +144,13 @@ def check_tag(name, tag):
     try:
         mask, bits = (int(word.__index__()) for word in tag)
     except (AttributeError, TypeError, ValueError):
-        raise ShapeError(f"shape {name!r}: tag={tag!r}: expected (mask, bits), two integers"
-                         ) from None
+        raise wrong(name, f"tag={shown(tag)}: expected (mask, bits), two integers") from None
     if not 0 <= mask < 2**64 or bits & ~mask or bits < 0:
-        raise ShapeError(f"shape {name!r}: tag=({mask:#x}, {bits:#x}): bits must lie within mask, "
-                         f"and mask within 64 bits")
+        raise wrong(name, f"tag=({mask:#x}, {bits:#x}): bits must lie within mask, and "
+                          f"mask within 64 bits")
     if mask & 0x0000FFFFFFFFFFF8:
-        raise ShapeError(f"shape {name!r}: tag mask {mask:#x} covers address bits; only bits 0-2 "
-                         f"and 48-63 can carry a tag")
+        raise wrong(name, f"tag mask {mask:#x} covers address bits; only bits 0-2 "
+                          f"and 48-63 can carry a tag")
     return mask, bits
 
 
@@ -159,15 +173,15 @@ cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
         for field, where in pieces.items():
             _check_name(name, field)
             if where[0].itemsize == 0:
-                raise ShapeError(f"shape {name!r}: raw field {field!r} has no bytes ({where[0]})")
+                raise wrong(name, f"raw field {shown(field)} has no bytes ({where[0]})")
             if field in shape.fields:
-                raise ShapeError(f"shape {name!r}: {field!r} is both a reference and a raw field")
+                raise wrong(name, f"{shown(field)} is both a reference and a raw field")
             shape.fields[field] = make_field(field, False, offset + where[1], where[0])
         offset += dtype.itemsize
     shape.size = max(16, (offset + 7) // 8 * 8)
     if shape.size > core.h.capacity:
-        raise ShapeError(f"shape {name!r}: one object takes {format_size(shape.size)}, more than "
-                         f"the heap's capacity of {format_size(core.h.capacity)}")
+        raise wrong(name, f"one object takes {format_size(shape.size)}, more than "
+                          f"the heap's capacity of {format_size(core.h.capacity)}")
     with core.guard:
         core.check_open()
         known = core.shapes_by_name.get(name)
@@ -175,8 +189,8 @@ cdef Shape define_shape(HeapCore core, name, refs, raw, tag):
             if ((known.refs, known.tag) == (refs, tag)
                     and (known.raw is None) == (dtype is None) and known.raw == dtype):
                 return known
-            raise ShapeError(f"shape {name!r} is defined already, as {known!r}; choose another "
-                             f"name for refs={refs}, raw={dtype}, tag={tag}")
+            raise ShapeError(f"shape {shown(name)} is defined already, as {known!r}; choose "
+                             f"another name for refs={refs}, raw={dtype}, tag={tag}")
         publish(core, shape)
         core.shapes_by_name[name] = shape
     return shape

@@ -13,8 +13,6 @@ The graph is taken in one pause (core/graph.pyx); the file is written afterwards
 from native arrays.
 """
 import json
-import os
-import secrets
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from gcheap.core.graph cimport (
@@ -24,6 +22,7 @@ from gcheap.core.roots cimport ROOT_FROZEN, ROOT_GUARDED, ROOT_SHADOW
 from gcheap.face.inspect import check_report
 from gcheap.face.shape cimport Shape, builtin_shape
 from gcheap.face.state cimport HeapCore
+from gcheap.files import whole_file
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -314,17 +313,7 @@ cdef class _Snapshot:
 def snapshot(HeapCore core, path):
     """See Heap.snapshot."""
     cdef _Snapshot taken = _Snapshot()
-    target = os.fspath(path)
-    if isinstance(target, bytes):
-        target = os.fsdecode(target)
     # The file first: a path that cannot be written costs no pause.
-    partial = f"{target}.{secrets.token_hex(4)}.partial"
-    with open(partial, "xb") as out:
-        try:
-            taken.take(core)
-            taken.write(out)
-            out.flush()
-            os.replace(partial, target)
-        except BaseException:
-            os.unlink(partial)
-            raise
+    with whole_file(path) as out:
+        taken.take(core)
+        taken.write(out)

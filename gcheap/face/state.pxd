@@ -12,8 +12,11 @@ cdef class HeapCore:
     cdef dict array_shapes              # dtype -> Shape
     cdef uint64_t exports               # views of pinned arrays; under the GIL
     cdef public object finalizers       # face/finalize.py; None until there is one
-    cdef object guard                   # serializes shape definitions and close
+    # Serializes shape definitions and close; reentrant, for what garbage collection or a signal
+    # runs meanwhile.
+    cdef object guard
     cdef object callbacks               # None until asked for: face/callbacks.pyx
+    cdef build(self, given)
     cdef choose_backend(self, str wanted, str faults)
     cdef serve_faults(self, str faults)
     cdef set_geometry(self, options)

@@ -11,8 +11,10 @@ import weakref
 
 from gcheap.core import probe as probing
 from gcheap.core.collector cimport start_collector
+from gcheap.core.descriptor cimport begin_uffd
 from gcheap.core.engine cimport end_engine, start_engine
 from gcheap.core.events cimport new_histogram
+from gcheap.core.failpoint cimport FP_CLOSE_BEGIN, FP_CLOSE_ENDED, failpoint
 from gcheap.core.fault cimport unwatch_heap, watch_heap
 from gcheap.core.fork cimport watch_forks
 from gcheap.core.frozen cimport drop_frozen
@@ -27,7 +29,7 @@ from gcheap.core.registry cimport enlist_heap
 from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)
 from gcheap.core.space cimport release_heap, release_space, reserve_space
-from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS, uffd_handshake
+from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS
 from gcheap.core.weak cimport new_weak_state
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
 from gcheap.face.limits import mapping_advice, no_tables, no_thread
@@ -51,7 +53,7 @@ MAX_CAPACITY = 24 << 30         # prefix sums count words of a half in 32 bits
 cdef class HeapCore:
     """Native state of one heap.  `Heap`, `Mutator`, `Shape` and `Ref` each keep it alive."""
 
-    def __cinit__(self):
+    def __cinit__(self, given):
         self.h = <HeapState*>calloc(1, sizeof(HeapState))
         if self.h == NULL:
             raise no_tables()
@@ -60,12 +62,13 @@ cdef class HeapCore:
         self.h.fd = -1
         self.h.refs = 1
         self.h.start_engine = start_engine
+        self.build(given)
 
-    def __init__(self, given):
+    cdef build(self, given):
         cdef HeapState* h = self.h
         cdef int error
         self.options = options = resolve(given)
-        self.guard = threading.Lock()
+        self.guard = threading.RLock()
         self.shapes = [None] * 3
         self.shapes_by_name = {}
         self.array_shapes = {}
@@ -122,7 +125,7 @@ cdef class HeapCore:
             raise GcheapError(f"userfaultfd answers {os.strerror(error)} now, although it has just "
                               f"worked; is the process out of descriptors (RLIMIT_NOFILE)?")
         # Without the SIGBUS feature a fault blocks in the kernel until somebody places the page.
-        if uffd_handshake(self.h.fd, (0 if faults == "handler" else GC_FEATURE_SIGBUS) | (
+        if begin_uffd(self.h.fd, (0 if faults == "handler" else GC_FEATURE_SIGBUS) | (
                 GC_FEATURE_MOVE if backend == "move" else 0), &features, &ioctls) != 0:
             raise GcheapError("the userfaultfd handshake failed although it has just worked")
 
@@ -233,6 +236,8 @@ cdef class HeapCore:
                 if outside:
                     break
                 PyErr_CheckSignals()
+                if h.reservation == 0:          # a signal's handler has closed it meanwhile
+                    return
             self.tear_down()
         if self.finalizers is not None:
             self.finalizers.end()       # without the guard: callbacks may do what they like
@@ -241,7 +246,9 @@ cdef class HeapCore:
         cdef HeapState* h = self.h
         cdef bint exports = self.exports > 0
         with nogil:
+            failpoint(FP_CLOSE_BEGIN)
             end_engine(h)
+            failpoint(FP_CLOSE_ENDED)
             mutex_lock(&h.list_lock)        # whole in a forked child, or not begun
             unwatch_heap(h)
             if h.fd >= 0:
@@ -253,7 +260,7 @@ cdef class HeapCore:
 
     def renew_guard(self):
         """In a forked child: another thread may have held the lock."""
-        self.guard = threading.Lock()
+        self.guard = threading.RLock()
 
     def __dealloc__(self):
         cdef HeapState* h = self.h

@@ -10,6 +10,8 @@ import numpy as np
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AsDouble
+from cpython.number cimport PyNumber_Index
+from gcheap.text import shown
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
 from libc.string cimport memcpy
@@ -72,6 +74,14 @@ cdef object read_value(const char* at, int code, dtype):
     return found.copy() if isinstance(found, np.ndarray) else found
 
 
+cdef object whole_number(value, str where, str expected):
+    """`value` as an int, of that type exactly: a subclass may lie when it is compared."""
+    try:
+        return PyNumber_Index(value)
+    except TypeError:
+        raise TypeError(f"{where}: expected {expected}, got {shown(value)}") from None
+
+
 cdef int write_integer(char* at, uint64_t size, int code, value, str where) except -1:
     """A range check against the dtype, then the low bytes (little or big endian alike, because
     the value is stored through an integer of its own size)."""
@@ -81,16 +91,13 @@ cdef int write_integer(char* at, uint64_t size, int code, value, str where) exce
     cdef uint16_t u2
     cdef uint32_t u4
     cdef bint signed = code >= I1
-    try:
-        number = value.__index__()
-    except AttributeError:
-        raise TypeError(f"{where}: expected an integer, got {value!r}") from None
+    number = whole_number(value, where, "an integer")
     if signed:
         low, high = -(one << (bits - 1)), (one << (bits - 1)) - 1
     else:
         low, high = 0, (one << bits) - 1
     if not low <= number <= high:
-        raise OverflowError(f"{where}: {value!r} does not fit {'iu'[not signed]}{size}, which "
+        raise OverflowError(f"{where}: {shown(value)} does not fit {'iu'[not signed]}{size}, which "
                             f"holds {low} to {high}")
     u8 = <uint64_t>(number & 0xFFFFFFFFFFFFFFFF)
     if size == 1:
@@ -118,18 +125,18 @@ cdef int write_value(char* at, uint64_t size, int code, dtype, value, str where)
         try:
             f8 = PyFloat_AsDouble(value)
         except TypeError:
-            raise TypeError(f"{where}: expected a number, got {value!r}") from None
+            raise TypeError(f"{where}: expected a number, got {shown(value)}") from None
         if code == F8:
             memcpy(at, &f8, 8)
             return 0
         f4 = <float>f8
         if math.isinf(f4) and not math.isinf(f8):
-            raise OverflowError(f"{where}: {value!r} does not fit f4")
+            raise OverflowError(f"{where}: {shown(value)} does not fit f4")
         memcpy(at, &f4, 4)
         return 0
     if code == BOOL:
         if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
-            raise TypeError(f"{where}: expected a bool, got {value!r}")
+            raise TypeError(f"{where}: expected a bool, got {shown(value)}")
         at[0] = 1 if value else 0
         return 0
     return write_generic(at, size, dtype, value, where)
@@ -141,7 +148,7 @@ cdef int write_generic(char* at, uint64_t size, dtype, value, str where) except 
     try:
         box[0] = value
     except (TypeError, ValueError, OverflowError) as e:
-        raise type(e)(f"{where}: {value!r} does not fit dtype {dtype}: {e}") from None
+        raise type(e)(f"{where}: {shown(value)} does not fit dtype {dtype}: {e}") from None
     base = dtype.base if dtype.subdtype is not None else dtype
     if base.kind == "V" and base.names is None and isinstance(value, (bytes, bytearray)):
         if len(value) > size:
@@ -153,7 +160,7 @@ cdef int write_generic(char* at, uint64_t size, dtype, value, str where) except 
         except (TypeError, ValueError):
             same = False
         if not same:
-            raise OverflowError(f"{where}: {value!r} does not fit dtype {dtype}")
+            raise OverflowError(f"{where}: {shown(value)} does not fit dtype {dtype}")
     raw = box.tobytes()
     memcpy(at, <const char*>raw, size)
     return 0

@@ -13,6 +13,7 @@ from gcheap.core.weakdata cimport NOTICE_NONE, NOTICE_TAKEN, NOTICE_WANTED, WEAK
 from gcheap.face.found cimport Found, found_value, keep_object
 from gcheap.face.ref cimport Ref, check_ref
 from gcheap.face.state cimport HeapCore
+from gcheap.text import shown
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
@@ -48,8 +49,11 @@ cdef class WeakRef:
     may be kept, passed on and dropped anywhere, which is lock-free.
     """
 
-    def __init__(self):
-        raise TypeError("weak references are made by a Mutator: m.weak(ref)")
+    def __cinit__(self):
+        global making
+        if not making:
+            raise TypeError("weak references are made by a Mutator: m.weak(ref)")
+        making = False
 
     def __dealloc__(self):
         if self.cell and self.core is not None:
@@ -100,11 +104,16 @@ cdef class WeakRef:
         return f"<gcheap.WeakRef {'cleared' if self.cleared else 'not cleared'}>"
 
 
+cdef bint making = False       # new_weak is making one: nobody else may; under the GIL
+
+
 cdef WeakRef new_weak(HeapCore core, ref):
+    global making
     cdef WeakRef weak
     if not isinstance(ref, Ref):
-        raise TypeError(f"weak: expected a Ref, not {ref!r}")
+        raise TypeError(f"weak: expected a Ref, not {shown(ref)}")
     check_ref(core, ref, "weak")
+    making = True
     weak = WeakRef.__new__(WeakRef)
     weak.cell = new_cell(core, ref, NOTICE_NONE)
     weak.core = core
@@ -122,7 +131,7 @@ cdef class Notices:
     that nobody called yet, leave a heap that is garbage to the collector of Python.
     """
 
-    def __init__(self, HeapCore core not None):
+    def __cinit__(self, HeapCore core not None):
         add32_seq(&core.h.refs, 1)
         self.h = core.h
 

@@ -5,7 +5,7 @@ import os
 
 from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, parse_size, resolve
-from gcheap.shown import shown
+from gcheap.text import printable, shown
 
 EXIT_USAGE = 2
 
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message):
-        line = " ".join(message.split())
+        line = printable(" ".join(message.split()))
         self.exit(EXIT_USAGE, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
 
 

@@ -2,9 +2,21 @@
 import sys
 
 from rich.console import Console
+from rich.segment import Segment
+
+from gcheap.text import printable
 
 PLAIN_WIDTH = 100               # columns when the output is no terminal
 LEAST_WIDTH = 80                # what every table fits; a narrower terminal wraps the lines
+
+
+class PlainConsole(Console):
+    """Shows text as it is: nothing in it is markup, and no terminal obeys any of it."""
+
+    def render(self, renderable, options=None):
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(
+                "\n".join(map(printable, segment.text.split("\n"))), segment.style)
 
 
 def result_console(json_target=None):
@@ -18,6 +30,6 @@ def progress_console():
 
 
 def _console(stream):
-    console = Console(file=stream, highlight=False)
+    console = PlainConsole(file=stream, highlight=False, markup=False, emoji=False)
     console.width = max(LEAST_WIDTH, console.width) if stream.isatty() else PLAIN_WIDTH
     return console

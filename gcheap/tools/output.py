@@ -1,10 +1,9 @@
 """Where results go: whole files or none, and JSON on standard output."""
 import json
-import os
-import stat
 import sys
 
 from gcheap.errors import GcheapError
+from gcheap.files import check_writable, whole_file
 
 
 class OutputError(GcheapError, OSError):
@@ -18,41 +17,43 @@ def check_target(target):
     """
     if target == "-":
         return
-    path = os.path.realpath(target)
-    folder = os.path.dirname(path)
-    if os.path.isdir(path):
-        raise OutputError(f"cannot write {target}: it is a directory; give a file name or -")
-    if not os.path.isdir(folder):
-        raise OutputError(f"cannot write {target}: there is no directory {folder}")
-    # A file takes the place of the old one, so the directory is what must be writable.
-    checked = path if _is_special(path) else folder
-    if not os.access(checked, os.W_OK):
-        raise OutputError(f"cannot write {target}: no permission to write {checked}")
+    try:
+        check_writable(target)
+    except OSError as error:
+        raise _refusal(target, error) from error
 
 
 def write_whole(path, content):
     """Write text or bytes to the file `path`: it is there whole afterwards, or as it was before.
 
-    Text is written as UTF-8.  Written beside the target and renamed over it.  Symbolic links
-    are followed; a device or pipe is written to directly, never replaced.  OutputError when
-    that fails.
+    Text is written as UTF-8.  OutputError when it fails.  See `gcheap.files.whole_file`.
     """
-    target = os.path.realpath(path)
     if isinstance(content, str):
         content = content.encode()
     try:
-        if _is_special(target):
-            with open(target, "wb") as stream:
-                stream.write(content)
-        else:
-            _replace(target, content)
+        with whole_file(path) as stream:
+            stream.write(content)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _refusal(path, error) from error
+
+
+def _refusal(path, error):
+    if isinstance(error, IsADirectoryError):
+        why = "it is a directory; give a file name or -"
+    elif isinstance(error, FileNotFoundError):
+        why = f"there is no directory {error.filename}"
+    elif isinstance(error, PermissionError):
+        why = f"no permission to write {error.filename}"
+    else:
+        why = error.strerror or error
+    return OutputError(f"cannot write {path}: {why}")
 
 
 def dump_json(document):
-    """`document` as text; a NaN or infinity is a mistake here and raises ValueError."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """`document` as ASCII text, fit for any terminal and file; a NaN or infinity is a mistake here
+    and raises ValueError."""
+    # json leaves DEL as it is, the one control character of ASCII above the letters.
+    return json.dumps(document, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def emit_json(document, target):
@@ -63,31 +64,3 @@ def emit_json(document, target):
         sys.stdout.flush()
     else:
         write_whole(target, text)
-
-
-def _is_special(path):
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _replace(target, content):
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-    try:
-        mode = stat.S_IMODE(os.stat(target).st_mode)
-    except FileNotFoundError:
-        mode = None
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with open(descriptor, "wb") as stream:
-            if mode is not None:
-                os.fchmod(descriptor, mode)
-            stream.write(content)
-            stream.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -7,6 +7,7 @@ import os
 
 from gcheap.errors import GcheapError
 from gcheap.options import format_size
+from gcheap.text import printable
 from gcheap.tools.output import check_target, write_whole
 
 ENDINGS = (".png", ".svg")
@@ -53,7 +54,9 @@ def draw_uffd(document, target):
     _claims(axes[1][1], document)
     # Where no line runs: many pages per call are cheap, single ones are not.
     axes[0][0].legend(fontsize=8, ncols=2, loc="lower left")
-    figure.suptitle("Page operations: " + _machine(document), fontsize=12)
+    # Names of CPUs and kernels are no formulas, whatever they hold.
+    figure.suptitle("Page operations: " + printable(_machine(document)), fontsize=12,
+                    parse_math=False)
     _save(figure, target)
 
 

@@ -1,0 +1,173 @@
+"""The script of test_shutdown.py: an interpreter that ends while a thread is at a failpoint."""
+
+# Everything that can bring a thread to a failpoint, each in a daemon thread of its own.
+SCRIPT = """
+import errno, os, sys, threading, time
+import gcheap
+from gcheap import failpoints
+from gcheap.core import _testing
+from gcheap.failpoint_table import BY_NAME
+
+point, ending, backend, faults, activity = sys.argv[1:]
+STATUS = 7
+OPTIONS = dict(backend=backend, faults=faults, unit_pages=16 if activity == "grow" else 1,
+               verify=0 if activity == "holes" else 3)      # which reads, and so fills, holes
+heap = gcheap.Heap("4MiB", policy="factor:1.2,minimum=64KiB", **OPTIONS)
+Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
+m = heap.attach("main")
+nodes = m.new_slots(3000)
+for i in range(3000):
+    m.new(Node)
+    nodes[i] = m.new(Node, key=i)
+weak = m.weak(nodes[7])
+
+
+def daemon(function):
+    threading.Thread(target=function, daemon=True).start()
+
+
+def attached(function):
+    def run():
+        with heap.attach() as mine:
+            while True:
+                function(mine)
+    return run
+
+
+def collect():
+    while True:
+        heap.collect()
+
+
+def read(mine):                         # without the GIL, in faults
+    _testing.read_words(mine.native(), nodes, 3000)
+    nodes[5].next = nodes[6]            # with it
+
+
+def allocate(mine):
+    mine.new_slots(2000)
+    mine.new_array("u1", 5000, pinned=True)
+    weak()
+    for _ in range(100):
+        mine.new(Node)
+    for k in range(20):
+        nodes[k].next = nodes[k + 1]
+
+
+def come_and_go():
+    while True:
+        with heap.attach():
+            pass
+
+
+def other_heaps():
+    while True:
+        with gcheap.Heap("4MiB", fork="none", **OPTIONS) as other, other.attach():
+            pass
+
+
+def look():
+    while True:
+        heap.census()
+
+
+def stay(mine):
+    _testing.stay_running(mine.native())
+
+
+def stall(mine):
+    mine.new_slots(20_000)
+
+
+def holes():
+    with heap.attach() as mine:
+        while True:
+            array = mine.new_array("u8", 4000)              # large, its pages never touched
+            with failpoints.pause("flip.after", times=1) as flipped:
+                heap.collect(wait=False)
+                flipped.wait()
+                _testing.read_words(mine.native(), array, 4000)
+            heap.collect()
+
+
+def sweep():
+    with heap.attach() as mine:
+        while True:
+            arrays = [mine.new_array("u1", 1000, pinned=True) for _ in range(300)]
+
+
+def grow():                             # nothing to win for a cycle that nobody asked for
+    with heap.attach() as mine:
+        kept = [mine.new(Node) for _ in range(20_000)]
+
+
+def fork():
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+
+ACTIVITIES = {
+    "collect": [collect], "read": [collect, attached(read)],
+    "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
+    "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
+    "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow], "nothing": [],
+}
+# With others slow, a thread meets what it is here for.
+SLOW = {"read": ("flip.after", "compactor.placing"), "fork": ("mark.concurrent",),
+        "allocate": ("mark.concurrent",), "stay": ("mutator.running",)}
+
+if point == "memory.stray":
+    failpoints.fail("place.move", errno.EEXIST, 1).__enter__()
+if ending == "pause":
+    held = failpoints.pause(point, times=1)
+else:                                   # the heap's end waits for the cycle
+    held = failpoints.delay(point, ns=10_000_000, times=3)
+for name in SLOW.get(activity, ()):
+    if name != point:
+        failpoints.delay(name, ns=2_000_000).__enter__()
+held.__enter__()
+if activity == "child":                 # the ending is that of a forked child
+    pid = os.fork()
+    if pid:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os._exit(status)
+    heap.collect(wait=False)
+for function in ACTIVITIES.get(activity, []):
+    daemon(function)
+began = time.monotonic()
+while not held.hits:
+    time.sleep(0.0005)
+    if time.monotonic() - began > 20:
+        sys.exit(f"no thread comes to {point}")
+if ending == "_exit":
+    os._exit(STATUS)
+sys.exit(STATUS)
+"""
+
+# What brings a thread to a point; "collect" unless it is said here.
+ACTIVITY = {
+    "weak.read": "allocate", "log.push": "allocate", "log.take": "allocate",
+    "handle.drop": "allocate", "pinned.claimed": "allocate", "large.claimed": "allocate",
+    "tlab.refill": "allocate", "tlab.taken": "allocate", "memory.populate": "allocate",
+    "memory.pinned": "allocate", "sweep.gap": "sweep", "cycle.stay": "grow",
+    "cycle.abandoned": "fork", "fork.child": "child", "fork.start": "child",
+    "inspect.stopped": "look", "memory.inspect": "look", "mutator.running": "stay",
+    "safepoint.sleep": "stay", "stall.wait": "stall", "stall.sleep": "stall",
+    "unit.sleep": "read", "place.zeropage": "holes",
+    "mutator.attach": "attach", "mutator.detach": "attach", "mutator.detached": "attach",
+    "mutator.enter": "read", "mutator.leave": "read", "memory.map": "heaps",
+    "memory.fork": "heaps", "collector.end": "heaps", "close.begin": "heaps",
+    "close.ended": "heaps", "thread.collector": "heaps", "thread.server": "heaps",
+    "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
+}
+
+
+def activity_of(point: str) -> str:
+    """What brings a thread to `point`."""
+    if point in ACTIVITY:
+        return ACTIVITY[point]
+    group = point.partition(".")[0]
+    return {"mutator": "read", "handler": "read", "fork": "fork"}.get(group, "collect")
