@@ -8,6 +8,7 @@ import pytest
 from support import run_cleanly
 
 import gcheap
+from gcheap import failpoints
 from gcheap.cli import build_parser
 from gcheap.options import parse_size
 from gcheap.stress import StressConfig
@@ -161,3 +162,20 @@ def test_a_thread_may_enter_the_heap_while_a_pause_is_verified():
             while any(thread.is_alive() for thread in threads):
                 heap.collect()
     """)
+
+
+@pytest.mark.parametrize("point", ["weak.cleared", "weak.resurrected", "weak.done"])
+def test_an_agent_is_there_while_its_registration_falls_due(concurrent, point):
+    """Between the moment at which its object was found dead and the one at which the guardian could
+    yield it, no report had the agent, and freeze() left it out."""
+    with gcheap.Heap("4MiB", **concurrent) as heap, heap.attach() as m:
+        shape = heap.shape("Agent", raw=[("key", "u8")])
+        guardian = heap.guardian()
+        guardian.register(m.new_bytes(b"dies"), m.new(shape, key=1))
+        with failpoints.pause(point) as held:
+            heap.collect(wait=False)
+            held.wait()
+            assert [tuple(row) for row in heap.census()] == [("Agent", "fixed", 1, 16)]
+            assert [ref.key for ref in heap.walk()] == [1]
+        heap.collect()
+        assert guardian().key == 1

@@ -150,7 +150,8 @@ cdef void free_dropped(WeakState* w) noexcept nogil:
 cdef void read_guarded(HeapState* h, ValueVisitor visit, void* context) noexcept nogil:
     """Visits what guardians keep alive: agents, and what poll() would return.  The caller has
     stopped the world; the collector may be publishing what is due, so entries are looked at
-    under their guardian's lock.  What is DUE nobody can name yet."""
+    under their guardian's lock.  A DUE object nobody can name yet; its agent was alive all along,
+    and is marked."""
     cdef WeakState* w = weak_state(h)
     cdef Guardian* g
     cdef GuardEntry* e
@@ -164,7 +165,7 @@ cdef void read_guarded(HeapState* h, ValueVisitor visit, void* context) noexcept
                 e = entry_at(g, i)
                 if e.state == GUARD_READY:
                     visit(context, yielded(e))
-                elif e.state == GUARD_HELD and e.agent:
+                elif e.state != GUARD_FREE and e.agent:
                     visit(context, e.agent)
         mutex_unlock(&g.lock)
         g = g.next

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import gcheap
+from fuzz.layouts import rounded
 from fuzz.model import Thing
 from fuzz.side import Side
 
@@ -174,5 +175,8 @@ def counters(side: Side) -> None:
 def live_bytes(side: Side) -> None:
     """After a settled full collection with nobody else at work, of which nothing that a guardian
     gave was dropped: what it found is what there is."""
-    found, wanted = side.heap.stats().live_bytes, side.model.charge(side.heap.page_size)
-    assert found == wanted, f"{found} live bytes, {wanted} in the model"
+    stats, page = side.heap.stats(), side.heap.page_size
+    wanted = side.model.charge(page)
+    assert stats.live_bytes == wanted, f"{stats.live_bytes} live bytes, {wanted} in the model"
+    pinned = sum(rounded(t.nbytes, page) for t in side.model.reachable() if t.pinned)
+    assert stats.pinned_bytes == pinned, f"{stats.pinned_bytes} of pinned arrays, {pinned} live"

@@ -183,13 +183,23 @@ def tagged(tag: tuple[int, int], pick: int) -> int:
     return 0
 
 
+def place(thing: Thing, pick: int) -> int:
+    """One of the slots; of a large array often one beside the border of two pages."""
+    count = len(thing.slots)
+    if count > PAGE // 8 and pick % 2:
+        header = 2                          # words before the first element
+        return min(pick // 8 % (count * 8 // PAGE) * PAGE // 8 + PAGE // 8 - header
+                   - pick // 2 % 2, count - 1)
+    return pick % count
+
+
 @operation(weight=10, source=PICK, index=PICK, aim=PICK, what=choice(*["ref"] * 5, "none", "tag"))
 def write_slot(side: Side, m: Any, source: int, index: int, aim: int, what: str) -> None:
     holder, target = side.pick_root(source), side.pick_root(aim)
     if holder is None or target is None or not holder[2].slots:
         return
     _, ref, thing = holder
-    index %= len(thing.slots)
+    index = place(thing, index)
     if what == "ref":
         value, wanted = target[1:]
     elif what == "none":
@@ -218,7 +228,7 @@ def move_slots(side: Side, m: Any, source: int, aims: list[int], clear: bool) ->
     for index, aim in zip(full, aims, strict=False):
         _, to, to_thing = side.pick_root(aim)
         if to_thing.slots and to_thing is not thing:
-            other = aim % len(to_thing.slots)
+            other = place(to_thing, aim)
             side.write_slot(to, to_thing, other, side.read_slot(ref, thing, index))
             to_thing.slots[other] = thing.slots[index]
             if clear:
@@ -374,7 +384,7 @@ def hash_one(side: Side, m: Any, which: int) -> None:
 
 # ---- weak references ---------------------------------------------------------------------
 
-@operation(weight=3, which=PICK)
+@operation(weight=5, which=PICK)
 def make_weak(side: Side, m: Any, which: int) -> None:
     chosen = side.pick_root(which)
     if chosen is None:
@@ -387,6 +397,10 @@ def make_weak(side: Side, m: Any, which: int) -> None:
 @operation(weight=4, which=PICK, keep=BOOL)
 def read_weak(side: Side, m: Any, which: int, keep: bool) -> Commit | None:
     number = side.pick(side.weak_refs, which)
+    if which % 2:                           # one whose object is dying, if there is any
+        reachable = side.model.reachable()
+        dying = [n for n, weak in side.model.weak_refs.items() if weak.target not in reachable]
+        number = dying[which // 2 % len(dying)] if dying else number
     if number is None:
         return None
     return read_cell(side, side.model.weak_refs[number], side.weak_refs[number], keep)
