@@ -37,16 +37,17 @@ def run(command, timeout: float = 300, **kwargs) -> str:
     return done.stdout
 
 
-def config(*options: str, package: Path | None = None, cwd: Path) -> list[str]:
+def config(*options: str, cwd: Path, package: Path | None = None, **more: str) -> list[str]:
     """What `gcheap config` prints, asked for outside of the source tree."""
     return run([sys.executable, "-m", "gcheap", "config", *options], cwd=cwd,
-               env=environment(package)).split()
+               env=environment(package, **more)).split()
 
 
-def build_program(source: Path, target: Path, *flags: str, package: Path | None = None) -> Path:
+def build_program(source: Path, target: Path, *flags: str, package: Path | None = None,
+                  **more: str) -> Path:
     """Compiles a program of one file, with the flags that gcheap gives."""
     run([COMPILER, "-std=c11", "-O1", "-g", *WARNINGS, *flags, source, "-o", target,
-         *config("--cflags", "--libs", package=package, cwd=target.parent)])
+         *config("--cflags", "--libs", cwd=target.parent, package=package, **more)])
     return target
 
 

@@ -114,20 +114,21 @@ def test_the_cython_example_builds_against_the_wheel(package, tmp_path):
                                      "capacity=16MiB faults=handler collect_every=5000"])
 @pytest.mark.parametrize("name", ["every_function", "nan_boxing"])
 def test_programs_in_c_under_address_sanitizer(checked_package, tmp_path, name, options):
-    program = build_program(HERE / f"{name}.c", tmp_path / name, *SANITIZE, package=checked_package)
+    program = build_program(HERE / f"{name}.c", tmp_path / name, *SANITIZE, package=checked_package,
+                            **preload())
     assert run([program, sys.executable, options], cwd=tmp_path,
                env=environment(checked_package, **QUIET)) == "done\n"
 
 
 def test_the_c_example_under_address_sanitizer(checked_package, tmp_path):
     program = build_program(EXAMPLES / "c_vm/scheme.c", tmp_path / "scheme", *SANITIZE,
-                            package=checked_package)
+                            package=checked_package, **preload())
     said = run([program, sys.executable], cwd=tmp_path, env=environment(checked_package, **QUIET))
     assert said.count("60 sums are right") == 2
 
 
 def test_address_sanitizer_watches_the_program(checked_package, tmp_path):
-    """It would notice: a word beyond a root area of C's is written."""
+    """It would notice: a root area says it has a word more than it has."""
     source = tmp_path / "wrong.c"
     source.write_text(f'''
         #include "{HERE}/checking.h"
@@ -140,10 +141,11 @@ def test_address_sanitizer_watches_the_program(checked_package, tmp_path):
             gc_enter(m);
             gc_add_roots(m, area, &count, NULL);
             gc_collect(heap);
-            return 0;
+            return end(heap);
         }}
     ''')
-    program = build_program(source, tmp_path / "wrong", *SANITIZE, package=checked_package)
+    program = build_program(source, tmp_path / "wrong", *SANITIZE, package=checked_package,
+                            **preload())
     done = subprocess.run([program, sys.executable, "capacity=4MiB"], cwd=tmp_path,
                           env=environment(checked_package, **QUIET), capture_output=True, text=True)
     assert done.returncode != 0 and "heap-buffer-overflow" in done.stderr, done.stderr
