@@ -4,7 +4,7 @@
     setting  = point "=" action [ "*" times ] [ "@" key "=" number { "," key "=" number } ]
     point    = a failpoint's name, or "explore": all of them
     action   = "pause" | "delay(" time [ ".." time ] ")" | "errno(" NAME ")" | "short(" pages ")"
-    time     = number ( "ns" | "us" | "ms" | "s" )
+    time     = "0" | number ( "ns" | "us" | "ms" | "s" )
     key      = "after": the first arrival, from 1, to which the action applies
              | "seed": of a range of delays | "share": of arrivals that `explore` delays
 
@@ -40,6 +40,8 @@ Armable = failpoints.Failpoint | failpoints.explore
 
 
 def _time(text: str) -> int:
+    if text == "0":
+        return 0
     match = _TIME.fullmatch(text)
     ns = float(match[1]) * _UNITS[match[2]] if match else -1.0
     if match and "." not in match[1]:
@@ -83,6 +85,8 @@ def _point(match: re.Match[str]) -> failpoints.Failpoint:
     keys = _keys(match["keys"], ("after", "seed") if ranged else ("after",))
     times = None if match["times"] is None else int(match["times"])
     after = _whole(keys, "after", 1)
+    if action not in ("pause", "delay", "errno", "short"):
+        raise ValueError(f"unknown action {action!r}; {_FORM}")
     if (argument is None) != (action == "pause"):
         raise ValueError(_FORM)
     if action == "pause":
@@ -97,11 +101,9 @@ def _point(match: re.Match[str]) -> failpoints.Failpoint:
         if number is None:
             raise ValueError(f"errno({argument}): expected a name such as EBUSY")
         return failpoints.fail(name, number, times, after=after)
-    if action == "short":
-        if not (argument.isascii() and argument.isdecimal()):
-            raise ValueError(f"short({argument}): expected a number of pages")
-        return failpoints.short(name, int(argument), times, after=after)
-    raise ValueError(f"unknown action {action!r}; {_FORM}")
+    if not (argument.isascii() and argument.isdecimal()):
+        raise ValueError(f"short({argument}): expected a number of pages")
+    return failpoints.short(name, int(argument), times, after=after)
 
 
 def parse(text: str, label: str = "failpoints") -> list[Armable]:

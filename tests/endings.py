@@ -98,7 +98,10 @@ def sweep():
 
 def grow():                             # nothing to win for a cycle that nobody asked for
     with heap.attach() as mine:
-        kept = [mine.new(Node) for _ in range(20_000)]
+        while True:
+            kept = [mine.new(Node) for _ in range(20_000)]
+            kept.clear()
+            heap.collect()
 
 
 def fork():
@@ -113,7 +116,7 @@ ACTIVITIES = {
     "collect": [collect], "read": [collect, attached(read)],
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
-    "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow], "nothing": [],
+    "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
 }
 # With others slow, a thread meets what it is here for.
 SLOW = {"read": ("flip.after", "compactor.placing"), "fork": ("mark.concurrent",),
@@ -154,6 +157,7 @@ ACTIVITY = {
     "tlab.refill": "allocate", "tlab.taken": "allocate", "memory.populate": "allocate",
     "memory.pinned": "allocate", "sweep.gap": "sweep", "cycle.stay": "grow",
     "cycle.abandoned": "fork", "fork.child": "child", "fork.start": "child",
+    "uffd.wake": "read", "uffd.poll": "read", "uffd.read": "read",
     "inspect.stopped": "look", "memory.inspect": "look", "mutator.running": "stay",
     "safepoint.sleep": "stay", "stall.wait": "stall", "stall.sleep": "stall",
     "unit.sleep": "read", "place.zeropage": "holes",

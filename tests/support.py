@@ -116,6 +116,19 @@ def check_interleaved(nodes, order=None, slot: str = "next") -> int:
     return read
 
 
+def touch_holes(heap, m) -> None:
+    """Reads pages that nobody has ever touched, in units that have just been moved."""
+    nodes = interleaved(m, node_shape(heap), 2000)
+    arrays = [m.new_array("u8", 40_000) for _ in range(8)]
+    with failpoints.pause("flip.after", times=1) as flipped:
+        heap.collect(wait=False)
+        flipped.wait()
+        assert not any(array[i] for array in arrays for i in range(0, 40_000, 512))
+        assert check_interleaved(nodes) == 2000
+    heap.collect()
+    assert check_interleaved(nodes) == 2000
+
+
 def node_shape(heap):
     return heap.shape("Node", refs=("next", "other"), raw=[("key", "u8"), ("filler", "u8", 2)])
 

@@ -1,72 +1,63 @@
-"""The end of a process at each point of a cycle: status 0, and nothing on standard error."""
+"""The end of an interpreter while a thread is at each failpoint: its own status, and not a word.
+
+By default a collector's thread is stopped for good, and let go by the interpreter's exit; where
+that would stop the interpreter, because Python threads come by, the thread is delayed across the
+exit.  `make soak` tries the other endings, and the other backends and fault modes.
+"""
 from __future__ import annotations
 
 import pytest
-from support import kernel_offers, run_cleanly
+from endings import SCRIPT, activity_of
+from support import kernel_offers
 
-COLLECTOR = ["mark.before", "mark.concurrent", "plan.done", "register.done", "flip.before",
-             "flip.after", "compactor.claimed", "compactor.assembled", "compactor.placed",
-             "place.move", "relocate.done", "unregister.done", "cycle.end"]
-MUTATOR = ["mutator.fault", "mutator.claimed", "mutator.assembled", "mutator.placed"]
-CASES = ([("move", point) for point in COLLECTOR + MUTATOR]
-         + [("copy", point) for point in ("place.copy", "flip.after", "mutator.claimed")]
-         + [("stw", point) for point in ("mark.before", "flip.after", "compactor.claimed")])
+from gcheap.failpoint_table import POINTS
 
-# The main thread and a daemon thread are attached, both with objects; a collection is at the point.
-SCRIPT = """
-import os, sys, threading
-import gcheap
-from gcheap import failpoints
-from gcheap.core import _testing
-
-backend, point, ending = sys.argv[1:]
-heap = gcheap.Heap("4MiB", backend=backend)
-Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
-m = heap.attach()
-nodes = m.new_slots(2000)
-for i in range(2000):
-    m.new(Node)
-    nodes[i] = m.new(Node, key=i)
-ready, go = threading.Event(), threading.Event()
-
-def run():
-    with heap.attach() as mine:
-        mine_too = mine.new(Node, key=1)
-        ready.set()
-        go.wait()
-        while True:
-            _testing.read_words(mine.native(), nodes, 2000)
-            mine.new(Node, key=2)
-
-threading.Thread(target=run, daemon=True).start()
-ready.wait()
-if ending == "exit":            # the heap's end waits for the cycle, so nobody may stop for good
-    held = failpoints.delay(point, ns=30_000_000, times=3)
-else:
-    held = failpoints.pause(point)
-held.__enter__()
-flipped = failpoints.pause("flip.after") if point.startswith("mutator") else None
-if flipped:
-    flipped.__enter__()
-heap.collect(wait=False)
-if flipped:                     # nothing has arrived: the daemon thread faults
-    flipped.wait()
-    go.set()
-while not held.hits:
-    threading.Event().wait(0.001)
-if flipped:
-    flipped.release()
-if ending == "exit":
-    go.set()
-    sys.exit()
-os._exit(0)
-"""
+HANDLER = ("handler.", "uffd.wake", "uffd.poll", "uffd.read", "thread.server", "thread.bell")
+COPY = ("place.copy", "compactor.copy", "mutator.copy", "large.copy", "memory.release")
+# What no cycle of that kind passes.
+NOT_STW = ("mark.concurrent", "mark.traced", "mark.end", "weak.read", "cycle.stay",
+           "cycle.abandoned", "register.", "unregister.before", "mutator.fault", "mutator.claimed",
+           "mutator.assembled", "mutator.placing", "mutator.arrived", "mutator.placed",
+           "mutator.wait", "unit.sleep", "recycle.pop", "log.", "place.", "compactor.move",
+           "compactor.copy", "mutator.move", "mutator.copy", "large.move", "large.copy", "uffd.",
+           "handler.", "memory.stray", "thread.server", "thread.bell", "fork.")
 
 
-@pytest.mark.parametrize("ending", ["exit", "_exit"])
-@pytest.mark.parametrize(("backend", "point"), CASES)
-def test_a_process_ends_at_each_point_of_a_cycle(backend, point, ending):
+def usual(name: str) -> tuple[str, str]:
+    """The backend and fault mode that take a thread to a point."""
+    return ("copy" if name in COPY else "move", "handler" if name.startswith(HANDLER) else "sigbus")
+
+
+def others() -> list[tuple[str, str, str, str]]:
+    found = []
+    for point in POINTS:
+        backend, faults = usual(point.name)
+        pairs = {(backend, faults), (backend, "handler")}
+        if point.name not in COPY and not point.name.endswith(".move") and point.name not in (
+                "recycle.pop", "memory.stray"):
+            pairs.add(("copy", faults))
+        if point.name not in COPY and not point.name.startswith(NOT_STW):
+            pairs.add(("stw", "sigbus"))
+        for pair in sorted(pairs):
+            for ending in ("exit", "_exit", "pause"):
+                if ending != "pause" or not point.gil:
+                    found.append((point.name, *pair, ending))
+    return found
+
+
+def end(zygote, name: str, backend: str, faults: str, ending: str) -> None:
     reason = kernel_offers(backend)
     if reason is not None:
         pytest.skip(f"no backend {backend} here: {reason}")
-    assert run_cleanly(SCRIPT, arguments=(backend, point, ending)) == ""
+    assert zygote.run(SCRIPT, name, ending, backend, faults, activity_of(name)) == (7, "", "")
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
+def test_an_interpreter_ends_while_a_thread_is_at(zygote, point):
+    end(zygote, point.name, *usual(point.name), "exit" if point.gil else "pause")
+
+
+@pytest.mark.soak("every ending of every mode takes minutes")
+@pytest.mark.parametrize("case", others(), ids="-".join)
+def test_an_interpreter_ends_in_every_way_and_mode(zygote, case):
+    end(zygote, *case)

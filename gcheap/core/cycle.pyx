@@ -250,12 +250,12 @@ cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
     return count
 
 
-cdef void empty_halves(HeapState* h, int which) noexcept nogil:
+cdef void empty_halves(HeapState* h, int which, bint registered) noexcept nogil:
     """Drops every page of one half of each space."""
     cdef int i
-    empty_half(h.base, which, h.half_bytes)
+    empty_half(h.base, which, h.half_bytes, registered)
     for i in range(LARGE_SPACES):
-        empty_half(h.large[i].base, which, h.large[i].half_bytes)
+        empty_half(h.large[i].base, which, h.large[i].half_bytes, registered)
 
 
 cdef void register_phase(HeapState* h) noexcept nogil:
@@ -272,7 +272,7 @@ cdef void register_phase(HeapState* h) noexcept nogil:
         return
     # A stray read of the empty half installed a page that MOVE would refuse to replace.
     # After REGISTER, no new one can come.
-    empty_halves(h, 1 - h.current)
+    empty_halves(h, 1 - h.current, True)
     failpoint(FP_REGISTER_DONE)
 
 
@@ -321,7 +321,7 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     failpoint(FP_UNREGISTER_DONE)
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
-    empty_halves(h, 1 - h.current)
+    empty_halves(h, 1 - h.current, False)
     forward_frozen(h)
     failpoint(FP_CYCLE_EMPTIED)
 

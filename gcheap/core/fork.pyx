@@ -175,7 +175,7 @@ cdef void adopt(HeapState* h) noexcept nogil:
     """Makes a heap the child's own.  It has one thread, so nothing here needs a lock."""
     cdef int i
     # Threads that slept on these words do not exist.
-    h.r.waiters = 0
+    h.r.waiters = h.starving = 0
     for i in range(WAIT_SHARDS):
         h.unit_waiters[i] = 0
     # What nobody waits for any more is not asked for: the first request starts the engine.

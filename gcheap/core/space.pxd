@@ -23,4 +23,4 @@ cdef word map_memory(word at, uint64_t nbytes, int protection) noexcept nogil
 cdef void release_pages(HeapState* h, word at, uint64_t nbytes) noexcept nogil
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil      # errno
 cdef void free_bounce(HeapState* h, word at) noexcept nogil
-cdef void empty_half(word* base, int which, uint64_t nbytes) noexcept nogil
+cdef void empty_half(word* base, int which, uint64_t nbytes, bint registered) noexcept nogil
