@@ -10,7 +10,7 @@ from support import run_python
 
 import gcheap
 from gcheap import failpoints
-from gcheap.failpoint_settings import armed, parse
+from gcheap.failpoint_settings import arm_environment, armed, parse
 from gcheap.failpoint_table import POINTS
 
 PAUSE, DELAY, ERRNO, SHORT = 1, 2, 3, 4
@@ -171,6 +171,24 @@ def test_an_exploration_of_the_environment_says_its_seed(zygote):
     assert ended.status == 0
     assert ended.err.startswith("gcheap: exploring schedules: GCHEAP_FAILPOINTS='explore=delay(")
     parse(ended.err.split("'")[1])
+
+
+def test_a_build_without_failpoints_says_so(monkeypatch):
+    monkeypatch.setattr(failpoints._native, "BUILT", False)
+    for point in (failpoints.pause("flip.after"), failpoints.explore(1)):
+        with pytest.raises(gcheap.GcheapError, match="GCHEAP_NO_FAILPOINTS=1"), point:
+            pass
+    arm_environment({})
+    with pytest.raises(gcheap.OptionError, match="GCHEAP_FAILPOINTS is set, but this copy"):
+        arm_environment({"GCHEAP_FAILPOINTS": "flip.after=pause"})
+
+
+def test_what_one_setting_armed_is_free_when_another_is_bad():
+    with failpoints.pause("cycle.stay"), pytest.raises(ValueError, match="armed already"), \
+            armed("cycle.end=pause;cycle.stay=pause"):
+        pass
+    with armed("cycle.end=pause;cycle.stay=pause"):
+        pass
 
 
 def test_a_bad_value_ends_the_import_with_one_error():
