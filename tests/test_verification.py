@@ -4,10 +4,19 @@ from __future__ import annotations
 import signal
 
 import pytest
-from support import check_interleaved, interleaved, node_shape, run_python, wait_until
+from support import (
+    PATIENCE,
+    MutatorThread,
+    check_interleaved,
+    interleaved,
+    node_shape,
+    run_python,
+    wait_until,
+)
 
 import gcheap
 from gcheap import failpoints
+from gcheap.core import _testing
 
 # A heap with objects to slide, a mutator, and `held(point)`: the collector stops there.
 PRELUDE = """
@@ -225,3 +234,20 @@ def test_floating_garbage_is_not_counted_below_level_4(make_heap):
     heap.collect()
     assert heap.stats().floating_bytes == 0
     assert gcheap.HeapStats.__annotations__["floating_bytes"] == "int"
+
+
+# ---- mutators that enter -----------------------------------------------------------------
+
+def test_a_mutator_may_enter_while_a_pause_is_verified():
+    """It is RUNNING for a moment, until it sees the pause; that is no fault to abort for."""
+    with gcheap.Heap("4MiB", backend="stw", verify=1) as heap, MutatorThread(heap) as thread:
+        with failpoints.pause("flip.after") as paused:
+            heap.collect(wait=False)
+            paused.wait()
+            with failpoints.delay("mutator.enter", ns=300_000_000, times=1) as entering:
+                job = thread.start(lambda m: _testing.stay_running(m.native()))
+                wait_until(lambda: entering.hits > 0, "a mutator that has not looked for a pause")
+                paused.release()                        # the collector verifies what it finds
+                job.result(PATIENCE)
+        heap.collect()
+        assert heap.stats().cycles == 2
