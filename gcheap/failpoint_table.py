@@ -173,7 +173,7 @@ POINTS: tuple[Point, ...] = (
     _gil("memory.inspect", "mmap or mremap for introspection or freezing", "any: MemoryError"),
     _gil("memory.fork", "madvise(MADV_DONTFORK) of a heap with fork=\"none\"", "any: OptionError"),
     Point("memory.empty", "madvise(MADV_DONTNEED) of a whole half",
-          _LOCKED + "; to-space that is registered already: its stray pages go one by one"),
+          _LOCKED + "; to-space that is registered already: this cycle relocates inside its pause"),
     _gil("memory.stray", "madvise(MADV_DONTNEED) of a stray page", "any: abort"),
     Point("memory.release", "madvise(MADV_DONTNEED) of evacuated memory (`copy`, `stw`)",
           "any: it goes at the end of the cycle"),

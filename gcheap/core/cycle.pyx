@@ -255,31 +255,33 @@ cdef int each_range(HeapState* h, bint register, int count) noexcept nogil:
     return count
 
 
-cdef void empty_halves(HeapState* h, int which, bint registered) noexcept nogil:
-    """Drops every page of one half of each space."""
+cdef bint empty_halves(HeapState* h, int which, bint registered) noexcept nogil:
+    """Drops every page of one half of each space.  False: not all that is `registered`."""
+    cdef bint done = empty_half(h.base, which, h.half_bytes, registered)
     cdef int i
-    empty_half(h.base, which, h.half_bytes, registered)
     for i in range(LARGE_SPACES):
-        empty_half(h.large[i].base, which, h.large[i].half_bytes, registered)
+        if not empty_half(h.large[i].base, which, h.large[i].half_bytes, registered):
+            done = False
+    return done
 
 
 cdef void register_phase(HeapState* h) noexcept nogil:
-    """Registers the planned ranges.  Where the kernel refuses (ENOMEM: the process has
-    vm.max_map_count mappings and the range would split one), this cycle relocates inside the
-    coming pause, which needs no mapping."""
+    """Registers the planned ranges, and empties them: a stray read installed a page that MOVE would
+    refuse to replace, and on which no mutator would fault.  After REGISTER, no new one can come.
+
+    Where the kernel refuses either (ENOMEM: the process has vm.max_map_count mappings and the
+    range would split one), this cycle relocates inside the coming pause, which needs no mapping.
+    """
     cdef int done
     ensure_handler(h)
     done = each_range(h, True, SPACES)
-    if done < SPACES:
-        failpoint(FP_REGISTER_REFUSED)
-        each_range(h, False, done)
-        h.r.backend = BACKEND_STW
-        add64_relaxed(&h.register_refusals, 1)
+    if done == SPACES and empty_halves(h, 1 - h.current, True):
+        failpoint(FP_REGISTER_DONE)
         return
-    # A stray read of the empty half installed a page that MOVE would refuse to replace.
-    # After REGISTER, no new one can come.
-    empty_halves(h, 1 - h.current, True)
-    failpoint(FP_REGISTER_DONE)
+    failpoint(FP_REGISTER_REFUSED)
+    each_range(h, False, done)
+    h.r.backend = BACKEND_STW
+    add64_relaxed(&h.register_refusals, 1)
 
 
 cdef word forward_root(void* context, HeapState* h, word value) noexcept nogil:

@@ -24,7 +24,7 @@ from gcheap.core.native cimport (
     mutex_unlock, store32_relaxed, store64_relaxed)
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport ask_when_due
-from gcheap.core.safepoint cimport begin_stall, enter_running, park
+from gcheap.core.safepoint cimport begin_stall, end_stall, park
 from gcheap.core.tlab cimport NO_PLACE, NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -88,7 +88,7 @@ cdef void lock_running(HeapState* h, MutatorState* m) noexcept nogil:
         if load32_relaxed(&h.pinned.lock) == 2 or cas32(&h.pinned.lock, 1, 2):
             futex_wait(&h.pinned.lock, 2, 0)
         taken = 2
-        enter_running(m)
+        end_stall(m)
 
 
 cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t shape,

@@ -10,4 +10,4 @@ cdef uint64_t resident_bytes(HeapState* h) noexcept nogil
 cdef void release_pages(HeapState* h, word at, uint64_t nbytes) noexcept nogil
 cdef int new_bounce(HeapState* h, word* at) noexcept nogil      # errno
 cdef void free_bounce(HeapState* h, word at) noexcept nogil
-cdef void empty_half(word* base, int which, uint64_t nbytes, bint registered) noexcept nogil
+cdef bint empty_half(word* base, int which, uint64_t nbytes, bint registered) noexcept nogil

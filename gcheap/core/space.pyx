@@ -237,22 +237,25 @@ cdef void release_heap(HeapState* h) noexcept nogil:
     free(h)
 
 
-cdef void empty_half(word* base, int which, uint64_t nbytes, bint registered) noexcept nogil:
+cdef bint empty_half(word* base, int which, uint64_t nbytes, bint registered) noexcept nogil:
     """Drops every page of half `which` of a space, and their page tables with them: a leftover
     page table makes a later huge-page MOVE split.
 
     Memory that somebody locked (mlockall) cannot be dropped, and MOVE wants both its sides locked
     or neither: then both halves are unlocked.  If that does not help, objects must find zeros all
-    the same; but in a `registered` half the collector would fault, and wait for itself.  There the
-    stray pages are dropped when units are placed.
+    the same.  False: not in a `registered` half, where the collector would fault and wait for
+    itself, and where a mutator would read a stray page instead of faulting on it.
     """
     if failpoint(FP_MEMORY_EMPTY) == 0 and madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
-        return
+        return True
     munlock(<void*>base[0], nbytes)
     munlock(<void*>base[1], nbytes)
-    if failpoint(FP_MEMORY_EMPTY) or madvise(<void*>base[which], nbytes, MADV_DONTNEED) != 0:
-        if not registered:
-            memset(<void*>base[which], 0, nbytes)
+    if failpoint(FP_MEMORY_EMPTY) == 0 and madvise(<void*>base[which], nbytes, MADV_DONTNEED) == 0:
+        return True
+    if registered:
+        return False
+    memset(<void*>base[which], 0, nbytes)
+    return True
 
 
 cdef void release_pages(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
