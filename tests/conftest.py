@@ -9,14 +9,12 @@ from contextlib import ExitStack, contextmanager
 import hypothesis
 import pytest
 from hypothesis import HealthCheck
-from support import COUNT, interleaved, kernel_offers, node_shape
+from support import COMBINATIONS, COUNT, interleaved, kernel_offers, node_shape
 from zygote import Zygote
 
 import gcheap
 from gcheap.core._testing_sanitizer import sanitizer
 
-COMBINATIONS = [("move", "sigbus"), ("copy", "sigbus"), ("move", "handler"), ("copy", "handler"),
-                ("stw", "sigbus")]
 CONCURRENT = [pair for pair in COMBINATIONS if pair[0] != "stw"]
 _SEED = pytest.StashKey[int]()
 

@@ -122,6 +122,8 @@ ACTIVITIES = {
 SLOW = {"read": ("flip.after", "compactor.placing"), "fork": ("mark.concurrent",),
         "allocate": ("mark.concurrent",), "stay": ("mutator.running",)}
 
+if point == "register.refused":
+    failpoints.fail("register.more", errno.ENOMEM, None).__enter__()
 if point == "memory.stray":
     failpoints.fail("place.move", errno.EEXIST, 1).__enter__()
 if ending == "pause":
@@ -143,7 +145,7 @@ for function in ACTIVITIES.get(activity, []):
 began = time.monotonic()
 while not held.hits:
     time.sleep(0.0005)
-    if time.monotonic() - began > 20:
+    if time.monotonic() - began > 60:
         sys.exit(f"no thread comes to {point}")
 if ending == "_exit":
     os._exit(STATUS)

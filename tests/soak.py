@@ -26,9 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import COMBINATIONS
 from sanitize import KINDS, ROOT, SEED, TESTS, Chunk, Counts, Variant, counts_of, reports_in
-from support import HOME, kernel_offers
+from support import COMBINATIONS, HOME, kernel_offers
 
 from gcheap.workloads import WORKLOADS
 

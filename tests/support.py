@@ -24,6 +24,8 @@ from gcheap.core import _testing
 
 PAGE = os.sysconf("SC_PAGESIZE")
 NODE = 48                       # bytes of a Node (node_shape)
+COMBINATIONS = [("move", "sigbus"), ("copy", "sigbus"), ("move", "handler"), ("copy", "handler"),
+                ("stw", "sigbus")]
 PATIENCE = 60.0                 # seconds until a test gives up on an event (never a measurement)
 ROOT = Path(__file__).resolve().parent.parent
 HOME = str(Path(gcheap.__path__[0]).resolve().parent)   # where the gcheap under test is

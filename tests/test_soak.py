@@ -5,8 +5,8 @@ import json
 
 import pytest
 import soak
-from conftest import COMBINATIONS
 from sanitize import Chunk, Counts
+from support import COMBINATIONS
 
 from gcheap.cli import build_parser
 from gcheap.stress import StressConfig
