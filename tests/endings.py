@@ -113,13 +113,14 @@ def fork():
 
 
 ACTIVITIES = {
-    "collect": [collect], "read": [collect, attached(read)],
+    "collect": [collect], "read": [collect, attached(read)], "wait": [collect, attached(read)],
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
     "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
 }
 # With others slow, a thread meets what it is here for.
-SLOW = {"read": ("flip.after", "compactor.placing"), "fork": ("mark.concurrent",),
+SLOW = {"read": ("flip.after", "compactor.placing"), "wait": ("compactor.placing",),
+        "fork": ("mark.concurrent",),
         "allocate": ("mark.concurrent",), "stay": ("mutator.running",)}
 
 if point == "register.refused":
@@ -162,7 +163,7 @@ ACTIVITY = {
     "uffd.wake": "read", "uffd.poll": "read", "uffd.read": "read",
     "inspect.stopped": "look", "memory.inspect": "look", "mutator.running": "stay",
     "safepoint.sleep": "stay", "stall.wait": "stall", "stall.sleep": "stall",
-    "unit.sleep": "read", "place.zeropage": "holes",
+    "unit.sleep": "wait", "mutator.wait": "wait", "place.zeropage": "holes",
     "mutator.attach": "attach", "mutator.detach": "attach", "mutator.detached": "attach",
     "mutator.enter": "read", "mutator.leave": "read", "memory.map": "heaps",
     "memory.fork": "heaps", "collector.end": "heaps", "close.begin": "heaps",
