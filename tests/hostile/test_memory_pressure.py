@@ -124,9 +124,9 @@ def test_a_heap_waits_for_memory_where_nobody_is_killed(combination, seed):
     """The killer is off: the process sleeps in the kernel until the limit is raised."""
     if len(Path("/proc/swaps").read_text().splitlines()) > 1:
         pytest.skip("this machine has swap, which the group may use")
-    with group(ROOM) as limited, Running(limited.join + BLOBS + """
+    with group(24) as limited, Running(limited.join + BLOBS + """
 print("ready", flush=True)
-blobs("64MiB", 1600)
+blobs("64MiB", 1600)            # 32 MB of them live, whatever relocation takes
 """, combination, seed) as child:
         limited.never_kill()
         child.hears("ready")
