@@ -42,6 +42,7 @@ cdef void free_spent(Marker* k) noexcept nogil
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil
 cdef bint trace_slice(Marker* k, uint64_t budget) noexcept nogil
 cdef uint64_t top_slots(Marker* k) noexcept nogil
+cdef void empty_queue(Marker* k) noexcept nogil
 cdef void give_back_stack(Marker* k, uint64_t keep) noexcept nogil
 cdef void end_marking(Marker* k) noexcept nogil
 

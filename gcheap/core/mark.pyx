@@ -408,6 +408,12 @@ cdef bint trace_slice(Marker* k, uint64_t budget) noexcept nogil:
     return trace(k, budget + top_slots(k))
 
 
+cdef void empty_queue(Marker* k) noexcept nogil:
+    """Visits what is in the queue: then all that a marker has is on its stack."""
+    while k.tail != k.head:
+        visit_oldest(k)
+
+
 cdef void give_back_stack(Marker* k, uint64_t keep) noexcept nogil:
     """Gives the pages of the mark stack beyond `keep` bytes back to the kernel."""
     cdef HeapState* h = k.heap

@@ -41,9 +41,9 @@ accesses are sequentially consistent, so one of them sees the other.  A parcel w
 may find that it was taken by somebody who had not slept yet.  That nobody but its giver may be awake
 does no harm: he takes it back when he runs out.
 
-*Ends early.*  When a fork waits, the first member that sees it between two slices drops all parcels
-and says stop.  Everybody drops his entries then, and comes to wait: the collector returns when all
-have.  A slice is bounded, large slot arrays being traced by the grain, so this is prompt.
+*Ends early.*  When a fork waits, the first member that sees it between two slices says stop.  Everybody
+drops his entries then, those of a parcel that he takes as well, and comes to wait: the collector
+returns when all have.  A slice is bounded, large slot arrays being traced by the grain, so this is prompt.
 
 *Who may wait for whom.*  The threads are RUNNING in no heap and need no GIL; the lock is held for one
 parcel.  They take a weak table's shard lock for a chain, as the collector does.  No pause waits for
@@ -64,7 +64,7 @@ from gcheap.core.failpoint cimport (
     FP_MARKER_TAKEN, FP_THREAD_MARKER, failpoint)
 from gcheap.core.layout cimport HeapState, MAX_SHAPES, ShapeTotal, WORD, word
 from gcheap.core.mapping cimport map_memory, unmap_memory
-from gcheap.core.mark cimport Marker, give_back_stack, trace, trace_slice
+from gcheap.core.mark cimport Marker, empty_queue, give_back_stack, trace, trace_slice
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, check_that, cpu_relax, futex_wait, futex_wake_all, futex_wake_one,
     load32_acquire, load32_relaxed, load32_seq, load64_relaxed, mutex_lock, mutex_unlock,
@@ -140,7 +140,7 @@ cdef void give(MarkTeam* t, Marker* k) noexcept nogil:
     cdef bint given = False
     failpoint(FP_MARKER_GIVE)
     mutex_lock(&t.lock)
-    if t.waiting > t.parcels and not t.stop:
+    if t.waiting > t.parcels:
         parcel = &t.parcel[t.parcels]
         parcel.count = count
         memcpy(parcel.entry, k.stack, count * sizeof(word))
@@ -156,13 +156,9 @@ cdef void give(MarkTeam* t, Marker* k) noexcept nogil:
 
 
 cdef void call_off(MarkTeam* t, Marker* k) noexcept nogil:
-    """A fork waits: drops what there is to trace.  Any member, or several at once."""
+    """A fork waits: a member drops its entries, and has the others do the same."""
     failpoint(FP_MARKER_STOP)
-    mutex_lock(&t.lock)
     store32_relaxed(&t.stop, 1)
-    t.parcels = 0
-    count_wanted(t)
-    mutex_unlock(&t.lock)
     k.sp = k.stack
     k.tail = k.head
 
@@ -177,8 +173,10 @@ cdef void trace_own(MarkTeam* t, Marker* k) noexcept nogil:
         if load32_relaxed(&t.stop) or (t.yields and fork_waits(k.heap)):
             call_off(t, k)
             return
-        if load32_relaxed(&t.wanted) and k.sp - k.stack >= 2:
-            give(t, k)
+        if load32_relaxed(&t.wanted):
+            empty_queue(k)      # where long lists go from node to node
+            if k.sp - k.stack >= 2:
+                give(t, k)
         if trace_slice(k, SLICE):
             return
 
@@ -302,7 +300,7 @@ cdef bint trace_together(Marker* k, bint yields) noexcept nogil:
     trace_own(t, k)
     while await_parcel(t, k, True):
         trace_own(t, k)
-    return not t.stop           # everybody waits: nobody writes it
+    return load32_relaxed(&t.stop) == 0     # who stored it has come to wait since, by the lock
 
 
 cdef void gather_marks(Marker* k) noexcept nogil:
