@@ -29,7 +29,7 @@ from gcheap.workloads.runner import Run
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units", "relocate",
-                "collect_every", "delay_placements_us", "policy")
+                "collect_every", "delay_placements_us", "policy", "mark_threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class StressConfig:
     collect_every: int | None = None
     delay_placements_us: int | None = None
     policy: Policy | str | None = None
+    mark_threads: int | None = None
     seed: int = 1
     warm_up: float | None = None
     noise_seconds: float | None = None

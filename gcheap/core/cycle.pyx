@@ -38,6 +38,7 @@ from gcheap.core.listener cimport tell
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
     record_roots, trace)
+from gcheap.core.mark_team cimport gather_marks, trace_together
 from gcheap.core.memory_wait cimport MemoryWait, await_memory, begin_wait, end_wait
 from gcheap.core.native cimport (
     add64_relaxed, check_that, clock_ns, gcheap_fatal, load64_relaxed, store32_relaxed,
@@ -189,6 +190,7 @@ cdef void weak_phase(HeapState* h, Cycle* c) noexcept nogil:
     """Concurrent Process Non-Strong References.  What is live is final after it."""
     cdef uint64_t started = clock_ns()
     process_non_strong(&c.marker)
+    gather_marks(&c.marker)
     end_marking(&c.marker)
     c.live_bytes = c.marker.live_words * WORD + c.marker.large_bytes
     c.record.weak_ns = clock_ns() - started
@@ -376,6 +378,8 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     mark_roots(&c.marker)
     mark_held(&c.marker)
     mark_frozen(&c.marker)
+    if h.team != NULL:
+        trace_together(&c.marker, False)
     trace(&c.marker, <uint64_t>NO_LIMIT)
     mark_end(h, c, 0)
     c.record.mark_ns = clock_ns() - started

@@ -58,12 +58,10 @@ cdef struct UnitPlan:           # how to build one slid unit of to-space
 
 # ---- large objects: core/large.pyx -----------------------------------------------------------
 
-cdef enum:                      # HeapState.large
+cdef enum:                      # the first two: indices of HeapState.large
     LARGE_RUNS = 0              # slot arrays, and raw ones below HUGE_LEAST; grain: a unit
     LARGE_HUGE = 1              # raw arrays of HUGE_LEAST bytes and more; grain: 2 MiB
     LARGE_SPACES = 2
-
-cdef enum:
     HUGE = 2 << 20              # bytes of a huge page
     HUGE_LEAST = 8 << 20        # rounding to huge pages costs at most a quarter
 
@@ -489,7 +487,7 @@ cdef struct HeapState:
     uint8_t* states             # UnitState per to-space unit, then per large grain; atomic
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
-    word* mark_stack
+    word* mark_stack            # of the collector
     uint64_t* visited           # verification's own bitmaps: words covered, then object starts
     uint64_t side_bytes         # address space of the tables above
     word staging                # the compactor's own buffer, batch_units long
@@ -585,6 +583,7 @@ cdef struct HeapState:
     Verification verification
     Events* events
     void* weak                  # WeakState*, of core/weakdata.pxd
+    void* team                  # MarkTeam*, of core/mark_team.pxd; NULL: one thread marks
     uint32_t refs               # atomic: the Python object and each attached mutator
 
     # Fork; see core/fork.pyx.

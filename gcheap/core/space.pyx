@@ -221,6 +221,7 @@ cdef void release_heap(HeapState* h) noexcept nogil:
         h.satb_full = <uint64_t>buffer.next
         free(buffer)
     free_weak_state(h)
+    free(h.team)
     free(h.shapes)
     if h.handles != NULL:
         for i in range(h.handle_high // HANDLE_CHUNK):

@@ -31,6 +31,7 @@ class Heap:
         policy: Policy | str | None = None,
         stall_warning_ms: int | None = None,
         idle_ms: int | None = None,
+        mark_threads: int | None = None,
         fork: str | None = None,
         safepoint_warning_ms: int | None = None,
         verify: int | None = None,

@@ -3,6 +3,7 @@
 import threading
 
 from gcheap.core.layout cimport CAUSE_EXPLICIT, HeapState
+from gcheap.core.mark_team cimport resident_stacks
 from gcheap.core.native cimport (
     futex_wait, load32_relaxed, load32_seq, load64_relaxed, load64_seq, store32_seq)
 from gcheap.core.pacing cimport request_shrinking
@@ -42,6 +43,8 @@ cdef class Heap:
     stall_warning_ms
                  an allocation stall that is longer is reported on standard error; 0: none is
     idle_ms      a heap in which nothing was allocated for so long is collected once; 0: never
+    mark_threads
+                 native threads that mark, the collector among them; 1: it marks alone
     fork         "continue": after fork() parent and child both have the heap, each as its own;
                  "none": the child has none of its memory, and every use there raises HeapClosed
     safepoint_warning_ms
@@ -314,7 +317,7 @@ cdef class Heap:
         """Resident bytes of the heap's mappings and side tables now (mincore)."""
         # With the GIL: nobody can close the heap under the walk.
         self.core.check_open()
-        return resident_bytes(self.core.h)
+        return resident_bytes(self.core.h) + resident_stacks(self.core.h)
 
     def native(self):
         """The address of the native heap (`HeapState*` of gcheap/core/layout.pxd, `gc_heap *` of

@@ -20,7 +20,7 @@ from gcheap.tools.progress import Progress
 from gcheap.workloads import DEFAULT, WORKLOADS
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "relocate", "collect_every",
-                "delay_placements_us")
+                "delay_placements_us", "mark_threads")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
