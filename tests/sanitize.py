@@ -1,12 +1,14 @@
 """Builds gcheap with sanitizers and runs its tests with them: `make sanitize`.
 
-    python tests/sanitize.py [--variant tsan|asan] [--whole] [--seed N] [PYTEST-ARGUMENT...]
+    python tests/sanitize.py [--variant tsan|asan] [--whole [--resume]] [--seed N]
+                             [PYTEST-ARGUMENT...]
 
 tsan is ThreadSanitizer; asan is AddressSanitizer with UndefinedBehaviorSanitizer.  Without
 `--variant` both are built, and then run side by side.  Each has a directory, build/VARIANT, with
 what was built (lib), the reports and pytest's output.  By default a selection of tests runs whose
 seed is fixed (SELECTED); `--whole` runs every file, one after the other; pytest's own arguments
-replace the selection.
+replace the selection.  The whole takes hours: `--resume` leaves out the files that have passed with
+this seed and these modules, and counts what they counted then.
 
 A report fails the run, whichever process wrote it: each writes to a file of its own, because the
 status and the output of a test's child are that test's, which may look at neither.  No report is
@@ -15,6 +17,8 @@ suppressed.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -22,7 +26,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -148,17 +152,42 @@ class Variant:
         return Chunk(name, status, counts_of(place / "result.xml"), reports_in(place),
                      time.monotonic() - begun)
 
+    def key(self, arguments: list[str], seed: int) -> str:
+        """Stands for the modules that were built, and how a file of tests was run with them."""
+        digest = hashlib.sha256(json.dumps([arguments, seed]).encode())
+        for module in sorted((self.home / "lib").rglob("*.so")):
+            digest.update(module.read_bytes())
+        return digest.hexdigest()
+
+    def passed(self, name: str, key: str) -> Chunk | None:
+        """What `run` found with this key, if there was no fault in it."""
+        try:
+            known = json.loads((self.home / "runs" / name / "chunk.json").read_text())
+        except FileNotFoundError:
+            return None
+        chunk = Chunk(**known["chunk"] | {"counts": Counts(**known["chunk"]["counts"])})
+        return chunk if known["key"] == key and not chunk.faults() else None
+
+    def keep(self, chunk: Chunk, key: str) -> None:
+        (self.home / "runs" / chunk.name / "chunk.json").write_text(
+            json.dumps({"key": key, "chunk": asdict(chunk)}))
+
     def chunks(self, whole: bool, arguments: list[str]) -> dict[str, list[str]]:
         """Pytest's arguments by the name of the process."""
         if whole:
             return {path.stem: [str(path), *arguments] for path in sorted(TESTS.rglob("test_*.py"))}
         return {"selected": arguments or SELECTED[self.name]}
 
-    def run_all(self, whole: bool, arguments: list[str], seed: int) -> list[Chunk]:
-        done = []
+    def run_all(self, whole: bool, arguments: list[str], seed: int,
+                resume: bool = False) -> list[Chunk]:
+        done, key = [], self.key(arguments, seed)
         for name, wanted in self.chunks(whole, arguments).items():
-            done.append(self.run(name, wanted, seed))
-            self.say(done[-1])
+            chunk = self.passed(name, key) if resume else None
+            if chunk is None:
+                chunk = self.run(name, wanted, seed)
+                self.keep(chunk, key)
+                self.say(chunk)
+            done.append(chunk)
         return done
 
     def say(self, chunk: Chunk) -> None:
@@ -176,6 +205,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--variant", action="append", choices=KINDS, help="only this one")
     parser.add_argument("--whole", action="store_true", help="every test, a process per file")
+    parser.add_argument("--resume", action="store_true",
+                        help="with --whole: only the files that have not passed yet")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     args, rest = parser.parse_known_args(argv)
@@ -185,7 +216,8 @@ def main(argv: list[str] | None = None) -> int:
         variant.build()
         print(f"{variant.name}: built in {time.monotonic() - begun:.0f} s", flush=True)
     with ThreadPoolExecutor(len(variants)) as pool:
-        done = list(pool.map(lambda v: v.run_all(args.whole, rest, args.seed), variants))
+        done = list(pool.map(lambda v: v.run_all(args.whole, rest, args.seed, args.resume),
+                             variants))
     for variant, chunks in zip(variants, done, strict=True):
         total = sum((chunk.counts for chunk in chunks), Counts())
         print(f"{variant.name}: {total.passed} tests passed, {total.failed} failed, "

@@ -176,9 +176,12 @@ def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float
     # Of every fork in a process with a heap, from Python 3.12 on (docs/reference/versions.md).
     clean["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
     clean.pop("PYTHONFAULTHANDLER", None)
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        env=clean | (env or {}), capture_output=True, text=True, timeout=timeout, **popen)
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), *arguments],
+            env=clean | (env or {}), capture_output=True, text=True, timeout=timeout, **popen)
+    except subprocess.TimeoutExpired as hung:
+        raise AssertionError(f"did not end in {timeout} s\n{hung.stdout}\n{hung.stderr}") from hung
 
 
 def run_cleanly(script: str, **kwargs) -> str:
