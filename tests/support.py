@@ -21,6 +21,7 @@ from pathlib import Path
 import gcheap
 from gcheap import failpoints
 from gcheap.core import _testing
+from gcheap.stress import StressConfig, run_stress
 
 PAGE = os.sysconf("SC_PAGESIZE")
 NODE = 48                       # bytes of a Node (node_shape)
@@ -124,6 +125,18 @@ def check_interleaved(nodes, order=None, slot: str = "next") -> int:
         assert link is None if i == 0 else link.key == i - 1
         read += 1
     return read
+
+
+def stress_until(enough, attempts: int = 60, seed: int = 1, **config) -> list[dict]:
+    """Short runs of a workload, each with the next seed and every one verified, until
+    `enough(documents)`: what a machine does in a time of one's choice is no fact."""
+    documents: list[dict] = []
+    while not enough(documents):
+        assert len(documents) < attempts, f"not even in {attempts} runs: {documents[-1]}"
+        documents.append(run_stress(StressConfig(
+            seed=seed + len(documents), noise_seconds=0, **config)))
+        assert documents[-1]["verified"] is True, documents[-1]["failure"]
+    return documents
 
 
 def touch_holes(heap, m) -> None:
