@@ -23,6 +23,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 SEED = 1
+PATIENCE = 3600                     # seconds of one pytest process
 KINDS = {"tsan": "thread", "asan": "address"}
 LIBRARIES = {"thread": "libtsan.so", "address": "libasan.so"}
 # Reports go to files; everything else is what lets Python and a SIGBUS handler live with them:
@@ -69,6 +71,7 @@ class Chunk:
     counts: Counts
     reports: list[str]
     seconds: float
+    cpu: float = 0.0                # seconds, with its children: what a busy machine leaves alone
 
     def faults(self) -> list[str]:
         """Why it did not pass; nothing when it did."""
@@ -142,15 +145,20 @@ class Variant:
         place.mkdir(parents=True)
         begun = time.monotonic()
         with open(place / "output.txt", "w") as output:
-            status = subprocess.run(
+            process = subprocess.Popen(
                 # faulthandler's handlers would take the place of the sanitizer's.
                 [sys.executable, "-m", "pytest", "-p", "no:faulthandler", "-p", "no:cacheprovider",
                  "-q", "-W", "ignore::pytest.PytestConfigWarning", "--durations=15",
                  f"--seed={seed}", f"--junit-xml={place / 'result.xml'}", *arguments],
                 cwd=TESTS, env=self.environment(place), stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL).returncode
-        return Chunk(name, status, counts_of(place / "result.xml"), reports_in(place),
-                     time.monotonic() - begun)
+                stdin=subprocess.DEVNULL)
+            timer = threading.Timer(PATIENCE, process.kill)     # without faulthandler nobody does
+            timer.start()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            timer.cancel()
+        return Chunk(name, process.returncode, counts_of(place / "result.xml"), reports_in(place),
+                     time.monotonic() - begun, usage.ru_utime + usage.ru_stime)
 
     def key(self, arguments: list[str], seed: int) -> str:
         """Stands for the modules that were built, and how a file of tests was run with them."""
@@ -193,8 +201,8 @@ class Variant:
     def say(self, chunk: Chunk) -> None:
         counts = chunk.counts
         print(f"{self.name} {chunk.name}: {counts.passed} passed, {counts.failed} failed, "
-              f"{counts.skipped} skipped, {len(chunk.reports)} reports, {chunk.seconds:.0f} s",
-              flush=True)
+              f"{counts.skipped} skipped, {len(chunk.reports)} reports, {chunk.seconds:.0f} s "
+              f"({chunk.cpu:.0f} s of CPU)", flush=True)
         if chunk.faults():
             output = (self.home / "runs" / chunk.name / "output.txt").read_text(errors="replace")
             print(f"{self.name} {chunk.name}: {'; '.join(chunk.faults())}\n{output[-8000:]}\n"
