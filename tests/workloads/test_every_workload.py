@@ -91,6 +91,13 @@ def test_reads_see_damage_while_running(name, what):
         assert driven.failure
 
 
+def test_too_many_failures_end_a_run():
+    with Driven("churn", live=64 << 10, capacity="1MiB") as driven:
+        driven.damage("id")
+        driven.run(10**12)                  # of which it does a few thousand
+        assert driven.recordings[0].failures > 1000
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_after_leaving_the_live_data_is_garbage(name):
     with Driven(name) as driven:
