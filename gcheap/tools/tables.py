@@ -23,7 +23,8 @@ def show(document, console):
         console.print()
         console.print(table)
     console.print()
-    console.print(facts_line(document))
+    if document.get("facts"):
+        console.print(facts_line(document))
     console.print(backend_line(document))
     console.print(verdict(document))
 
