@@ -384,9 +384,10 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     mark_end(h, c, 0)
     c.record.mark_ns = clock_ns() - started
     weak_phase(h, c)
-    h.alloc_limit = h.r.tams_bytes      # nothing is allocated black
+    # Nothing is allocated black.  Relaxed: stalled mutators, whom no pause stops, look for room.
+    store64_relaxed(&h.alloc_limit, h.r.tams_bytes)
     for i in range(LARGE_SPACES):
-        h.large[i].limit = h.large[i].tams
+        store64_relaxed(&h.large[i].limit, h.large[i].tams)
     plan_phase(h, c, full)
     started = clock_ns()
     flip(h, c)

@@ -23,8 +23,26 @@ def show(document, console):
         console.print()
         console.print(table)
     console.print()
+    if document.get("facts"):
+        console.print(facts_line(document))
     console.print(backend_line(document))
     console.print(verdict(document))
+
+
+def facts_line(document):
+    """What only this workload knows."""
+    facts = {}
+    for name, value in document["facts"].items():
+        for more, number in value.items() if isinstance(value, dict) else [("", value)]:
+            facts[f"{name} {more}".strip()] = number
+    return Text(", ".join(f"{name.replace('_', ' ')} {_fact(value)}"
+                          for name, value in facts.items()))
+
+
+def _fact(value):
+    if value is None:
+        return NOTHING
+    return f"{value:,}" if isinstance(value, int) else three_digits(value)
 
 
 def heading(document):
