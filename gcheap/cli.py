@@ -11,10 +11,10 @@ from contextlib import suppress
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.text import printable
-from gcheap.tools import bench, config, doctor, options, stress
+from gcheap.tools import bench, compare, config, doctor, options, stress
 from gcheap.tools.arguments import Parser
 
-COMMANDS = (stress, bench, doctor, options, config)
+COMMANDS = (stress, bench, compare, doctor, options, config)
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
