@@ -11,7 +11,6 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 from gcheap.kernel_files import HUGE_PAGES, fields, kilobytes, selected, text
@@ -19,6 +18,7 @@ from gcheap.version import __version__
 
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 ROOT = Path("/")
+BUILT = Path(__file__).resolve().parent / "built.json"
 
 
 def stamp(seed: int | None = None) -> dict:
@@ -68,7 +68,7 @@ def build() -> dict | None:
     """How the native modules were built (setup.py writes it): variant, whether failpoints are in,
     commit and whether the tree differed from it, compiler and its command, Cython."""
     try:
-        return json.loads((files("gcheap") / "built.json").read_text(encoding="utf-8"))
+        return json.loads(BUILT.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
