@@ -22,7 +22,7 @@ from gcheap.tools.arguments import (
 from gcheap.tools.peers import runs
 from gcheap.tools.peers.programs import Unavailable
 from gcheap.tools.peers.systems import MODES, all_systems
-from gcheap.tools.suite import metrics_of, run_suite, whole_rounds
+from gcheap.tools.suite import metrics_of, noise_line, run_suite, whole_rounds
 from gcheap.tools.tables import NOTHING, duration, new_table, number, percent, size
 
 LEAST_LIVE = 1 << 20
@@ -34,7 +34,7 @@ SETTLING_SECONDS = 600          # population, warm-up and audits of a run
 UNITS = {
     "churn": {"ops_per_s": ("/s", "more"), "p50_us": ("µs", "less"), "p99_us": ("µs", "less"),
               "p99_9_us": ("µs", "less"), "max_us": ("µs", "less"),
-              "pause_max_us": ("µs", "less"), "mmu_10ms": ("", "more"),
+              "pause_max_us": ("µs", "less"), "mmu_10ms": ("", "more"), "mmu_50ms": ("", "more"),
               "peak_rss_bytes": ("B", "less")},
     "full": {"compacted_bytes_per_s": ("B/s", "more"), "peak_rss_bytes": ("B", "less")},
 }
@@ -120,7 +120,8 @@ def run(args):
               "seconds": args.seconds, "warm_up": args.warm_up, "seed": args.seed,
               "full_heap": FULL_HEAP, "full_repetitions": FULL_REPETITIONS}
     state = Peers(config, systems)
-    return run_suite("peers", args, config, state.measure, state.summarize, show)
+    return run_suite("peers", args, config, state.measure, state.summarize, show,
+                     noise_seconds=min(1.0, args.seconds))
 
 
 def chosen(names):
@@ -239,7 +240,7 @@ class Peers:
 
 COLUMNS = (("ops/s", "ops per s", number), ("p50", "p50 us", "us"), ("p99", "p99 us", "us"),
            ("p99.9", "p99 9 us", "us"), ("max", "max us", "us"),
-           ("own pause", "pause max us", "us"), ("MMU 10ms", "mmu 10ms", percent),
+           ("own pause", "pause max us", "us"), ("MMU 50ms", "mmu 50ms", percent),
            ("peak RSS", "peak rss bytes", size), ("live MB/s", "compacted bytes per s", "mb"))
 
 
@@ -250,6 +251,7 @@ def show(document, console):
                        f"{document['rounds']} rounds in turns, medians, {describe(document)}"))
     console.print()
     console.print(table(document))
+    console.print(noise_line(document))
     console.print()
     for system in document["systems"]:
         if not system["missing"]:
@@ -272,20 +274,28 @@ def show(document, console):
 
 
 def table(document):
+    """Sections of one workload at one heap size, a row a system; then what is not here."""
     made = new_table()
-    made.add_column("system, workload, heap", overflow="fold")
+    made.add_column("", overflow="fold")
     for header, _, _ in COLUMNS:
         made.add_column(header, justify="right", no_wrap=True)
-    metrics = document["metrics"]
+    metrics, section = document["metrics"], None
     for case in document["cases"]:
+        if section != (case["mode"], case["heap"]):
+            section = case["mode"], case["heap"]
+            made.add_section()
+            made.add_row(Text(f"{case['mode']}, {case['heap']:g}x", style="bold"))
         if case["failed"]:
-            made.add_row(f"{case['case']}: {case['failed']}", *[NOTHING] * len(COLUMNS))
+            made.add_row(f"{case['system']}: {case['failed']}")
         else:
-            made.add_row(case["case"], *(_cell(metrics.get(f"{case['case']}: {key}"), form)
-                                         for _, key, form in COLUMNS))
-    for system in document["systems"]:
-        if system["missing"]:
-            made.add_row(f"{system['name']}: {system['missing']}", *[NOTHING] * len(COLUMNS))
+            made.add_row(case["system"], *(_cell(metrics.get(f"{case['case']}: {key}"), form)
+                                           for _, key, form in COLUMNS))
+    missing = [system for system in document["systems"] if system["missing"]]
+    if missing:
+        made.add_section()
+        made.add_row(Text("not measured", style="bold"))
+    for system in missing:
+        made.add_row(f"{system['name']}: {system['missing']}")
     return made
 
 

@@ -4,7 +4,9 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
+from gcheap.kernel_files import fields, kilobytes, text
 from gcheap.percentiles import of_histogram, of_samples
+from gcheap.provenance import ROOT
 from gcheap.tools.peers.programs import Unavailable
 from gcheap.workloads.mmu import minimum_utilization
 
@@ -82,7 +84,7 @@ def run(system, mode, sizes, folder, most_seconds):
     environment = {**os.environ, **system.variables(live, capacity)}
     command = [*system.command(live, capacity, log), mode, *map(str, sizes)]
     with open(folder / "out", "w+b") as out, open(folder / "err", "w+b") as err:
-        status, usage = _wait(command, environment, out, err, most_seconds)
+        status, peak = _wait(command, environment, out, err, most_seconds)
         out.seek(0), err.seek(0)
         output = out.read().decode(errors="replace")
         errors = err.read().decode(errors="replace")
@@ -93,30 +95,32 @@ def run(system, mode, sizes, folder, most_seconds):
     except ValueError as error:
         raise Unavailable(f"printed something else than its results: {error}") from None
     found.errors = errors
-    found.peak_rss_bytes = usage.ru_maxrss * 1024
+    found.peak_rss_bytes = peak
     return found, system.pauses(found, log)
 
 
 def _wait(command, environment, out, err, most_seconds):
-    """(exit status, resource usage) of a command; killed when it takes too long."""
+    """(exit status, peak RSS) of a command; killed when it takes too long.
+
+    The peak is the kernel's, looked at every TICK_SECONDS: what comes in the last of them is
+    missed.  (That of wait4() begins with what this process had when it forked.)
+    """
     process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL,
                                env=environment)
     deadline = time.monotonic() + most_seconds
-    ended = 0
+    peak = 0
     try:
-        while not ended:
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if not ended:
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"took more than {most_seconds:.0f} s")
-                time.sleep(TICK_SECONDS)
+        while process.poll() is None:
+            status = text(ROOT, f"/proc/{process.pid}/status")
+            peak = max(peak, kilobytes(fields(status).get("VmHWM")) or 0)
+            if time.monotonic() > deadline:
+                raise Unavailable(f"took more than {most_seconds:.0f} s")
+            time.sleep(TICK_SECONDS)
     finally:
-        if not ended:
+        if process.poll() is None:
             process.kill()
             process.wait()
-        else:
-            process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage
+    return process.returncode, peak
 
 
 def _complaint(output, errors, status):
