@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import gcheap
 from gcheap.errors import OptionError
@@ -24,7 +25,12 @@ from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl
 from gcheap.workloads.document import Look, Outcome, build
 from gcheap.workloads.interrupt import Interrupt
-from gcheap.workloads.memory import ResidentPeak, peak_rss_bytes, reset_peak_rss
+from gcheap.workloads.memory import (
+    ResidentPeak,
+    check_memory,
+    peak_rss_bytes,
+    reset_peak_rss,
+)
 from gcheap.workloads.runner import Run
 
 PROGRESS_SECONDS = 0.1
@@ -43,7 +49,8 @@ class StressConfig:
     warm_up         seconds, not counted; None is a tenth of `seconds`, 0.1 to 2
     noise_seconds   of the control loop before the run, 0 for none; None is a twentieth of
                     `seconds`, at most 1
-    depth           of `trees`; None is the greatest that `live` allows
+    settings        of the workload, by name (`gcheap stress --list` has them); what is left out
+                    has its default
 
     What is in HEAP_OPTIONS is an option of `gcheap.Heap`, and None has the meaning it has there:
     the environment's GCHEAP_* value, or the default.  Of `policy` the default is "fixed" here: a
@@ -68,7 +75,7 @@ class StressConfig:
     seed: int = 1
     warm_up: float | None = None
     noise_seconds: float | None = None
-    depth: int | None = None
+    settings: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         def put(name, value):
@@ -81,8 +88,6 @@ class StressConfig:
             put(name, default if value is None else _seconds(name, value, least=0.0))
         _whole("mutators", self.mutators, 1, MOST_MUTATORS)
         _whole("seed", self.seed, 0, (1 << 56) - 1)
-        if self.depth is not None:
-            _whole("depth", self.depth, 1, 64)
         put("live", parse_size(self.live, "live"))
         if self.policy is None and BY_NAME["policy"].env not in os.environ:
             put("policy", "fixed")
@@ -96,7 +101,17 @@ class StressConfig:
                 f"capacity {format_size(self.capacity)} does not exceed the "
                 f"{format_size(self.live)} of live data; leave it out for twice the live data"
             )
-        find(self.workload).check(self)
+        check_memory(self.live, self.capacity if self.policy == "fixed" else None)
+        workload = find(self.workload)
+        put("settings", workload.resolve(self.settings or {}))
+        workload.check_config(self)
+
+    def with_capacity(self, capacity: int) -> StressConfig:
+        """A copy with a capacity that may be below the live bytes, for those who look for the
+        least with which a workload passes."""
+        copy = replace(self)
+        object.__setattr__(copy, "capacity", capacity)
+        return copy
 
 
 @dataclass(frozen=True)
@@ -156,7 +171,7 @@ class _Stress:
         session = find(config.workload).session(heap, config)
         peak = ResidentPeak(heap)
         view = _View(heap, session, config, self._progress)
-        run = Run(heap, session, config.workload, config.mutators, self._control)
+        run = Run(heap, session, config.workload, session.threads, self._control)
         try:
             self._supervise(heap, run, peak, view)
         except KeyboardInterrupt:       # of a handler of SIGINT that is not Python's own
