@@ -1,7 +1,16 @@
 """`gcheap bench SUITE`: measurements that compare configurations, one module a suite."""
-from gcheap.tools import bench_backends, bench_pauses, bench_peers, bench_uffd
+from gcheap.tools import (
+    bench_alloc,
+    bench_backends,
+    bench_lbo,
+    bench_pauses,
+    bench_peers,
+    bench_roots,
+    bench_uffd,
+)
 
-SUITES = (bench_backends, bench_pauses, bench_uffd, bench_peers)
+SUITES = (bench_alloc, bench_backends, bench_lbo, bench_pauses, bench_peers, bench_roots,
+          bench_uffd)
 
 
 def add(commands):

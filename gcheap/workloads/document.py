@@ -90,7 +90,7 @@ def build(outcome: Outcome) -> dict:
         "mmu": {name: _mmu(recordings, window) for name, window in WINDOWS.items()},
         "faults": _faults(begin, end),
         "stalls": _stalls(begin.stats, end.stats),
-        "cost": _cost(begin, end, pauses),
+        "cost": _cost(begin, end, pauses) | {"mutators": len(recordings)},
         "relocate_ops": sum(r.relocate_ops for r in recordings if r.begin_ns),
         "bytes": {name: getattr(end.stats, f"{name}_bytes") - getattr(begin.stats, f"{name}_bytes")
                   for name in ("moved", "copied", "zeroed", "recycled")},

@@ -17,6 +17,7 @@ MODES = ("churn", "trees", "full")
 JVMS = "/usr/lib/jvm/*/bin/java"
 COLLECTORS = {"ZGC": "UseZGC", "Shenandoah": "UseShenandoahGC", "G1": "UseG1GC",
               "Parallel": "UseParallelGC", "Serial": "UseSerialGC"}
+GO_CYCLE = r"^gc \d+ @([\d.]+)s .*?: ([\d.]+)\+[\d.]+\+([\d.]+) ms clock"
 FIRST_GENERATIONAL_ZGC, ALWAYS_GENERATIONAL_ZGC = 21, 24
 
 
@@ -142,8 +143,7 @@ class GoProgram(System):
         """Of gctrace: "gc 2 @0.062s 18%: 0.010+77+0.21 ms clock, ...": the outer two stop the
         world."""
         return [round(float(part) * 1e6)
-                for at in re.finditer(r"^gc \d+ @([\d.]+)s .*?: ([\d.]+)\+[\d.]+\+([\d.]+) ms clock",
-                                      found.errors, re.MULTILINE)
+                for at in re.finditer(GO_CYCLE, found.errors, re.MULTILINE)
                 if found.was_measured(float(at[1])) for part in (at[2], at[3])]
 
 
