@@ -74,7 +74,7 @@ def noise_floor(seconds):
 
 def noise_line(document):
     """What this machine does to a loop that touches no heap, in a line."""
-    noise = document["noise_floor_us"]
+    noise = document.get("noise_floor_us")
     if noise is None:
         return Text("the machine's noise floor was not measured")
     p99, longest = (duration(noise[name] * 1e3) for name in ("p99", "max"))
