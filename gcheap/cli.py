@@ -11,10 +11,19 @@ from contextlib import suppress
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.text import printable
-from gcheap.tools import bench, config, doctor, minheap, options, replay_convert, stress
+from gcheap.tools import (
+    bench,
+    compare,
+    config,
+    doctor,
+    minheap,
+    options,
+    replay_convert,
+    stress,
+)
 from gcheap.tools.arguments import Parser
 
-COMMANDS = (stress, minheap, bench, doctor, options, config, replay_convert)
+COMMANDS = (stress, minheap, bench, compare, doctor, options, config, replay_convert)
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2

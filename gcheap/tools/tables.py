@@ -96,6 +96,8 @@ def faults(document):
     per_fault = f"{row['pages'] / row['count']:.1f}" if row["count"] else NOTHING
     table.add_row("faults", number(row["count"]), *(
         duration(_scaled(row, key, 1e3)) for key in ("p50", "p99", "max")), NOTHING, per_fault)
+    # Some of them waited for a unit that another thread was building.
+    table.add_row("of them, waits", number(row.get("waits")), *[NOTHING] * 5)
     stalls = document["stalls"]
     table.add_row("allocation stalls", number(stalls["count"]), NOTHING, NOTHING,
                   duration(_scaled(stalls, "max", 1e6)),
