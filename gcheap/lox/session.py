@@ -34,6 +34,7 @@ class Session:
     def __init__(self, *, args: Iterable[str | bytes] = (), out: int = 1, err: int = 2,
                  capacity: int | str = "1GiB", gc_stress: int = 0, **heap_options: Any) -> None:
         self._err = err
+        self.gc_stress = gc_stress
         if gc_stress:
             if heap_options.get("collect_every") is not None:
                 raise OptionError("gc_stress is the heap's collect_every: give one of them")
