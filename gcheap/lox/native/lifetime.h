@@ -25,6 +25,7 @@ static int define_shapes(gc_heap *heap) {
         { .name = "native", .slots = "which one" },
         { .name = "array", .kind = GC_SLOT_ARRAY },
         { .name = "thread", .slots = "result function number" },
+        { .name = "fields", .kind = GC_SLOT_ARRAY },
     };
     for (int i = 0; i < (int)(sizeof specs / sizeof *specs); i++)
         if (gc_define_shape(heap, &specs[i]) != (gc_shape)(LOX_STRING + i)) return 0;
