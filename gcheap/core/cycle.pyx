@@ -15,7 +15,7 @@ no mutator can name an address in it before it is registered (I6).  Under stw al
 inside one pause.
 """
 from gcheap.core.abandon cimport abandon, held, trace_until_held
-from gcheap.core.ahead cimport Ahead, end_ahead, forward_ahead, rewrite_handles
+from gcheap.core.ahead cimport Ahead, end_ahead, forward_ahead, rewrite_roots
 from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
     FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_AHEAD,
@@ -45,10 +45,9 @@ from gcheap.core.native cimport (
 from gcheap.core.nonstrong cimport (
     announce_cleared, block_weak_reads, forward_non_strong, process_non_strong)
 from gcheap.core.pinned cimport sweep_pinned
-from gcheap.core.plan cimport forward, plan
+from gcheap.core.plan cimport plan
 from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress, cause_of
-from gcheap.core.roots cimport visit_words
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport empty_half
@@ -286,10 +285,6 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     add64_relaxed(&h.register_refusals, 1)
 
 
-cdef word forward_root(void* context, HeapState* h, word value) noexcept nogil:
-    return forward(h, value)
-
-
 cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     """Inside a pause: from here on nobody but a unit's owner knows a from-space address (I1)."""
     cdef uint64_t top = load64_relaxed(&h.top)
@@ -299,8 +294,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     h.r.from_bytes = top
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     flip_large(h)
-    rewrite_handles(h, &c.ahead)
-    visit_words(h, forward_root, NULL)
+    rewrite_roots(h, &c.ahead)
     forward_non_strong(h)
     h.current = 1 - h.current
     store32_relaxed(&h.flips, h.flips + 1)
