@@ -11,7 +11,7 @@ from gcheap.tools import (
 )
 
 SUITES = (bench_alloc, bench_backends, bench_lbo, bench_marking, bench_pauses, bench_peers,
-          bench_uffd)
+          bench_roots, bench_uffd)
 
 
 def add(commands):
