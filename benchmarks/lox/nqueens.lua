@@ -1,5 +1,5 @@
 -- Queens over arrays: how many ways are there to place `size` of them?
-local size = 11
+local size = 12
 
 local function place(n, row, columns, rising, falling)
   if row == n then return 1 end

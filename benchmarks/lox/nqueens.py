@@ -1,5 +1,5 @@
 """Queens over arrays: how many ways are there to place `size` of them?"""
-size = 11
+size = 12
 
 
 def place(n, row, columns, rising, falling):

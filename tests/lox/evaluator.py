@@ -5,8 +5,8 @@ run-time error with its trace) and the exit status.  It follows clox where that 
 book's jlox: the callee is checked after its arguments, a method is looked up after them too, loops
 have one variable for all iterations, initializers return `this`, 64 frames are too many.
 
-Of the natives there are the book's `clock` and those that need no heap: `array`, `len`.  What a
-program may do is bounded by `fuel`: a node costs one, a string its length.
+Of the natives there are the book's `clock`, and `array` and `gc`.  What a program may do is bounded
+by `fuel`: a node costs one, a string or an array its length.
 """
 from __future__ import annotations
 
@@ -56,8 +56,13 @@ class Bound:
 
 
 class Native:
-    def __init__(self, arity: int, function) -> None:
-        self.arity, self.function = arity, function
+    def __init__(self, arity: int | None, function) -> None:
+        self.arity, self.function = arity, function     # None: arguments are ignored
+
+
+class Array:
+    def __init__(self, length: int) -> None:
+        self.elements: list = [None] * length
 
 
 class Activation:
@@ -104,6 +109,8 @@ def text_of(value) -> str:
             return f"{value.of.name} instance"
         case Native():
             return "<native fn>"
+        case Array():
+            return "<array>"
     raise AssertionError(value)
 
 
@@ -133,7 +140,9 @@ class Evaluator:
         self.fuel = fuel
         self.printed: list[str] = []
         self.calls: list[Activation] = []
-        self.globals: dict[str, object] = {"clock": Native(0, lambda: 0.0)}
+        self.globals: dict[str, object] = {
+            "clock": Native(None, lambda *ignored: 0.0), "gc": Native(0, lambda: None),
+            "array": Native(1, self.make_array)}
 
     def trace(self) -> str:
         return "".join(
@@ -180,7 +189,8 @@ class Evaluator:
                     self.check_count(0, arguments)
                 return made
             case Native():
-                self.check_count(callee.arity, arguments)
+                if callee.arity is not None:
+                    self.check_count(callee.arity, arguments)
                 return callee.function(*arguments)
         raise LoxError("Can only call functions and classes.")
 
@@ -214,6 +224,33 @@ class Evaluator:
         if name not in of.methods:
             raise self.error(node, f"Undefined property '{name}'.")
         return Bound(receiver, of.methods[name])
+
+    # ---- arrays ------------------------------------------------------------------------------
+
+    def make_array(self, length) -> Array:
+        if not isinstance(length, float) or length < 0 or length % 1 != 0:
+            raise LoxError("Array length must be a whole number, not negative.")
+        self.spend(min(int(length), self.fuel + 1))
+        return Array(int(length))
+
+    def call_array(self, node: Node, array: Array, name: str, arguments: list):
+        self.calls[-1].line = node.line
+        count = {"get": 1, "set": 2, "len": 0}.get(name)
+        if count is None:
+            raise LoxError(f"Undefined property '{name}'.")
+        self.check_count(count, arguments)
+        if name == "len":
+            return float(len(array.elements))
+        index = arguments[0]
+        if not isinstance(index, float) or math.isfinite(index) and index % 1 != 0 or (
+                math.isnan(index)):
+            raise LoxError("Array index must be a whole number.")
+        if not 0 <= index < len(array.elements):
+            raise LoxError(f"Array index {index:.17g} out of bounds for length "
+                           f"{len(array.elements)}.")
+        if name == "set":
+            array.elements[int(index)] = arguments[1]
+        return array.elements[int(index)]
 
     # ---- declarations and statements ---------------------------------------------------------
 
@@ -338,6 +375,8 @@ class Evaluator:
     def _invoke(self, node, target, name, arguments):
         receiver = self.evaluate(target)
         values = [self.evaluate(each) for each in arguments]
+        if isinstance(receiver, Array):
+            return self.call_array(node, receiver, name, values)
         if not isinstance(receiver, Instance):
             raise self.error(node, "Only instances have methods.")
         if name in receiver.fields:

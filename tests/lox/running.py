@@ -20,17 +20,24 @@ MODES = {"plain": {}, "stressed": {"backend": "move", "faults": "sigbus", "gc_st
 CAPACITY = "16MiB"
 
 
-def run(source: str | bytes, **options) -> Outcome:
-    """What a program does; the sign of a NaN, which processors disagree about, is taken away."""
+def run_bytes(source: str | bytes, **options) -> tuple[int, bytes, bytes]:
+    """(status, stdout, stderr) of a program.  The sign of a NaN, which processors disagree about,
+    is taken away."""
     out, err = os.memfd_create("out"), os.memfd_create("err")
     try:
         status = gcheap.lox.run(source, out=out, err=err,
                                 **({"capacity": CAPACITY} | options))
-        return Outcome(status, *(os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
-                                 .replace("-nan", "nan") for fd in (out, err)))
+        return status, *(os.pread(fd, os.fstat(fd).st_size, 0).replace(b"-nan", b"nan")
+                         for fd in (out, err))
     finally:
         os.close(out)
         os.close(err)
+
+
+def run(source: str | bytes, **options) -> Outcome:
+    """The same as text."""
+    status, out, err = run_bytes(source, **options)
+    return Outcome(status, out.decode(), err.decode())
 
 
 def options_of(mode: str) -> dict[str, object]:
