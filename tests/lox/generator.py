@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-NUMBER, STRING, BOOL, OBJECT, FUNCTION = "number string bool object function".split()
+NUMBER, STRING, BOOL, OBJECT, FUNCTION = "number", "string", "bool", "object", "function"
 DATA = (NUMBER, STRING, BOOL)
 WORDS = ("", "a", "b", "ab", "ba", "lox", "ä", "long string, with // in it")
 NUMBERS = ("0", "1", "2", "3", "0.5", "7", "10", "1000000", "123456.789")
@@ -351,5 +351,5 @@ class Writer:
 
 @st.composite
 def programs(draw, size: int = 5) -> str:
-    """Sources of some classes and functions (`size` of them, or one more), with statements between."""
+    """Sources of some classes and functions (up to `size` + 1), with statements between them."""
     return Writer(draw, size).program()

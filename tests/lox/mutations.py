@@ -7,12 +7,14 @@ from __future__ import annotations
 import re
 
 from hypothesis import strategies as st
+
 from lox.expectations import source_of
+from lox.syntax import KEYWORDS
 
 _PIECES = re.compile(r'\s+|//[^\n]*|[A-Za-z_]\w*|[0-9]+(?:\.[0-9]+)?|"[^"]*"|[!=<>]=|.', re.DOTALL)
-VOCABULARY = ("and class else false for fun if nil or print return super this true var while init "
-              "x y a clock array(3) gc() .get(0) .set(1,a) .len() 0 1 2.5 1e9 999999999999 \"\" "
-              "\"s\" ( ) { } , . - + ; / * ! != = == > >= < <= @ \" //").split()
+VOCABULARY = [*sorted(KEYWORDS), "init", "x", "y", "a", "clock", "array(3)", "gc()", ".get(0)",
+              ".set(1,a)", ".len()", "0", "1", "2.5", "1e9", "999999999999", '""', '"s"', '"', "//",
+              *"(){},.-+;/*!=><@", "!=", "==", ">=", "<="]
 _DRAW = [st.integers(0, n) for n in range(4)]
 
 

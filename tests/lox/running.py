@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from lox.evaluator import Outcome
 from support import COMBINATIONS, PATIENCE, kernel_offers
 
 import gcheap.lox
+from lox.evaluator import Outcome
 
 # How each program is run: as it comes, with a collection at every allocation, and once for each
 # other backend and fault mode.

@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-KEYWORDS = frozenset(
-    "and class else false for fun if nil or print return super this true var while".split())
-STATEMENTS = frozenset("class fun var for if while print return".split())
+STATEMENTS = frozenset(["class", "fun", "var", "for", "if", "while", "print", "return"])
+KEYWORDS = STATEMENTS | {"and", "else", "false", "nil", "or", "super", "this", "true"}
 LOCALS = UPVALUES = 256
 ARGUMENTS = 255
 
@@ -54,7 +53,8 @@ def scan(source: str):
             yield Token(text, text, line)
         elif kind != "space":
             yield Token(kind, text, line)
-    yield Token("end", "", line)
+    while True:
+        yield Token("end", "", line)
 
 
 class Variable:
@@ -123,10 +123,10 @@ class Parser:
 
     def advance(self) -> None:
         self.previous = self.current
-        for self.current in self.tokens:
-            if self.current.kind != "error":
-                return
+        self.current = next(self.tokens)
+        while self.current.kind == "error":
             self.error(self.current.text, self.current)
+            self.current = next(self.tokens)
 
     def check(self, kind: str) -> bool:
         return self.current.kind == kind

@@ -4,10 +4,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-from lox.evaluator import OutOfFuel, Outcome, evaluate
+from support import kernel_offers
+
+from lox.evaluator import Outcome, OutOfFuel, evaluate
 from lox.generator import programs
 from lox.running import MODES, run
-from support import kernel_offers
 
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 OPTIONS = [options | more for options in MODES.values()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lox.evaluator import evaluate
 from lox.running import run
 

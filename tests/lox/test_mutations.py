@@ -8,11 +8,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
+from support import kernel_offers
+
 from lox.evaluator import OutOfFuel, evaluate
 from lox.expectations import NATIVES, PROGRAMS, THREADS, names
 from lox.mutations import byte_mutations, token_mutations
 from lox.running import MODES, run_bytes
-from support import kernel_offers
 
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 SEEDS = names(*(path.name for path in PROGRAMS.iterdir() if path.name not in (NATIVES, THREADS)))

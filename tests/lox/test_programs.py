@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lox.evaluator import evaluate
 from lox.expectations import NATIVES, PROGRAMS, THREADS, check, expected_of, names, source_of
 from lox.running import MODES, options_of, run
