@@ -15,9 +15,11 @@ no mutator can name an address in it before it is registered (I6).  Under stw al
 inside one pause.
 """
 from gcheap.core.abandon cimport abandon, held, trace_until_held
+from gcheap.core.ahead cimport Ahead, end_ahead, forward_ahead, rewrite_handles
 from gcheap.core.events cimport record_cycle, record_pause, record_start
 from gcheap.core.failpoint cimport (
-    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE,
+    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_AHEAD,
+    FP_FLIP_BEFORE, FP_MARK_BEFORE,
     FP_MARK_CONCURRENT, FP_MARK_END, FP_MARK_TRACED, FP_PLAN_BEGIN, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_REGISTER_MORE, FP_REGISTER_REFUSED, FP_RELOCATE_DONE, FP_UFFD_REGISTER,
     FP_UFFD_UNREGISTER, FP_UNREGISTER_BEFORE, FP_UNREGISTER_DONE, failpoint)
@@ -46,7 +48,7 @@ from gcheap.core.pinned cimport sweep_pinned
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress, cause_of
-from gcheap.core.roots cimport visit_roots
+from gcheap.core.roots cimport visit_words
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
 from gcheap.core.space cimport empty_half
@@ -55,7 +57,6 @@ from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (
     verify_cycle_end, verify_mark_end, verify_mark_start, verify_planned, verify_relocated)
-from gcheap.core.warm cimport warm_roots
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint64_t
 
@@ -70,6 +71,7 @@ cdef struct Cycle:
     CycleRecord record
     Marker marker
     PauseRecord pause
+    Ahead ahead                 # empty but around the flip of a concurrent cycle
     uint64_t cleared            # bytes of the half whose marks were cleared before the pause
     uint64_t used_at_tams
     uint64_t live_bytes
@@ -297,7 +299,8 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     h.r.from_bytes = top
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     flip_large(h)
-    visit_roots(h, forward_root, NULL)
+    rewrite_handles(h, &c.ahead)
+    visit_words(h, forward_root, NULL)
     forward_non_strong(h)
     h.current = 1 - h.current
     store32_relaxed(&h.flips, h.flips + 1)
@@ -427,7 +430,8 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         verify_pause(h, c, False)
         return True
     register_phase(h)
-    warm_roots(h)
+    forward_ahead(h, &c.ahead)
+    failpoint(FP_FLIP_AHEAD)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
     started = clock_ns()
@@ -435,6 +439,7 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         relocate_phase(h, c)
     end_pause(h, c)
     announce_progress(h)
+    end_ahead(&c.ahead)
     failpoint(FP_FLIP_AFTER)
     if h.r.backend != BACKEND_STW:
         relocate_phase(h, c)
@@ -468,6 +473,8 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.collected_bytes = c.record.used_after = 0
     c.record.live_bytes = load64_relaxed(&h.live_bytes)
     c.record.cause = cause_of(h, c.record.cycle)
+    c.ahead.old = c.ahead.new = NULL
+    c.ahead.count = 0
     c.marker.roots = NULL
     c.marker.root_count = c.marker.root_room = 0
     record_start(h.events, &c.record)

@@ -32,6 +32,7 @@ cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogi
 
 ctypedef word (*RootVisitor)(void* context, HeapState* h, word value) noexcept nogil
 cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil
+cdef void visit_words(HeapState* h, RootVisitor visit, void* context) noexcept nogil
 
 
 cdef inline word* handle_value(HeapState* h, uint32_t index) noexcept nogil:

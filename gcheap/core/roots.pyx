@@ -61,7 +61,7 @@ cdef uint32_t take_handle(HeapState* h, MutatorState* m, word value) noexcept no
             if index == 0:
                 return 0
     m.handle_free = load32_relaxed(handle_link(h, index)) & ~<uint32_t>HANDLE_DROPPED
-    store64_relaxed(handle_value(h, index), value)      # warm_roots may be reading it
+    store64_relaxed(handle_value(h, index), value)      # forward_ahead may be reading it
     # After the value: a pause scans only when this thread is not RUNNING, so order is free.
     store32_relaxed(handle_link(h, index), 0)
     return index
@@ -191,10 +191,6 @@ cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept n
     returns.  Cost: the handles ever in use at once, the words of shadow stacks and root areas."""
     cdef uint64_t c, i, chunks = load32_acquire(&h.handle_high) // HANDLE_CHUNK
     cdef HandleChunk* chunk
-    cdef MutatorState* m
-    cdef RootArea* area = h.areas
-    cdef word* at
-    cdef word value
     for c in range(chunks):
         chunk = h.handles[c]
         for i in range(HANDLE_CHUNK):
@@ -202,7 +198,16 @@ cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept n
             if load32_relaxed(&chunk.link[i]) == 0 and (c or i):
                 # Relaxed: a thread that is not RUNNING may be asking for the kind of its array.
                 store64_relaxed(&chunk.value[i], visit(context, h, chunk.value[i]))
-    m = h.mutators
+    visit_words(h, visit, context)
+
+
+cdef void visit_words(HeapState* h, RootVisitor visit, void* context) noexcept nogil:
+    """The same for shadow stacks and root areas alone."""
+    cdef MutatorState* m = h.mutators
+    cdef RootArea* area = h.areas
+    cdef uint64_t i
+    cdef word* at
+    cdef word value
     while m != NULL:
         at = m.shadow
         while at < m.shadow_top:
