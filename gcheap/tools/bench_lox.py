@@ -1,11 +1,10 @@
 """`gcheap bench lox`: Lox on a gcheap heap against lua5.4 and CPython, on equivalent programs.
 
-The programs are in benchmarks/lox of the source tree, installed as gcheap/lox_programs: the same
-algorithm in each language, and each checks its own result.  Every run is a process of its own, and
-the languages take turns, program by program: Lox, Lua, Python, Lox, Lua, Python, ...  Compared is
-the wall time of the process without that of the language's start (an empty program, which takes its
-turns too): so no language's own clock is asked, and none is charged for what comes before the
-program.
+The programs are in gcheap/tools/lox_programs: the same algorithm in each language, and each checks
+its own result.  Every run is a process of its own, and the languages take turns, program by program:
+Lox, Lua, Python, Lox, Lua, Python, ...  Compared is the wall time of the process without that of
+the language's start (an empty program, which takes its turns too): so no language's own clock is
+asked, and none is charged for what comes before the program.
 """
 import json
 import os
@@ -180,11 +179,7 @@ def version_of(command):
 
 
 def source_of(name, suffix):
-    """A program as it is installed; in a source tree, as it is there."""
-    installed = files("gcheap") / "lox_programs" / f"{name}.{suffix}"
-    if installed.is_file():
-        return installed.read_text(encoding="utf-8")
-    return (Path(__file__).resolve().parents[2] / "benchmarks/lox" / f"{name}.{suffix}").read_text(
+    return (files("gcheap.tools") / "lox_programs" / f"{name}.{suffix}").read_text(
         encoding="utf-8")
 
 
