@@ -115,20 +115,22 @@ JUMPS = {
 @pytest.mark.parametrize("name", JUMPS)
 def test_code_that_is_jumped_over(name):
     template, more, error = JUMPS[name]
+    template += "\nprint 0;"        # where the compiler finds its way again
     most = (65535 - more) // 2
-    prints(function(template.format(body=nothings(most))) + "print 1;", "1\n")
+    prints(function(template.format(body=nothings(most))) + "print 1;",
+           "1\n" if name == "for" else "0\n1\n")
     compile_error(function(template.format(body=nothings(most + 1))),
                   f"Error at '}}': {error}")
 
 
 @pytest.mark.parametrize("operator", ["and", "or"])
 def test_operands_that_are_jumped_over(operator):
-    """1 for the left operand's pop; `!` is one byte."""
+    """A byte for the left operand's pop, one for the first `true`, and two for each other."""
     first = "false" if operator == "and" else "true"
-    most = 65535 - 1 - 1
-    prints(function(f"print {first} {operator} {'!' * 200}true;"), f"{first}\n")
-    outcome = run(function(f"print {first} {operator} {'!' * (most + 1)}true;"))
-    refused(outcome)
+    most = (65535 - 2) // 2
+    prints(function(f"print {first} {operator} true{' == true' * most};"), f"{first}\n")
+    compile_error(function(f"print {first} {operator} true{' == true' * (most + 1)};"),
+                  "Error at 'true': Too much code to jump over.")
 
 
 # ---- of the VM ---------------------------------------------------------------------------
