@@ -84,7 +84,7 @@ def build(outcome: Outcome) -> dict:
                    else end.stats.cycles - begin.stats.cycles),
         "cycle_ms": _samples(cycles["cycle_ns"], SHORT, MS),
         "relocate_ms": _samples(relocated["relocate_ns"], SHORT, MS),
-        "pauses": _pauses(pauses),
+        "pauses": pause_figures(pauses),
         "time_to_safepoint_us": _histogram(difference(begin.reach, end.reach), SHORT, US),
         "op_latency_us": _latency(recordings),
         "mmu": {name: _mmu(recordings, window) for name, window in WINDOWS.items()},
@@ -150,7 +150,7 @@ def _between(records, begin, end, at_ns):
     return records[(at_ns >= begin.at_ns) & (at_ns <= end.at_ns)]
 
 
-def _pauses(pauses):
+def pause_figures(pauses):
     """Pause *work*; the time to safepoint before it has a histogram of its own."""
     def row(rows):
         return {"count": len(rows)} | {
