@@ -14,7 +14,7 @@ from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.text import printable
 from gcheap.tools.arguments import Parser
 
-COMMANDS = ("stress", "bench", "lox", "doctor", "options", "config")
+COMMANDS = ("stress", "bench", "compare", "lox", "doctor", "options", "config")
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2

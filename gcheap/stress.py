@@ -17,6 +17,7 @@ import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import BY_NAME, format_size, parse_size, resolve
 from gcheap.policy import Policy
+from gcheap.provenance import stamp
 from gcheap.text import shown
 from gcheap.workloads import DEFAULT, find
 from gcheap.workloads._noise import measure_noise
@@ -132,6 +133,7 @@ class _Stress:
         self._control = RunControl()
         self._begin = self._end = None      # Looks at the heap: of the measurement
         self._interrupted = False
+        self._stamp = stamp(config.seed)    # before anything runs: the load is that of others
 
     def document(self):
         config = self._config
@@ -168,7 +170,7 @@ class _Stress:
         if run.error is not None:
             raise run.error
         return Outcome(
-            config=asdict(config), version=gcheap.__version__, begin=self._begin,
+            config=asdict(config), stamp=self._stamp, begin=self._begin,
             end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
             peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=peak.bytes,

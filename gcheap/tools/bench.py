@@ -1,7 +1,7 @@
 """`gcheap bench SUITE`: measurements that compare configurations, one module a suite."""
-from gcheap.tools import bench_backends, bench_pauses, bench_uffd
+from gcheap.tools import bench_backends, bench_lox, bench_pauses, bench_uffd
 
-SUITES = (bench_backends, bench_pauses, bench_uffd)
+SUITES = (bench_backends, bench_pauses, bench_uffd, bench_lox)
 
 
 def add(commands):

@@ -7,9 +7,6 @@ mutator for which it is worst; counts are sums.  A percentile with no sample is 
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
 from dataclasses import dataclass, field
 
 from gcheap.percentiles import difference, of_histogram, of_samples
@@ -42,7 +39,7 @@ class Outcome:
     """What a run left behind, for `build`."""
 
     config: dict
-    version: str
+    stamp: dict  # see gcheap.provenance
     begin: Look | None = None  # None: the run ended before its measurement began
     end: Look | None = None
     pauses: object = None
@@ -71,8 +68,7 @@ def build(outcome: Outcome) -> dict:
     relocated = cycles[cycles["relocated"] != 0]
     failures = sum(r.failures for r in recordings)
     document = {
-        "version": outcome.version,
-        "machine": machine(),
+        **outcome.stamp,
         "config": outcome.config,
         "workload": outcome.config["workload"],
         "seconds": seconds,
@@ -114,16 +110,6 @@ def build(outcome: Outcome) -> dict:
         "facts": outcome.facts,
     }
     return document
-
-
-def machine() -> dict:
-    return {
-        "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "page_size": resource.getpagesize(),
-        "architecture": platform.machine(),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * resource.getpagesize(),
-    }
 
 
 # ---- parts -------------------------------------------------------------------------------
