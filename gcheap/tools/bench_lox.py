@@ -143,7 +143,7 @@ class Bench:
             raise ProgramFailed(f"{program.name} failed, it said: "
                                 f"{shown(' '.join((said + complaint).split())[:300])}")
         if language == "lox":
-            row["longest_pause_us"] = longest_pause_us(json.loads(self.report.read_text()))
+            row["longest_pause_us"] = json.loads(self.report.read_text())["longest_pause_us"]
             self.report.unlink()
         took = duration(row["seconds"] * 1e9)
         return row | {"progress": took}
@@ -212,11 +212,6 @@ def run_process(command, place):
         return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
                 "peak_rss_bytes": usage.ru_maxrss * 1024, "status": process.returncode}, \
             out.read().decode(errors="replace"), err.read().decode(errors="replace")
-
-
-def longest_pause_us(document):
-    """Of all pauses of a Lox run; None when there was none."""
-    return document["pauses"].get("max_us")
 
 
 # ---- the document ------------------------------------------------------------------------
