@@ -5,7 +5,7 @@ The code it is given must come from the assembler: it is not checked again.
 """
 from cpython.array cimport array
 from gcheap.embed.heaps cimport tagged_heap
-from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 

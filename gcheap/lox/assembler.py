@@ -1,8 +1,8 @@
 """From the book's instructions to those of our VM (native/opcodes.h).
 
 Three things happen: captured variables get their cells; instructions that often follow each other
-become one; names of globals and of property accesses become numbers.  What the program does, and the
-line of each run-time error, stays the same.
+become one; names of globals and of property accesses become numbers.  What the program does, and
+the line of each run-time error, stays the same.
 """
 from __future__ import annotations
 

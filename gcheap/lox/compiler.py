@@ -449,8 +449,8 @@ _usual = 0
 
 @contextmanager
 def _room():
-    """Room for the recursion that MOST_NESTED allows.  The interpreter's limit is one for all threads:
-    the first compilation under way raises it, the last puts it back."""
+    """Room for the recursion that MOST_NESTED allows.  The interpreter has one limit for all
+    threads: the first compilation under way raises it, the last puts it back."""
     global _users, _usual
     with _lock:
         if _users == 0:

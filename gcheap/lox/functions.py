@@ -11,16 +11,16 @@ BYTE = 256
 JUMP = 65535
 
 # Bytes in the book's form; those with operands of varying number are not here.
-SIZES = {name: 1 for name in (
+SIZES = dict.fromkeys((
     "NIL", "TRUE", "FALSE", "POP", "EQUAL", "GREATER", "LESS", "ADD", "SUBTRACT", "MULTIPLY",
-    "DIVIDE", "NOT", "NEGATE", "PRINT", "CLOSE_UPVALUE", "RETURN", "INHERIT", "CLASS_END")}
-SIZES |= {name: 2 for name in (
+    "DIVIDE", "NOT", "NEGATE", "PRINT", "CLOSE_UPVALUE", "RETURN", "INHERIT", "CLASS_END"), 1)
+SIZES |= dict.fromkeys((
     "CONSTANT", "GET_LOCAL", "SET_LOCAL", "GET_GLOBAL", "DEFINE_GLOBAL", "SET_GLOBAL",
     "GET_UPVALUE", "SET_UPVALUE", "GET_PROPERTY", "SET_PROPERTY", "GET_SUPER", "CALL", "CLASS",
-    "METHOD", "CLOSURE")}
-SIZES |= {name: 3 for name in ("JUMP", "JUMP_IF_FALSE", "LOOP", "INVOKE", "SUPER_INVOKE")}
+    "METHOD", "CLOSURE"), 2)
+SIZES |= dict.fromkeys(("JUMP", "JUMP_IF_FALSE", "LOOP", "INVOKE", "SUPER_INVOKE"), 3)
 # Ours: where a variable that was captured gets its cell.
-SIZES |= {name: 0 for name in ("BOX", "NEW_CELL", "FILL_CELL")}
+SIZES |= dict.fromkeys(("BOX", "NEW_CELL", "FILL_CELL"), 0)
 
 
 class Local:

@@ -82,8 +82,8 @@ class Session:
         return self._program.run(codes, names.new_globals, names.new_sites)
 
     def wait(self) -> int:
-        """Waits for threads that the program spawned; 70 if one of them, ever, had a run-time error,
-        else 0."""
+        """Waits for threads that the program spawned; 70 if one of them, ever, had a run-time
+        error, else 0."""
         self._program.wait()
         return EXIT_RUNTIME_ERROR if self._program.failed else EXIT_OK
 

@@ -154,19 +154,22 @@ static int get_super(lox_thread *t, gc_word name) {
 
 /* ---- declarations -------------------------------------------------------------------------------- */
 
+/* Never the high half of a reference. */
+static inline uint32_t owner_number(lox_thread *t) { return t->number & 0x7FFFFFFF; }
+
 static int make_class(lox_thread *t, gc_word *name, uint32_t capacity) {
     gc_word class = gc_alloc(t->m, LOX_CLASS);
     if (!class) return exhausted(t);
     push(t, boxed(class));
     *slot_at(top(t)[-1], CLASS_NAME) = *name;
-    numbers_of_class(top(t)[-1])->owner = (uint32_t)t->number;
+    numbers_of_class(top(t)[-1])->owner = owner_number(t);
     return plant(t, top(t) - 1, capacity);
 }
 
 /* A class declaration reads its class from the variable again, where another thread may have put something
  * else. */
 static int is_own_class(lox_thread *t, gc_word v) {
-    if (has_shape(v, LOX_CLASS) && numbers_of_class(v)->owner == (uint32_t)t->number
+    if (has_shape(v, LOX_CLASS) && numbers_of_class(v)->owner == owner_number(t)
         && !is_complete(v)) return 1;
     return fail(t, "Another thread changed the variable of a class that was being declared.");
 }
@@ -184,7 +187,7 @@ static int inherit(lox_thread *t) {
     uint64_t capacity;
     if (!is_own_class(t, two[1])) return 0;
     if (!has_shape(two[0], LOX_CLASS)) return fail(t, "Superclass must be a class.");
-    capacity = numbers_of_class(two[0])->capacity + numbers_of_class(two[1])->capacity;
+    capacity = (uint64_t)capacity_of(two[0]) + capacity_of(two[1]);
     if (!plant(t, two + 1, capacity < MOST_CAPACITY ? (uint32_t)capacity : MOST_CAPACITY)
         || !inherit_methods(t, two, two + 1)) return 0;
     pop(t);

@@ -14,19 +14,17 @@ typedef struct lox_literal {
 static int define_shapes(gc_heap *heap) {
     static const gc_shape_spec specs[] = {
         { .name = "string", .kind = GC_RAW_ARRAY, .raw_bytes = 1 },
-        { .name = "function", .slots = "name", .raw_bytes = 8 },
+        { .name = "function", .slots = "name code" },
         { .name = "closure", .kind = GC_SLOT_ARRAY },
         { .name = "cell", .slots = "value" },
-        { .name = "class", .slots = "methods name layout init",
-          .raw_bytes = sizeof(class_numbers) },
-        { .name = "layout", .slots = "owner parent name kids index",
-          .raw_bytes = sizeof(layout_numbers) },
+        { .name = "class", .slots = "methods name layout init numbers state" },
+        { .name = "layout", .slots = "owner parent name kids index numbers" },
         { .name = "instance", .kind = GC_SLOT_ARRAY },
         { .name = "bound method", .slots = "receiver method" },
         { .name = "table", .kind = GC_SLOT_ARRAY },
-        { .name = "native", .raw_bytes = sizeof(native_numbers) },
+        { .name = "native", .slots = "which one" },
         { .name = "array", .kind = GC_SLOT_ARRAY },
-        { .name = "thread", .slots = "result function", .raw_bytes = 8 },
+        { .name = "thread", .slots = "result function number" },
     };
     for (int i = 0; i < (int)(sizeof specs / sizeof *specs); i++)
         if (gc_define_shape(heap, &specs[i]) != (gc_shape)(LOX_STRING + i)) return 0;
@@ -113,7 +111,7 @@ static int add_natives(lox_thread *t) {
         gc_word native;
         if (!add_global(t, lox_natives[i].name, strlen(lox_natives[i].name))) return 0;
         if (!(native = gc_alloc(t->m, LOX_NATIVE))) return exhausted(t);
-        *numbers_of_native(boxed(native)) = (native_numbers){ i, lox_natives[i].arity, 1 };
+        *numbers_of_native(boxed(native)) = (native_numbers){ lox_natives[i].arity, i, 1 };
         t->program->globals[i] = boxed(native);
     }
     return 1;

@@ -1,19 +1,19 @@
 /* The objects of a Lox program, and how they lie in the heap.
  *
  *     string      raw array    hash (8 bytes), characters
- *     function    fixed        name                                | code
+ *     function    fixed        name, code
  *     closure     slot array   function, code, cells of captured variables…
  *     cell        fixed        value of a variable that a closure captured
- *     class       fixed        methods, name, layout, init         | numbers
- *     layout      fixed        class, parent, name, kids, index    | count, capacity
+ *     class       fixed        methods, name, layout, init, numbers
+ *     layout      fixed        class, parent, name, kids, index, numbers
  *     instance    slot array   layout, extra, fields…
  *     bound       fixed        receiver, method
  *     table       slot array   open addressing; the length is a power of two
- *     native      fixed                                            | which, arity
+ *     native      fixed        arity and which, 1
  *     array       slot array   1, elements…
- *     thread      fixed        result, function                    | number
+ *     thread      fixed        result, function, number
  *
- * "code" is a plain number in a slot: no reference.  The word at offset 16 is a layout in instances and in
+ * "code" and numbers are plain words in slots: no references.  The word at offset 16 is a layout in instances and in
  * nothing else that a Lox variable can hold; every object has it, and in none it is 0.  So an inline
  * cache compares it before it knows what the object is (properties.h). */
 #ifndef GCHEAP_LOX_OBJECTS_H
@@ -33,11 +33,12 @@ enum { INSTANCE_LAYOUT, INSTANCE_EXTRA, INSTANCE_FIELDS };      /* elements */
 enum { BOUND_RECEIVER, BOUND_METHOD, BOUND_SLOTS };
 enum { THREAD_RESULT, THREAD_FUNCTION, THREAD_SLOTS };
 
+/* Numbers lie in slots too, since their high bits are no reference's. */
 typedef struct class_numbers {
     uint32_t methods;           /* in its table */
     uint32_t capacity;          /* fields that an instance has room for */
-    uint32_t complete;          /* not 0: its methods change no more */
     uint32_t owner;             /* the thread that declares it; it alone changes methods */
+    uint32_t complete;          /* not 0: its methods change no more */
 } class_numbers;
 
 typedef struct layout_numbers {
@@ -46,8 +47,8 @@ typedef struct layout_numbers {
 } layout_numbers;
 
 typedef struct native_numbers {
-    uint32_t which;
     int32_t arity;              /* -1: any */
+    uint32_t which;
     uint64_t one;               /* 1: see above */
 } native_numbers;
 

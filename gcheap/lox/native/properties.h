@@ -30,6 +30,11 @@
 #define IN_EXTRA ((uint64_t)1 << 32)
 enum { FIELD_WORDS = 2 + INSTANCE_FIELDS, MOST_CAPACITY = 64, UNINDEXED = 8 };
 
+/* Fields that instances of the class have room for: of the newest of its trees. */
+static inline uint32_t capacity_of(gc_word class) {
+    return __atomic_load_n(&numbers_of_class(class)->capacity, __ATOMIC_RELAXED);
+}
+
 /* A root for a tree.  SAFEPOINT. */
 static gc_word new_layout(lox_thread *t, uint32_t count, uint32_t capacity) {
     gc_word layout = gc_alloc(t->m, LOX_LAYOUT);
@@ -43,7 +48,7 @@ static int plant(lox_thread *t, gc_word *class, uint32_t capacity) {
     gc_word layout = new_layout(t, 0, capacity);
     if (!layout) return exhausted(t);
     *slot_at(layout, LAYOUT_CLASS) = *class;
-    numbers_of_class(*class)->capacity = capacity;
+    __atomic_store_n(&numbers_of_class(*class)->capacity, capacity, __ATOMIC_RELAXED);
     publish(t->m, *class, slot_at(*class, CLASS_LAYOUT), layout);
     return 1;
 }
@@ -227,7 +232,7 @@ static int set_property(lox_thread *t, lox_cache *c, gc_word *name) {
             if (offset == IN_EXTRA) {       /* the first that finds no room inside */
                 gc_word class = slot(child, LAYOUT_CLASS);
                 uint32_t capacity = numbers_of_layout(child)->capacity;
-                if (numbers_of_class(class)->capacity == capacity && capacity < MOST_CAPACITY) {
+                if (capacity_of(class) == capacity && capacity < MOST_CAPACITY) {
                     push(t, class);
                     if (!plant(t, top(t) - 1, capacity < 4 ? 4 : 2 * capacity)) return 0;
                     pop(t);

@@ -36,6 +36,11 @@ static gc_word find_method(gc_word class, gc_word name) {
     return acquired(at) ? acquired(at + 1) : 0;
 }
 
+/* One thread writes it; the marker reads the word as a slot. */
+static inline void count_methods(gc_word class, uint32_t count) {
+    __atomic_store_n(&numbers_of_class(class)->methods, count, __ATOMIC_RELAXED);
+}
+
 /* Makes room in the table of the class at *class, which is a root, for one more.  SAFEPOINT. */
 static int grow_methods(lox_thread *t, gc_word *class) {
     uint32_t count = numbers_of_class(*class)->methods;
@@ -65,7 +70,7 @@ static int add_method(lox_thread *t, gc_word *class, gc_word name_constant, gc_w
     publish(t->m, table, at + 1, *method);
     if (!*at) {
         publish(t->m, table, at, top(t)[-1]);
-        numbers_of_class(*class)->methods++;
+        count_methods(*class, numbers_of_class(*class)->methods + 1);
     }
     if (top(t)[-1] == t->program->words[WORD_INIT])
         publish(t->m, *class, slot_at(*class, CLASS_INIT), *method);
@@ -90,7 +95,7 @@ static int inherit_methods(lox_thread *t, gc_word *from, gc_word *into) {
         at = element_at(table, i);
         at[0] = key, at[1] = element(old, i + 1), count++;
     }
-    numbers_of_class(*into)->methods = count;
+    count_methods(*into, count);
     publish(t->m, *into, slot_at(*into, CLASS_METHODS), table);
     publish(t->m, *into, slot_at(*into, CLASS_INIT), acquired(slot_at(*from, CLASS_INIT)));
     return 1;
