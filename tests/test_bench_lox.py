@@ -23,16 +23,16 @@ NEEDS_LUA = pytest.mark.skipif(shutil.which(bench_lox.LUA) is None,
 
 
 def rows(rounds, seconds, pauses=(None,)):
-    """Rows of so many rounds: `seconds` by language, plus 0.5 s of start of each."""
+    """Rows of so many rounds: `seconds` by language, after 0.5 s of start of each."""
     made = []
     for number in range(1, rounds + 1):
         for case in bench_lox.cases_of(CONFIG["sizes"], CONFIG["languages"]):
             name, language = case.split(" ")
-            took = 0.5 + (seconds[language] if name == "fib" else 0)
-            row = {"round": number, "case": case, "seconds": took, "cpu_seconds": took,
-                   "peak_rss_bytes": 1000}
+            took = seconds[language] if name == "fib" else 0
+            row = {"round": number, "case": case, "process_seconds": 0.5 + took,
+                   "cpu_seconds": took, "peak_rss_bytes": 1000}
             if language == "lox":
-                row["longest_pause_us"] = pauses[number % len(pauses)]
+                row |= {"seconds": took, "longest_pause_us": pauses[number % len(pauses)]}
             made.append(row)
     return made
 
@@ -64,9 +64,10 @@ def test_the_table_has_times_ratios_and_pauses():
     stream = io.StringIO()
     bench_lox.show(made, Console(file=stream, width=120, highlight=False))
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
-    assert "fib 20 1 s 2 s 4 s 0.50 0.25 20 µs" in lines
+    assert "fib 1.000 2.000 4.000 0.50 0.25 20 µs" in lines
+    assert "20 1.000–1.000 2.000–2.000 4.000–4.000 0.50–0.50 0.25–0.25" in lines
     assert any("Linux 6.18" in line and "x86_64" in line for line in lines)
-    assert "Lua: lua 1, start 500 ms (taken off), lua" in lines
+    assert "Lua: lua 1, an empty program takes 500 ms; lua" in lines
 
 
 def test_languages_take_turns():
@@ -150,4 +151,4 @@ def test_a_real_run(tmp_path, capsys):
     for row in made["programs"]:
         assert row["size"] == TINY[row["program"]] and set(row["lox_over"]) == others
     assert all(row["cpu_seconds"] > 0 and row["peak_rss_bytes"] > 1 << 20 for row in made["runs"])
-    assert "nqueens 5" in output.out
+    assert "nqueens" in output.out and made["metrics"]["fib lox: seconds"]["median"] > 0
