@@ -48,8 +48,10 @@ OPTIONS = {
 }
 REPORT = "(WARNING|ERROR|FATAL): .*Sanitizer|CHECK failed|Dying"
 SELECTED = {
-    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
-    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
+    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
+             "lox/test_programs.py::test_threads"],
+    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
+             "lox/test_mutations.py", "lox/test_limits.py"],
 }
 
 

@@ -3,6 +3,7 @@ from gcheap.tools import (
     bench_alloc,
     bench_backends,
     bench_lbo,
+    bench_lox,
     bench_marking,
     bench_pauses,
     bench_peers,
@@ -10,8 +11,8 @@ from gcheap.tools import (
     bench_uffd,
 )
 
-SUITES = (bench_alloc, bench_backends, bench_lbo, bench_marking, bench_pauses, bench_peers,
-          bench_roots, bench_uffd)
+SUITES = (bench_alloc, bench_backends, bench_lbo, bench_lox, bench_marking, bench_pauses,
+          bench_peers, bench_roots, bench_uffd)
 
 
 def add(commands):
