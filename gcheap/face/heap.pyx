@@ -13,6 +13,7 @@ from gcheap.face.callbacks import callbacks_of
 from gcheap.face.finalize import finalize
 from gcheap.face.guardian import Guardian
 from gcheap.face.mutator cimport attach
+from gcheap.face.pagemap import page_map
 from gcheap.face.shape cimport define_shape
 from gcheap.face.snapshot import snapshot
 from gcheap.face.state cimport HeapCore
@@ -315,6 +316,20 @@ cdef class Heap:
         # With the GIL: nobody can close the heap under the walk.
         self.core.check_open()
         return resident_bytes(self.core.h)
+
+    def page_map(self):
+        """What each unit holds now: a structured array, a row a unit, half by half in their order.
+
+        unit (its index within its half), space (0: small objects, 1: large ones in runs of units,
+        2: huge ones, whose unit is 2 MiB), half (0 or 1), current (whether mutators allocate in
+        that half), state and by (codes: gcheap.pagemap has the names), live_bytes (what the last
+        slide found live there; -1: not known).  What was never handed out has no row.
+
+        Nothing is stopped: during a relocation the rows change while they are read.  Between two
+        cycles the map shows the last slide: who placed each unit, and how full the old half was.
+        docs/reference/page-map.md has the states.
+        """
+        return page_map(self.core)
 
     def native(self):
         """The address of the native heap (`HeapState*` of gcheap/core/layout.pxd, `gc_heap *` of
