@@ -11,10 +11,10 @@ from contextlib import suppress
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.text import printable
-from gcheap.tools import bench, config, doctor, options, stress
+from gcheap.tools import bench, config, doctor, options, report, stats, stress
 from gcheap.tools.arguments import Parser
 
-COMMANDS = (stress, bench, doctor, options, config)
+COMMANDS = (stress, report, stats, bench, doctor, options, config)
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2

@@ -381,6 +381,8 @@ cdef struct Mapped:             # what the tables describe, for core/pagemap.pyx
     uint64_t grains[LARGE_SPACES]
     uint64_t from_grains[LARGE_SPACES]
     uint64_t grain_gap_end[LARGE_SPACES]
+    uint64_t from_gap[LARGE_SPACES]         # where the gap of the old half began and ended
+    uint64_t from_gap_end[LARGE_SPACES]
 
 # ---- stress and verification -----------------------------------------------------------------
 

@@ -45,6 +45,8 @@ cdef void end_map(HeapState* h) noexcept nogil:
     store64_relaxed(&h.mapped.units, h.r.units)
     store64_relaxed(&h.mapped.gap_end, h.r.registered_bytes >> h.unit_shift)
     for i in range(LARGE_SPACES):
+        store64_relaxed(&h.mapped.from_gap[i], h.mapped.grains[i])
+        store64_relaxed(&h.mapped.from_gap_end[i], h.mapped.grain_gap_end[i])
         store64_relaxed(&h.mapped.grain_gap_end[i], h.large[i].registered)
         store64_relaxed(&h.mapped.grains[i], h.large[i].grains)
         store64_relaxed(&h.mapped.from_grains[i], h.large[i].from_grains)
@@ -171,6 +173,8 @@ cdef void read_mapped(HeapState* h, Mapped* m) noexcept nogil:
         m.grains[i] = load64_relaxed(&h.mapped.grains[i])
         m.from_grains[i] = load64_relaxed(&h.mapped.from_grains[i])
         m.grain_gap_end[i] = load64_relaxed(&h.mapped.grain_gap_end[i])
+        m.from_gap[i] = load64_relaxed(&h.mapped.from_gap[i])
+        m.from_gap_end[i] = load64_relaxed(&h.mapped.from_gap_end[i])
 
 
 cdef bint read_once(HeapState* h, Writer* w) noexcept nogil:
@@ -194,7 +198,9 @@ cdef bint read_once(HeapState* h, Writer* w) noexcept nogil:
         map_current(h, w, 1 + i, half, &m, s.first_state, m.grains[i], m.grain_gap_end[i])
         if relocating:          # which of them have gone, only tables tell that may be dropped
             for grain in range(m.from_grains[i]):
-                put(w, 1 + i, 1 - half, False, grain, MAP_SOURCE, MAP_NOBODY, -1)
+                put(w, 1 + i, 1 - half, False, grain,
+                    MAP_EMPTY if m.from_gap[i] <= grain < m.from_gap_end[i] else MAP_SOURCE,
+                    MAP_NOBODY, -1)
     fence_seq()                 # all of it before the sequence is read again
     return load64_relaxed(&h.mapped.sequence) == m.sequence
 
