@@ -11,7 +11,7 @@ import numpy as np
 
 from gcheap.percentiles import mean_and_deviation
 from gcheap.report.svg import INK, run_class
-from gcheap.tools.tables import NOTHING, duration, number, percent, size
+from gcheap.units import NOTHING, duration, number, percent, size
 
 # Panel -> (histogram, title): pauses first, and beside them what small pauses may hide.
 WAITS = {"pause": "Pauses", "time_to_safepoint": "Time to safepoint", "fault": "Faults",

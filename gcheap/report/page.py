@@ -10,6 +10,7 @@ from markupsafe import Markup
 from gcheap.report import figures, mapping, tables, timeline
 from gcheap.report.reading import Run, RunFileError
 from gcheap.report.svg import MOST_RUNS, drawn
+from gcheap.units import size
 
 TEMPLATE, STYLE = "page.html.j2", "style.css"
 
@@ -53,7 +54,7 @@ def _runs(runs):
                 timeline.timeline, run)),
             "page_map": None if not page_map else {
                 "cycle": page_map["cycle"],
-                "unit": tables.size(page_map["unit_bytes"]),
+                "unit": size(page_map["unit_bytes"]),
                 "spaces": [(name, page_map["spaces"][name]["units_per_cell"],
                             mapping.pictures(page_map["spaces"][name]))
                            for name in ("small", "runs", "huge") if name in page_map["spaces"]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 from gcheap.options import BY_NAME, format_size
 from gcheap.report.figures import WAITS, summary_row
 from gcheap.text import printable
-from gcheap.tools.tables import NOTHING, duration, number, percent, size
+from gcheap.units import NOTHING, duration, number, percent, size
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
 # What may tell runs apart, in the order in which it is said.

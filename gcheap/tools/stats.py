@@ -9,7 +9,8 @@ from gcheap.report.figures import WAITS, summary_row
 from gcheap.report.reading import read_runs
 from gcheap.report.tables import heading, labels
 from gcheap.tools.consoles import result_console
-from gcheap.tools.tables import NOTHING, duration, new_table, number, percent, size
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number, percent, size
 
 LADDER = (0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99, 0.999, 0.9999,
           0.99999, 0.999999)
