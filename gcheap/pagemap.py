@@ -14,6 +14,7 @@ KINDS = {"empty": ".", "used": "u", "unclaimed": "-", "in hand": "h", "compactor
 _KIND_OF_STATE = np.array([0, 1, 2, 3, 3, 3, 4, 6, 7, 8], "u1")
 _LETTERS = "".join(KINDS.values())
 _MUTATOR = list(KINDS).index("mutator")
+_USED, _PLACED = STATES.index("used"), STATES.index("placed")
 
 
 def kinds(rows: np.ndarray) -> np.ndarray:
@@ -21,6 +22,13 @@ def kinds(rows: np.ndarray) -> np.ndarray:
     found = _KIND_OF_STATE[rows["state"]]
     found[rows["by"] == OWNERS.index("mutator")] = _MUTATOR
     return found
+
+
+def is_relocating(rows: np.ndarray) -> bool:
+    """Whether a page map was read while pages were travelling: some unit was not placed, or some
+    page of the old half not released."""
+    state = rows["state"]
+    return bool((((state > _USED) & (state < _PLACED)) | (state > _PLACED)).any())
 
 
 def grouped(kinds: np.ndarray, per_cell: int) -> np.ndarray:

@@ -378,11 +378,13 @@ cdef struct Mapped:             # what the tables describe, for core/pagemap.pyx
     uint64_t from_units         # of from-space at the flip
     uint64_t units              # of to-space, to be placed
     uint64_t gap_end            # the unit from which on allocation went on: between them is nothing
+    uint64_t old_gap            # of the old half
+    uint64_t old_gap_end
     uint64_t grains[LARGE_SPACES]
     uint64_t from_grains[LARGE_SPACES]
     uint64_t grain_gap_end[LARGE_SPACES]
-    uint64_t from_gap[LARGE_SPACES]         # where the gap of the old half began and ended
-    uint64_t from_gap_end[LARGE_SPACES]
+    uint64_t old_grain_gap[LARGE_SPACES]
+    uint64_t old_grain_gap_end[LARGE_SPACES]
 
 # ---- stress and verification -----------------------------------------------------------------
 

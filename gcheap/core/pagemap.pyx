@@ -42,11 +42,13 @@ cdef void end_map(HeapState* h) noexcept nogil:
     cdef int i
     store64_relaxed(&h.mapped.chunks, h.r.chunks)
     store64_relaxed(&h.mapped.from_units, h.r.from_bytes >> h.unit_shift)
+    store64_relaxed(&h.mapped.old_gap, h.mapped.units)
+    store64_relaxed(&h.mapped.old_gap_end, h.mapped.gap_end)
     store64_relaxed(&h.mapped.units, h.r.units)
     store64_relaxed(&h.mapped.gap_end, h.r.registered_bytes >> h.unit_shift)
     for i in range(LARGE_SPACES):
-        store64_relaxed(&h.mapped.from_gap[i], h.mapped.grains[i])
-        store64_relaxed(&h.mapped.from_gap_end[i], h.mapped.grain_gap_end[i])
+        store64_relaxed(&h.mapped.old_grain_gap[i], h.mapped.grains[i])
+        store64_relaxed(&h.mapped.old_grain_gap_end[i], h.mapped.grain_gap_end[i])
         store64_relaxed(&h.mapped.grain_gap_end[i], h.large[i].registered)
         store64_relaxed(&h.mapped.grains[i], h.large[i].grains)
         store64_relaxed(&h.mapped.from_grains[i], h.large[i].from_grains)
@@ -129,7 +131,7 @@ cdef uint8_t chunk_state(HeapState* h, const Mapped* m, uint64_t chunk,
                          bint relocating) noexcept nogil:
     cdef uint64_t unit = m.units - m.from_units + chunk     # of a black chunk
     cdef uint8_t state
-    if not relocating:
+    if not relocating or m.old_gap <= chunk < m.old_gap_end:
         return MAP_EMPTY
     if chunk >= m.chunks:
         if unit >= h.half_units:        # torn: the sequence will have changed
@@ -169,12 +171,14 @@ cdef void read_mapped(HeapState* h, Mapped* m) noexcept nogil:
     m.from_units = load64_relaxed(&h.mapped.from_units)
     m.units = load64_relaxed(&h.mapped.units)
     m.gap_end = load64_relaxed(&h.mapped.gap_end)
+    m.old_gap = load64_relaxed(&h.mapped.old_gap)
+    m.old_gap_end = load64_relaxed(&h.mapped.old_gap_end)
     for i in range(LARGE_SPACES):
         m.grains[i] = load64_relaxed(&h.mapped.grains[i])
         m.from_grains[i] = load64_relaxed(&h.mapped.from_grains[i])
         m.grain_gap_end[i] = load64_relaxed(&h.mapped.grain_gap_end[i])
-        m.from_gap[i] = load64_relaxed(&h.mapped.from_gap[i])
-        m.from_gap_end[i] = load64_relaxed(&h.mapped.from_gap_end[i])
+        m.old_grain_gap[i] = load64_relaxed(&h.mapped.old_grain_gap[i])
+        m.old_grain_gap_end[i] = load64_relaxed(&h.mapped.old_grain_gap_end[i])
 
 
 cdef bint read_once(HeapState* h, Writer* w) noexcept nogil:
@@ -199,8 +203,8 @@ cdef bint read_once(HeapState* h, Writer* w) noexcept nogil:
         if relocating:          # which of them have gone, only tables tell that may be dropped
             for grain in range(m.from_grains[i]):
                 put(w, 1 + i, 1 - half, False, grain,
-                    MAP_EMPTY if m.from_gap[i] <= grain < m.from_gap_end[i] else MAP_SOURCE,
-                    MAP_NOBODY, -1)
+                    MAP_EMPTY if m.old_grain_gap[i] <= grain < m.old_grain_gap_end[i]
+                    else MAP_SOURCE, MAP_NOBODY, -1)
     fence_seq()                 # all of it before the sequence is read again
     return load64_relaxed(&h.mapped.sequence) == m.sequence
 

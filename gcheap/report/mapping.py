@@ -8,7 +8,7 @@ from gcheap.pagemap import KINDS
 NAMES = {letter: name.replace(" ", "-") for name, letter in KINDS.items()}
 DENSITIES = 10                  # shades of how full a unit was
 SIDE, GAP = 8, 1.2              # of a cell, in units of the drawing
-NARROW_COLUMNS, WIDE_COLUMNS = 32, 96
+NARROW_COLUMNS, WIDE_COLUMNS = 48, 96
 
 
 def pictures(space):

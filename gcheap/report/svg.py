@@ -13,7 +13,7 @@ import re
 from gcheap.errors import GcheapError
 from gcheap.text import printable
 
-WIDE, NARROW = 10.4, 3.9        # inches: about 1,000 and 375 pixels on the screen
+WIDE, NARROW = 9.2, 3.9         # inches: about 1,000 and 375 pixels on the screen
 MOST_RUNS = 8                   # that a reader can tell apart by colour
 
 # A colour that matplotlib draws in -> the variable of style.css that it stands for.

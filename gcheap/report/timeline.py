@@ -94,7 +94,7 @@ def timeline(figure, narrow, run):
     for cycle, start in zip(columns["cycle"], columns["start_ns"], strict=True):
         if close[0] <= start <= close[1]:
             near.axvline((start - close[0]) / 1e6, color=INK["grid"], linewidth=0.8)
-            near.text((start - close[0]) / 1e6, -0.62, f" {cycle}", fontsize=7.5,
+            near.text((start - close[0]) / 1e6, -0.62, f" {cycle}", fontsize=8.5,
                       color=INK["muted"], va="bottom")
     near.set_title("Close up (shaded above)", pad=12)
     near.set_xlabel(f"milliseconds from {close[0] / 1e9:.3f} s; numbers of cycles above")

@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from gcheap.pagemap import KINDS, SPACES, grouped, kinds
+from gcheap.pagemap import KINDS, SPACES, grouped, is_relocating, kinds
 from gcheap.text import printable
 from gcheap.tools.progress import Progress
 from gcheap.tools.tables import new_table
@@ -89,13 +89,13 @@ class LiveView(Progress):
         per_cell = -(-self._extent // (width * lines))
         parts = [title]
         for half in (0, 1):
-            parts += self._half(small[small["half"] == half], half, per_cell, width)
+            parts += self._half(small[small["half"] == half], half, is_relocating(rows), per_cell,
+                                width)
         return Group(*parts, self._legend(width), Text(), self._facts_table(stats, rows, width))
 
-    def _half(self, rows, half, per_cell, width):
+    def _half(self, rows, half, under_way, per_cell, width):
         """One half: a line that names its role, and its cells."""
         current = bool(len(rows)) and bool(rows["current"][0])
-        under_way = bool((rows["state"] > 1).any())
         role = ("to-space" if under_way else "in use") if current else (
             "from-space" if under_way else "free; how full it was before the last slide")
         head = Text(f"half {half}: {role if len(rows) else 'free'}", style="bold" if current else "")
@@ -126,12 +126,16 @@ class LiveView(Progress):
         line.append("".join(shades[step] for step in steps), "color(67)")
 
     def _legend(self, width):
-        legend = Text()
+        lines = [Text()]
         for glyph, plain, style, name in LOOKS.values():
-            if name:
-                legend.append(plain if self._ascii else glyph, style)
-                legend.append(f" {name}   ", "bright_black")
-        return Group(*legend.wrap(self._console, width))
+            if name is None:
+                continue
+            item = Text.assemble((plain if self._ascii else glyph, style),
+                                 (f" {name}   ", "bright_black"))
+            if len(lines[-1]) + len(item) - 3 > width:
+                lines.append(Text())
+            lines[-1].append_text(item)
+        return Group(*lines)
 
     # ---- pauses and counters -----------------------------------------------------------------
 

@@ -19,7 +19,6 @@ MOST_CELLS = 4096  # of one half in the document's page map
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _EVACUATED = pagemap.STATES.index("evacuated")
 _PLACED = pagemap.STATES.index("placed")
-_RELOCATING = ("unclaimed", "assembling", "assembled", "placing", "source", "evacuated", "taken")
 
 
 class Samples:
@@ -72,7 +71,7 @@ class Samples:
                 "during_at_ns": None if during is None else at_ns - begin_ns, "spaces": spaces}
 
     def _note_map(self, rows, stats, at_ns):
-        if is_relocating(rows):
+        if pagemap.is_relocating(rows):
             self._during = (rows, stats.relocations, at_ns)
         elif (rows["state"] == _PLACED).any():
             during, at = None, None
@@ -82,12 +81,6 @@ class Samples:
             # One that was seen under way as well shows more, if it is not the latest.
             if during is not None or self._shown is None or self._shown[1] is None:
                 self._shown = (rows, during, stats.cycles, at)
-
-
-def is_relocating(rows) -> bool:
-    """Whether a page map was read while pages were travelling."""
-    under_way = [pagemap.STATES.index(state) for state in _RELOCATING]
-    return bool(((rows["state"][:, None] == under_way).any(axis=1)).any())
 
 
 def rss_bytes() -> int:
