@@ -25,13 +25,9 @@ from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl
 from gcheap.workloads.document import Look, Outcome, build
 from gcheap.workloads.interrupt import Interrupt
-from gcheap.workloads.memory import (
-    ResidentPeak,
-    check_memory,
-    peak_rss_bytes,
-    reset_peak_rss,
-)
+from gcheap.workloads.memory import check_memory, peak_rss_bytes, reset_peak_rss
 from gcheap.workloads.runner import Run
+from gcheap.workloads.samples import Samples
 
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
@@ -126,6 +122,7 @@ class Progress:
     cycles: int
     faults: int
     last_pause_ns: int | None  # work of the latest pause
+    heap: gcheap.Heap | None = None  # for who wants to see more; during the call only
 
 
 def run_stress(config: StressConfig,
@@ -170,11 +167,11 @@ class _Stress:
     def _outcome(self, heap):
         config = self._config
         session = find(config.workload).session(heap, config)
-        peak = ResidentPeak(heap)
+        samples = Samples(heap)
         view = _View(heap, session, config, self._progress)
         run = Run(heap, session, config.workload, session.threads, self._control)
         try:
-            self._supervise(heap, run, peak, view)
+            self._supervise(heap, run, samples, view)
         except KeyboardInterrupt:       # of a handler of SIGINT that is not Python's own
             self._interrupted = True
         finally:
@@ -185,15 +182,17 @@ class _Stress:
             run.finish()
         if run.error is not None:
             raise run.error
+        begin_ns = self._begin.at_ns if self._begin is not None else 0
         return Outcome(
             config=asdict(config), stamp=self._stamp, begin=self._begin,
             end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
-            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=peak.bytes,
+            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=samples.peak_bytes,
             live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=session.facts(),
+            series=samples.series(begin_ns), page_map=samples.page_map(begin_ns),
         )
 
-    def _supervise(self, heap, run, peak, view):
+    def _supervise(self, heap, run, samples, view):
         config = self._config
         run.start()
         run.wait_populated(
@@ -206,12 +205,12 @@ class _Stress:
         view.started()
 
         def watch():
-            peak.look()
+            samples.look()
             view.look(run, "run")
 
         watch()
         run.wait(config.seconds, watch)
-        peak.look()
+        samples.look()
         view.look(run, "audit", due=True)
 
 
@@ -251,6 +250,7 @@ class _View:
             cycles=stats.cycles,
             faults=stats.faults,
             last_pause_ns=self._last_pause,
+            heap=self._heap,
         ))
 
 

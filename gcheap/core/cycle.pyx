@@ -46,6 +46,7 @@ from gcheap.core.native cimport (
 from gcheap.core.nonstrong cimport (
     announce_cleared, block_weak_reads, forward_non_strong, process_non_strong)
 from gcheap.core.pinned cimport sweep_pinned
+from gcheap.core.pagemap cimport end_map
 from gcheap.core.plan cimport plan
 from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress, cause_of
@@ -298,7 +299,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     flip_large(h)
     rewrite_roots(h, &c.ahead)
     forward_non_strong(h)
-    h.current = 1 - h.current
+    store32_relaxed(&h.current, 1 - h.current)
     store32_relaxed(&h.flips, h.flips + 1)
     # Allocation goes on above everything registered; the gap is only virtual.
     store64_relaxed(&h.top, h.r.registered_bytes)
@@ -310,6 +311,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     c.record.wasted_bytes = h.r.wasted_words * WORD
     store64_relaxed(&h.wasted_bytes, c.record.wasted_bytes)
     c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
+    end_map(h)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
     tell(h, EVENT_FLIPPED, &c.pause)

@@ -115,6 +115,10 @@ cdef enum UnitState:            # see core/units.pyx for the protocol
     PLACING = 3
     PLACED = 4
 
+cdef enum PlacedBy:             # who built a unit: for whoever looks at it
+    PLACED_BY_COMPACTOR = 0
+    PLACED_BY_MUTATOR = 1       # in a fault; faults="handler": the fault thread, for a mutator
+
 cdef enum ChunkState:           # a unit-sized, aligned chunk of from-space
     CHUNK_IN_USE = 0            # some unit that reads from it is not PLACED
     CHUNK_FREE = 1              # evacuated: may be a buffer, or be released
@@ -366,6 +370,20 @@ cdef struct Relocation:
 cdef enum:
     WAIT_SHARDS = 64
 
+cdef struct Mapped:             # what the tables describe, for core/pagemap.pyx; atomic
+    uint64_t sequence           # 1 + the flips so far; 0: nothing, from a plan to its flip
+    uint64_t chunks             # from-space chunks whose live words the plan has counted
+    uint64_t from_units         # of from-space at the flip
+    uint64_t units              # of to-space, to be placed
+    uint64_t gap_end            # the unit from which on allocation went on: between them is nothing
+    uint64_t old_gap            # of the old half
+    uint64_t old_gap_end
+    uint64_t grains[LARGE_SPACES]
+    uint64_t from_grains[LARGE_SPACES]
+    uint64_t grain_gap_end[LARGE_SPACES]
+    uint64_t old_grain_gap[LARGE_SPACES]
+    uint64_t old_grain_gap_end[LARGE_SPACES]
+
 # ---- stress and verification -----------------------------------------------------------------
 
 cdef struct StressModes:        # set when the heap is made; see core/stress.pyx
@@ -485,6 +503,7 @@ cdef struct HeapState:
     Block* blocks
     UnitPlan* plan
     uint8_t* states             # UnitState per to-space unit, then per large grain; atomic
+    uint8_t* placed_by          # PlacedBy, in the same order; written by the unit's owner
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
     word* mark_stack            # of the collector
@@ -505,6 +524,7 @@ cdef struct HeapState:
     uint64_t handed_out         # bytes ever given to TLABs and large runs
 
     Relocation r
+    Mapped mapped
     LargeSpace large[LARGE_SPACES]
     PinnedSpace pinned
     uint32_t epoch              # of the last marking begun; changes only inside pauses
