@@ -16,6 +16,7 @@ from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.inspection import Path, Retained, Root
 from gcheap.policy import Policy
 from gcheap.statistics import HeapStats
+from gcheap.trace.session import TraceSession
 
 @disjoint_base
 class Heap:
@@ -33,6 +34,9 @@ class Heap:
         idle_ms: int | None = None,
         fork: str | None = None,
         safepoint_warning_ms: int | None = None,
+        pause_warning_ms: int | None = None,
+        log: str | None = None,
+        trace: str | os.PathLike[str] | None = None,
         verify: int | None = None,
         relocate: str | None = None,
         collect_every: int | None = None,
@@ -77,6 +81,7 @@ class Heap:
     def pauses(self) -> np.ndarray: ...
     def cycles(self) -> np.ndarray: ...
     def histogram(self, name: str) -> tuple[np.ndarray, np.ndarray, int]: ...
+    def trace(self, path: str | os.PathLike[str]) -> TraceSession: ...
     def resident_bytes(self) -> int: ...
     def native(self) -> int: ...
     @property

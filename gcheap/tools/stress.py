@@ -1,6 +1,7 @@
 """`gcheap stress [WORKLOAD…]`: run workloads, show progress, end with the tables."""
 from rich.text import Text
 
+from gcheap.errors import OptionError
 from gcheap.stress import StressConfig, run_stress
 from gcheap.tools import tables
 from gcheap.tools.arguments import (
@@ -17,10 +18,11 @@ from gcheap.tools.arguments import (
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.output import check_target, emit_json
 from gcheap.tools.progress import Progress
+from gcheap.trace.target import parse_target
 from gcheap.workloads import DEFAULT, WORKLOADS
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "relocate", "collect_every",
-                "delay_placements_us")
+                "delay_placements_us", "log", "trace")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -59,6 +61,9 @@ def run(args):
     if args.json:
         check_target(args.json)
     options = heap_options(args, HEAP_OPTIONS)
+    if len(args.workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
+        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one heap; "
+                          "put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,
