@@ -32,7 +32,7 @@ from gcheap.workloads.samples import Samples
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units", "relocate",
-                "collect_every", "delay_placements_us", "policy", "mark_threads")
+                "collect_every", "delay_placements_us", "log", "trace", "policy", "mark_threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,8 @@ class StressConfig:
     relocate: str | None = None
     collect_every: int | None = None
     delay_placements_us: int | None = None
+    log: str | None = None
+    trace: str | None = None
     policy: Policy | str | None = None
     mark_threads: int | None = None
     seed: int = 1
@@ -157,8 +159,9 @@ class _Stress:
             noise = (measure_noise(config.noise_seconds, self._control)
                      if config.noise_seconds else None)
             options = {name: getattr(config, name) for name in HEAP_OPTIONS}
-            # Stalls are counted here: no lines between those of the live display.
-            with gcheap.Heap(config.capacity, stall_warning_ms=0, **options) as heap:
+            # Stalls and pauses are measured here: no lines between those of the live display.
+            with gcheap.Heap(config.capacity, stall_warning_ms=0, pause_warning_ms=0,
+                             **options) as heap:
                 outcome = self._outcome(heap)
             outcome.noise = noise
             outcome.interrupted = self._interrupted or interrupt.seen

@@ -1,6 +1,7 @@
 """`gcheap stress [WORKLOAD…]`: run workloads, show progress, end with the tables."""
 from rich.text import Text
 
+from gcheap.errors import OptionError
 from gcheap.report import Run, write_report
 from gcheap.report.reading import RunFileError, check_document
 from gcheap.report.svg import check_drawing
@@ -22,9 +23,10 @@ from gcheap.tools.liveview import LiveView
 from gcheap.tools.output import check_target, emit_json
 from gcheap.tools.progress import Progress
 from gcheap.tools.workload_arguments import NAMES, add_set, chosen
+from gcheap.trace.target import parse_target
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "relocate", "collect_every",
-                "delay_placements_us", "mark_threads")
+                "delay_placements_us", "mark_threads", "log", "trace")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -76,6 +78,9 @@ def run(args):
     if args.list:
         return show_list(args.json)
     options = heap_options(args, HEAP_OPTIONS)
+    if len(args.workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
+        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one heap; "
+                          "put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,

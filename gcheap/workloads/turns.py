@@ -50,7 +50,8 @@ class TurnTaker:
         self.live = live
         self._handles = handles
         self._control = RunControl()
-        self.heap = gcheap.Heap(2 * live, policy="fixed", stall_warning_ms=0, **options)
+        self.heap = gcheap.Heap(2 * live, policy="fixed", stall_warning_ms=0,
+                                pause_warning_ms=0, **options)
         self._session = Session(Churn, self.heap, mutators=mutators, live=live, seed=seed)
         self._recordings = [Recording(self._control) for _ in range(mutators)]
         self._orders = [queue.SimpleQueue() for _ in range(mutators)]
