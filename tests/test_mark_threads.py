@@ -1,7 +1,7 @@
 """Marking by several threads (option mark_threads): who gets what, who waits for whom, and the end.
 
-Whatever is marked is compared with a second marking (verify=4): an object that nobody marked aborts,
-one that two threads counted makes plan and mark disagree, which aborts as well.
+Whatever is marked is compared with a second marking (verify=4): an object that nobody marked
+aborts, one that two threads counted makes plan and mark disagree, which aborts as well.
 
 "marker.claim" stops a thread that has found an object unmarked; "marker.taken" one that was given
 entries.  The backends make no difference to marking; `stw`, which marks inside its pause, does.
@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,10 +58,8 @@ def named(name: str) -> int:
     """Threads of this process that are called so."""
     found = 0
     for task in Path("/proc/self/task").iterdir():
-        try:
+        with suppress(OSError):                             # it has just ended
             found += (task / "comm").read_text().strip() == name
-        except OSError:                                     # it has just ended
-            pass
     return found
 
 
@@ -91,8 +89,8 @@ def collected(heap, cycles: int) -> None:
 
 @contextmanager
 def shared_marking(heap):
-    """A cycle in which another thread than the collector marks for certain: it waits already, is given
-    something, and the collector, which has run out first, is kept from taking that back."""
+    """A cycle in which another thread than the collector marks for certain: it waits already, is
+    given something, and the collector, if it runs out first, is kept from taking that back."""
     cycles = heap.stats().cycles
     with failpoints.delay("marker.taken", ns=1) as taken, \
             failpoints.pause("marker.idle", times=1) as idle:
@@ -345,6 +343,7 @@ def test_mutators_log_while_a_thread_is_stopped(make, point):
 
 # ---- fork, and the end -------------------------------------------------------------------------
 
+@pytest.mark.uninstrumented("ThreadSanitizer takes a child's new thread for one of the parent's")
 @pytest.mark.parametrize("backend", ["auto", "stw"])
 @pytest.mark.parametrize("point", ["marker.taken", "marker.claim", "marker.idle", "marker.done"])
 def test_a_fork_while_several_threads_mark(make, point, backend):

@@ -1,15 +1,16 @@
 /* Marking by several threads: marking ends when nothing is left to trace, and then it does end.
  *
- * Stands for: gcheap/core/mark_team.pyx (trace_own, give, await_parcel, take, call_off, sleep_on, wake,
- * trace_together), gcheap/core/mark.pxd (win_live).  A critical section is one step, as are the reads and writes
- * of shared words outside of one.
+ * Stands for: gcheap/core/mark_team.pyx (trace_own, give, await_parcel, take, call_off, sleep_on,
+ * wake, trace_together), gcheap/core/mark.pxd (win_live).  A critical section is one step, as are
+ * the reads and writes of shared words outside of one.
  *
  *     member       traces an entry of its own;  gives half of two or more;  without any: waits
  *     collector    the same; returns when everybody waits and no parcel is left, and comes again
  *     fork         may come at any moment: who sees it says stop, and everybody drops his entries
  *
- * The collector and two more.  Objects form a tree with one edge more: 0 -> 1, 2; 1 -> 3, 4; 2 -> 4,
- * so that two may race for 4.  (With WIDE: 2 -> 5, 6; 3 -> 5, so that two may give at once.)  Reading that an object is unmarked and winning its mark are two steps.  The
+ * The collector and two more.  Objects form a tree with one edge more: 0 -> 1, 2; 1 -> 3, 4; 2
+ * -> 4, so that two may race for 4.  (With WIDE: 2 -> 5, 6; 3 -> 5, so that two may give at
+ * once.)  Reading that an object is unmarked and winning its mark are two steps.  The
  * collector traces twice, the second time from what a log holds: object 7.
  *
  *     once       an object is pushed by one member: by the one who won it
@@ -40,7 +41,7 @@ byte parcel[MEMBERS];
 byte parcels, waiting, marked, traced, pushed;
 byte event, sleepers;                   /* 8 bits do not come round */
 bool sleeping[MEMBERS];
-/* What the mutants change stands here, because an #ifdef inside an inline shifts spin's line numbers. */
+/* What the mutants change stands here: an #ifdef inside an inline shifts spin's line numbers. */
 #ifdef MUTATE_NO_WIN                    /* the look at the mark decides, not the fetch-or */
 #define lost            false
 #else
