@@ -1,7 +1,8 @@
 """`gcheap bench marking`: what more marking threads bring.
 
-Two heaps with the same data, which differ in `mark_threads`, are alive at once and take turns, each
-turn one forced cycle: A B with mutators that stand still, A B with running ones, and again.  Ratios are formed inside a round and then summarized.
+Two heaps with the same data, which differ in `mark_threads`, are alive at once and take turns,
+each turn one forced cycle: A B with mutators that stand still, A B with running ones, and again.
+Ratios are formed inside a round and then summarized.
 """
 from contextlib import ExitStack
 
@@ -75,7 +76,7 @@ def run(args):
 
 
 def measure(args, rounds, outcome, console):
-    """Appends to `rounds` dicts {mutators: (ns of Concurrent Mark with one thread, with several)}."""
+    """Appends to `rounds` dicts {mutators: (ns of marking with one thread, with several)}."""
     from gcheap.workloads.turns import TurnTaker
 
     with ExitStack() as stack:
@@ -96,7 +97,8 @@ def measure(args, rounds, outcome, console):
                 console.print(Text(f"round {number}/{args.rounds}"))
         outcome["backend"] = takers[0].heap.backend
         outcome["marker_bytes"] = takers[1].heap.stats().marker_bytes
-        outcome["verified"] = all([taker.audit() for taker in takers])
+        audits = [taker.audit() for taker in takers]
+        outcome["verified"] = all(audits)
 
 
 def mark_ns(taker, what):
