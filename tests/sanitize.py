@@ -53,8 +53,10 @@ FIRST = ("test_concurrency", "test_exploration", "test_fork", "test_handler_race
          "test_pinned", "test_stalls", "test_stress_combinations", "test_stress_modes",
          "test_threads", "test_weak_races")
 SELECTED = {
-    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
-    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
+    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
+             "lox/test_programs.py::test_threads"],
+    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
+             "lox/test_mutations.py", "lox/test_limits.py"],
 }
 
 

@@ -199,8 +199,9 @@ def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float
 
 def run_cleanly(script: str, **kwargs) -> str:
     """Runs `script`; it must end with status 0 and write no error.  Returns its output."""
-    # A machine that is busy may make any stall a long one.
-    kwargs["env"] = {"GCHEAP_STALL_WARNING_MS": "0"} | (kwargs.get("env") or {})
+    # A machine that is busy may make any stall and any pause a long one.
+    kwargs["env"] = {"GCHEAP_STALL_WARNING_MS": "0", "GCHEAP_PAUSE_WARNING_MS": "0"} | (
+        kwargs.get("env") or {})
     done = run_python(script, **kwargs)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
