@@ -1,4 +1,4 @@
-"""Memory: what the machine has, the peak of the process, and of a heap, sampled at a bounded cost."""
+"""What the machine has, the peak of the process, and of a heap, sampled at a bounded cost."""
 
 from __future__ import annotations
 
