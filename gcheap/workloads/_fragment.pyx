@@ -143,7 +143,7 @@ cdef class Fragment(Worker):
         while self.rounds < SURVIVES // 2 and not self.stopping():
             if not make_one(self):
                 return False
-            self.built = self.rings[KEPT].bytes
+            self.set_built(self.rings[KEPT].bytes)
         return True
 
     cdef bint operation(self) noexcept nogil:

@@ -212,6 +212,10 @@ cdef class Queue(Worker):
         else:
             gc_store_element(self.m, self.frame[AT_HEAD], 0, gc_load_element(batch, 0))
 
+    def leave(self):
+        super().leave()
+        self.partner = None
+
     def counts(self):
         return {"batches_produced": self.made, "batches_consumed": self.taken,
                 "waits": self.waits}

@@ -175,7 +175,7 @@ cdef class Replay(Worker):
         free(self.current)
 
     cdef bint start(self) noexcept nogil:
-        self.built = self.to_build          # what there is to build is the trace's
+        self.set_built(self.to_build)       # what there is to build is the trace's
         return self.hold_slots(0, self.places)
 
     cdef bint operation(self) noexcept nogil:

@@ -20,12 +20,13 @@ cdef class Worker:
     cdef uint64_t built             # of `to_build`; any thread reads it, for the display
     cdef uint64_t to_build
     cdef readonly uint64_t index
-    cdef readonly uint64_t mutators # workers of the run
+    cdef readonly uint64_t mutators     # workers of the run
     cdef readonly uint64_t share    # live bytes of this one
     cdef int words                  # set by __cinit__ of the workload: roots in the frame,
     cdef int shared                 # ... the first of which worker 0 makes for all
     cdef Worker first
-    cdef object shared_made         # worker 0's: an Event
+    cdef object shared_made         # worker 0's: an Event,
+    cdef bint unshared              # ... and, from then on, whether what all share is missing
     cdef object mutator
     cdef Recording recording
 
@@ -45,5 +46,6 @@ cdef class Worker:
     cdef bint build_all(self) noexcept nogil
     cdef bint hold_slots(self, int at, uint64_t length) noexcept nogil  # in frame[at].  False: full
     cdef void one_built(self) noexcept nogil
+    cdef void set_built(self, uint64_t built) noexcept nogil
     cdef bint stopping(self) noexcept nogil             # the run is over: for long populations
     cdef bint hopeless(self) noexcept nogil             # too many checks failed to go on

@@ -128,7 +128,10 @@ cdef class Worker:
         return made != 0
 
     cdef void one_built(self) noexcept nogil:
-        store64_relaxed(&self.built, self.built + 1)        # relaxed: for the display only
+        self.set_built(self.built + 1)
+
+    cdef void set_built(self, uint64_t built) noexcept nogil:
+        store64_relaxed(&self.built, built)                 # relaxed: for the display only
 
     cdef bint stopping(self) noexcept nogil:
         return stop_wanted(self.r)
@@ -162,11 +165,13 @@ cdef class Worker:
             held = self.frame != NULL and (self.index != 0 or self.start_shared())
             gc_leave(self.m)
         if self.index == 0:
+            self.unshared = not held
             self.shared_made.set()
         else:
             while not self.first.shared_made.wait(TICK_SECONDS) and not stop_wanted(self.r):
                 pass
-        if held and not (stop_wanted(self.r) or self.first.r.exhausted):
+        # When the shared part is missing, worker 0 says so for all.
+        if held and not stop_wanted(self.r) and not self.first.unshared:
             with nogil:
                 gc_enter(self.m)
                 self.take_over()
@@ -222,3 +227,4 @@ cdef class Worker:
                 gc_pop(self.m, self.words)
                 gc_leave(self.m)
             self.frame = NULL
+        self.first = None           # of worker 0: itself
