@@ -22,7 +22,8 @@ SHORT = {"p50", "p99", "max"}
 SHORT_US = {"p50_us", "p99_us", "max_us"}
 NAMES = {
     "version": None,
-    "machine": {"cpus", "kernel", "page_size"},
+    "machine": {"cpus", "kernel", "page_size", "cpu_model", "thp", "governor"},
+    "provenance": {"date", "command", "seed", "load_average", "build"},
     "config": {"workload", "seconds", "mutators", "live", "capacity", "backend", "faults",
                "unit_pages", "verify", "seed"},
     "workload": None, "seconds": None, "ops": None, "ops_per_s": None,
@@ -131,7 +132,7 @@ def outcome(recordings, **more):
              for at in (0, 10**9)]
     records = ("start_ns", "cycle_ns", "relocate_ns", "relocated", "used_before")
     return documents.Outcome(
-        config={"workload": "churn"}, version="0", begin=looks[0], end=looks[1],
+        config={"workload": "churn"}, stamp={"version": "0"}, begin=looks[0], end=looks[1],
         pauses=np.zeros(0, [("phase", "U16"), ("start_ns", "u8"), ("work_ns", "u8")]),
         cycles=np.zeros(0, [(name, "u8") for name in records]),
         recordings=recordings, audited=True, **more)
