@@ -186,8 +186,7 @@ _DETAILS = {
         {"cycle": _count, "phase": _text, "start_ns": _number, "reach_ns": _count,
          "work_ns": _count})},
     "histograms": {
-        **{name: _HISTOGRAM for name in
-           ("operation", "fault", "stall", "time_to_safepoint", "pause")},
+        **dict.fromkeys(("operation", "fault", "stall", "time_to_safepoint", "pause"), _HISTOGRAM),
         "noise_floor": _optional(_HISTOGRAM)},
     "mmu": {"columns": _columns({"window_ns": _count, "worst_mutator": _maybe(_number),
                                  "noise_floor": _maybe(_number)})},
