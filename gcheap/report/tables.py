@@ -9,7 +9,7 @@ from gcheap.units import NOTHING, duration, number, percent, size
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
 # What may tell runs apart, in the order in which it is said.
 TELLING = ("workload", "backend", "faults", "policy", "live", "capacity", "mutators", "unit_pages",
-           "batch_units", "verify", "relocate", "collect_every", "delay_placements_us", "depth",
+           "batch_units", "verify", "relocate", "collect_every", "delay_placements_us", "settings",
            "seed", "seconds")
 SIZES = ("live", "capacity")
 KERNEL = {"kernel": "Linux", "cpus": "CPUs"}
@@ -36,6 +36,8 @@ def labels(runs):
 def _value(key, value):
     if key in SIZES and isinstance(value, int):
         return f"{format_size(value)} {'of capacity' if key == 'capacity' else key}"
+    if key == "settings" and isinstance(value, dict):
+        return printable(", ".join(f"{name}={setting}" for name, setting in value.items()), 60)
     text = printable(str(value), 60)
     if key in ("workload", "backend", "policy"):
         return text
