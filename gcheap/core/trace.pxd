@@ -31,4 +31,4 @@ cdef void free_rings(HeapState* h) noexcept nogil
 
 # The reader's side.
 cdef uint64_t read_ring(TraceRing* ring, TraceEvent* into) noexcept nogil
-cdef bint last_running(TraceRing* ring, bint inside, TraceEvent* into) noexcept nogil
+cdef bint last_running(TraceRing* ring, TraceEvent* into) noexcept nogil
