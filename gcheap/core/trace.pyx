@@ -32,7 +32,7 @@ from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
     clock_ns, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
     store32_release, store32_seq, store64_relaxed, store64_release, thread_id)
-from libc.errno cimport EBUSY, ENOMEM, errno
+from libc.errno cimport EBUSY, ENOMEM, ENOSYS, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy
 
@@ -180,6 +180,8 @@ cdef int begin_tracing(HeapState* h) noexcept nogil:
     cdef MutatorState* m
     cdef TraceRing* ring
     cdef int error = 0
+    if not GCHEAP_TRACING_BUILT:
+        return ENOSYS
     mutex_lock(&h.list_lock)
     if h.tracing.on:
         mutex_unlock(&h.list_lock)

@@ -14,7 +14,7 @@ from gcheap.core.trace cimport begin_tracing, end_tracing, last_running, read_ri
 from gcheap.errors import GcheapError
 from gcheap.face.limits import no_tables
 from gcheap.face.state cimport HeapCore
-from libc.errno cimport EBUSY
+from libc.errno cimport EBUSY, ENOSYS
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -44,6 +44,8 @@ cdef class Rings:
             error = begin_tracing(h)
         if error == EBUSY:
             raise GcheapError("this heap is being traced already")
+        if error == ENOSYS:
+            raise GcheapError("this gcheap was built without tracing (GCHEAP_NO_TRACING=1)")
         if error:
             raise no_tables()
 
