@@ -222,6 +222,8 @@ OPTIONS: tuple[Option, ...] = (
             "an allocation stall that is longer is reported on standard error; 0: none is"),
     _option("idle_ms", Between(0, DAY_MS), 0,
             "a heap in which nothing was allocated for so long is collected once; 0: never"),
+    _option("mark_threads", Between(1, 64), 1,
+            "native threads that mark, the collector among them"),
     _option("fork", _text, "continue",
             "what a forked child has: the heap, as its own, or nothing", ("continue", "none")),
     _option("safepoint_warning_ms", Between(0, DAY_MS), 1000,

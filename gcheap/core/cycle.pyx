@@ -15,9 +15,11 @@ no mutator can name an address in it before it is registered (I6).  Under stw al
 inside one pause.
 """
 from gcheap.core.abandon cimport abandon, held, trace_until_held
+from gcheap.core.ahead cimport Ahead, end_ahead, forward_ahead, rewrite_roots
 from gcheap.core.events cimport record_cycle, record_phase, record_start
 from gcheap.core.failpoint cimport (
-    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE,
+    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_AHEAD,
+    FP_FLIP_BEFORE, FP_MARK_BEFORE,
     FP_MARK_CONCURRENT, FP_MARK_END, FP_MARK_TRACED, FP_PLAN_BEGIN, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_REGISTER_MORE, FP_REGISTER_REFUSED, FP_RELOCATE_DONE, FP_UFFD_REGISTER,
     FP_UFFD_UNREGISTER, FP_UNREGISTER_BEFORE, FP_UNREGISTER_DONE, failpoint)
@@ -38,6 +40,7 @@ from gcheap.core.listener cimport tell
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
     record_roots, trace)
+from gcheap.core.mark_team cimport gather_marks, trace_together
 from gcheap.core.memory_wait cimport MemoryWait, await_memory, begin_wait, end_wait
 from gcheap.core.native cimport (
     add64_relaxed, check_that, clock_ns, gcheap_fatal, load64_relaxed, store32_relaxed,
@@ -45,10 +48,10 @@ from gcheap.core.native cimport (
 from gcheap.core.nonstrong cimport (
     announce_cleared, block_weak_reads, forward_non_strong, process_non_strong)
 from gcheap.core.pinned cimport sweep_pinned
-from gcheap.core.plan cimport forward, plan
+from gcheap.core.pagemap cimport end_map
+from gcheap.core.plan cimport plan
 from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress, cause_of
-from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
 from gcheap.core.slow_pause cimport pause_ended
@@ -59,7 +62,6 @@ from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (
     verify_cycle_end, verify_mark_end, verify_mark_start, verify_planned, verify_relocated)
-from gcheap.core.warm cimport warm_roots
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -76,6 +78,7 @@ cdef struct Cycle:
     CycleRecord record
     Marker marker
     PauseRecord pause
+    Ahead ahead                 # empty but around the flip of a concurrent cycle
     uint64_t cleared            # bytes of the half whose marks were cleared before the pause
     uint64_t used_at_tams
     uint64_t live_bytes
@@ -221,6 +224,7 @@ cdef void weak_phase(HeapState* h, Cycle* c) noexcept nogil:
     """Concurrent Process Non-Strong References.  What is live is final after it."""
     cdef uint64_t started = clock_ns()
     process_non_strong(&c.marker)
+    gather_marks(&c.marker)
     end_marking(&c.marker)
     c.live_bytes = c.marker.live_words * WORD + c.marker.large_bytes
     c.record.weak_ns = clock_ns() - started
@@ -319,10 +323,6 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     add64_relaxed(&h.register_refusals, 1)
 
 
-cdef word forward_root(void* context, HeapState* h, word value) noexcept nogil:
-    return forward(h, value)
-
-
 cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     """Inside a pause: from here on nobody but a unit's owner knows a from-space address (I1)."""
     cdef uint64_t top = load64_relaxed(&h.top)
@@ -333,9 +333,9 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     h.r.from_bytes = top
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     flip_large(h)
-    visit_roots(h, forward_root, NULL)
+    rewrite_roots(h, &c.ahead)
     forward_non_strong(h)
-    h.current = 1 - h.current
+    store32_relaxed(&h.current, 1 - h.current)
     store32_relaxed(&h.flips, h.flips + 1)
     # Allocation goes on above everything registered; the gap is only virtual.
     store64_relaxed(&h.top, h.r.registered_bytes)
@@ -347,6 +347,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     c.record.wasted_bytes = h.r.wasted_words * WORD
     store64_relaxed(&h.wasted_bytes, c.record.wasted_bytes)
     c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
+    end_map(h)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
     tell(h, EVENT_FLIPPED, &c.pause)
@@ -420,14 +421,17 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     mark_roots(&c.marker)
     mark_held(&c.marker)
     mark_frozen(&c.marker)
+    if h.team != NULL:
+        trace_together(&c.marker, False)
     trace(&c.marker, <uint64_t>NO_LIMIT)
     mark_end(h, c, 0)
     c.record.mark_ns = clock_ns() - started
     end_phase(h, c, PHASE_CONCURRENT_MARK, started)
     weak_phase(h, c)
-    h.alloc_limit = h.r.tams_bytes      # nothing is allocated black
+    # Nothing is allocated black.  Relaxed: stalled mutators, whom no pause stops, look for room.
+    store64_relaxed(&h.alloc_limit, h.r.tams_bytes)
     for i in range(LARGE_SPACES):
-        h.large[i].limit = h.large[i].tams
+        store64_relaxed(&h.large[i].limit, h.large[i].tams)
     plan_phase(h, c, full)
     started = clock_ns()
     flip(h, c)
@@ -470,8 +474,9 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         return True
     registering = clock_ns()
     register_phase(h)
-    warm_roots(h)
+    forward_ahead(h, &c.ahead)
     end_phase(h, c, PHASE_REGISTER, registering)
+    failpoint(FP_FLIP_AHEAD)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
     started = clock_ns()
@@ -479,6 +484,7 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         relocate_phase(h, c)
     end_pause(h, c)
     announce_progress(h)
+    end_ahead(&c.ahead)
     failpoint(FP_FLIP_AFTER)
     if h.r.backend != BACKEND_STW:
         relocate_phase(h, c)
@@ -511,6 +517,8 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
     c.record.limit_bytes = load64_relaxed(&h.pacing.limit)
     c.record.live_bytes = load64_relaxed(&h.live_bytes)
     c.record.cause = cause_of(h, c.record.cycle)
+    c.ahead.old = c.ahead.new = NULL
+    c.ahead.count = 0
     c.marker.roots = NULL
     c.marker.root_count = c.marker.root_room = 0
     record_start(h.events, &c.record)

@@ -53,6 +53,7 @@ from gcheap.core.fault cimport lock_fault_path, unlock_fault_path
 from gcheap.core.handler cimport forget_fault_server
 from gcheap.core.layout cimport (
     ENGINE_COLD, ENGINE_OFF, HeapState, PAUSE_FORK, PHASE_IDLE, WAIT_SHARDS)
+from gcheap.core.mark_team cimport forget_team
 from gcheap.core.native cimport (
     add32_seq, check_that, futex_wait, futex_wake_all, load32_acquire, load32_seq, load64_seq,
     mutex_lock, mutex_unlock, store32_seq)
@@ -180,6 +181,7 @@ cdef void adopt(HeapState* h) noexcept nogil:
     h.stalls.waiting = 0
     h.collector_thread = 0
     forget_fault_server(h)
+    forget_team(h)
     forget_tracing(h)
     h.collector_alive = 1               # as good as: request_cycle starts it
     h.engine_error = 0
@@ -192,6 +194,7 @@ cdef void disown(HeapState* h) noexcept nogil:
     h.forked = 1
     h.collector_thread = 0
     forget_fault_server(h)
+    forget_team(h)
     h.collector_alive = 0
     h.pause = 0
     store32_seq(&h.closed, 1)

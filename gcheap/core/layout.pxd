@@ -58,12 +58,10 @@ cdef struct UnitPlan:           # how to build one slid unit of to-space
 
 # ---- large objects: core/large.pyx -----------------------------------------------------------
 
-cdef enum:                      # HeapState.large
+cdef enum:                      # the first two: indices of HeapState.large
     LARGE_RUNS = 0              # slot arrays, and raw ones below HUGE_LEAST; grain: a unit
     LARGE_HUGE = 1              # raw arrays of HUGE_LEAST bytes and more; grain: 2 MiB
     LARGE_SPACES = 2
-
-cdef enum:
     HUGE = 2 << 20              # bytes of a huge page
     HUGE_LEAST = 8 << 20        # rounding to huge pages costs at most a quarter
 
@@ -116,6 +114,10 @@ cdef enum UnitState:            # see core/units.pyx for the protocol
     ASSEMBLED = 2
     PLACING = 3
     PLACED = 4
+
+cdef enum PlacedBy:             # who built a unit: for whoever looks at it
+    PLACED_BY_COMPACTOR = 0
+    PLACED_BY_MUTATOR = 1       # in a fault; faults="handler": the fault thread, for a mutator
 
 cdef enum ChunkState:           # a unit-sized, aligned chunk of from-space
     CHUNK_IN_USE = 0            # some unit that reads from it is not PLACED
@@ -476,6 +478,20 @@ cdef struct Relocation:
 cdef enum:
     WAIT_SHARDS = 64
 
+cdef struct Mapped:             # what the tables describe, for core/pagemap.pyx; atomic
+    uint64_t sequence           # 1 + the flips so far; 0: nothing, from a plan to its flip
+    uint64_t chunks             # from-space chunks whose live words the plan has counted
+    uint64_t from_units         # of from-space at the flip
+    uint64_t units              # of to-space, to be placed
+    uint64_t gap_end            # the unit from which on allocation went on: between them is nothing
+    uint64_t old_gap            # of the old half
+    uint64_t old_gap_end
+    uint64_t grains[LARGE_SPACES]
+    uint64_t from_grains[LARGE_SPACES]
+    uint64_t grain_gap_end[LARGE_SPACES]
+    uint64_t old_grain_gap[LARGE_SPACES]
+    uint64_t old_grain_gap_end[LARGE_SPACES]
+
 # ---- stress and verification -----------------------------------------------------------------
 
 cdef struct StressModes:        # set when the heap is made; see core/stress.pyx
@@ -598,9 +614,10 @@ cdef struct HeapState:
     Block* blocks
     UnitPlan* plan
     uint8_t* states             # UnitState per to-space unit, then per large grain; atomic
+    uint8_t* placed_by          # PlacedBy, in the same order; written by the unit's owner
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
-    word* mark_stack
+    word* mark_stack            # of the collector
     uint64_t* visited           # verification's own bitmaps: words covered, then object starts
     uint64_t side_bytes         # address space of the tables above
     word staging                # the compactor's own buffer, batch_units long
@@ -618,6 +635,7 @@ cdef struct HeapState:
     uint64_t handed_out         # bytes ever given to TLABs and large runs
 
     Relocation r
+    Mapped mapped
     LargeSpace large[LARGE_SPACES]
     PinnedSpace pinned
     uint32_t epoch              # of the last marking begun; changes only inside pauses
@@ -698,6 +716,7 @@ cdef struct HeapState:
     Tracing tracing
     Events* events
     void* weak                  # WeakState*, of core/weakdata.pxd
+    void* team                  # MarkTeam*, of core/mark_team.pxd; NULL: one thread marks
     uint32_t refs               # atomic: the Python object and each attached mutator
 
     # Fork; see core/fork.pyx.

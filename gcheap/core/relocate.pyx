@@ -20,9 +20,9 @@ from gcheap.core.failpoint cimport (
 from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
     ASSEMBLED, BACKEND_MOVE, BACKEND_STW, BATCH_LARGE, BATCH_SLIDE, BATCH_WHOLE, HeapState,
-    LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACING, TRACE_BATCH, TRACE_PLACE, UNCLAIMED,
-    WORD, word)
-from gcheap.core.native cimport add64_relaxed, load32_relaxed
+    LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING, TRACE_BATCH,
+    TRACE_PLACE, UNCLAIMED, WORD, word)
+from gcheap.core.native cimport add64_relaxed, load32_relaxed, store8_relaxed
 from gcheap.core.place cimport BY_COMPACTOR, BY_MUTATOR, OF_LARGE, place
 from gcheap.core.space cimport release_pages
 from gcheap.core.trace cimport trace_compactor, trace_start, tracing
@@ -241,6 +241,8 @@ cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogi
     cdef word buffer = m.bounce, source
     cdef bint recycled = False
     cdef int i
+    # Relaxed: PLACED, stored later with release, publishes it.
+    store8_relaxed(&h.placed_by[unit], PLACED_BY_MUTATOR)
     if unit >= h.half_units:
         i = LARGE_SPACES - 1
         while unit < h.large[i].first_state:
