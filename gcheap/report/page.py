@@ -10,6 +10,7 @@ from markupsafe import Markup
 from gcheap.report import figures, mapping, tables, timeline
 from gcheap.report.reading import Run, RunFileError
 from gcheap.report.svg import MOST_RUNS, drawn
+from gcheap.text import printable
 from gcheap.units import size
 
 TEMPLATE, STYLE = "page.html.j2", "style.css"
@@ -45,8 +46,8 @@ def _runs(runs):
         page_map = details["page_map"]
         good, sentence = tables.verdict(run.document)
         found.append({
-            "number": number, "label": label, "file": run.name,
-            "heading": tables.heading(run), "why": run.document["why"],
+            "number": number, "label": label, "file": printable(run.name),
+            "heading": tables.heading(run), "why": printable(run.document["why"]),
             "good": good, "verdict": sentence, "interrupted": run.document["interrupted"],
             "left_out": _left_out(details),
             "timeline": Markup(drawn(
