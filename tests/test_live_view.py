@@ -60,7 +60,7 @@ def test_on_a_terminal_the_map_moves_and_the_tables_follow():
     assert len(frames) > 4, "several frames"
     assert "half 0:" in text and "half 1:" in text and "█" in text
     assert "mark start" in text and "relocate start" in text and "allocation stalls" in text
-    assert "verified: every check passed" in text.rsplit("half 1:", 1)[1]
+    assert "verified: every check passed" in text.rsplit("\x1b[?1049l", 1)[1]
     # Nothing wraps: no line between the halves is longer than the terminal.
     shown = ESCAPE.sub("", text)
     assert max(len(line) for line in re.split(r"[\r\n]+", shown) if "█" in line) <= 100
@@ -95,7 +95,7 @@ class FakeHeap:
 
 def frame(rows, encoding="utf-8", **glance):
     """What one glance shows, without colours."""
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace", write_through=True)
     console = PlainConsole(file=stream, force_terminal=True, width=80, height=24, color_system=None,
                            highlight=False, markup=False, emoji=False)
     pauses = np.array([(3, "mark_end", 10, 20_000, 5_000)], [
@@ -128,7 +128,7 @@ def test_a_frame_during_a_relocation():
     text = frame(made_up((False, ["taken", "evacuated", "source"]), (True, TO)))
     assert "half 0: from-space" in text and "half 1: to-space" in text
     assert ".□■" in text and "█▓▞░▒" in text
-    assert "mark end" in text and "20 µs" in text and "1 of 2 units (50.0 %)" in text
+    assert "mark end" in text and "20 µs" in text and "50.0 % of 2 units" in text
 
 
 def test_a_frame_between_two_cycles_shows_how_full_the_old_half_was():
@@ -143,6 +143,6 @@ def test_a_terminal_without_our_glyphs_gets_letters():
 
 
 def test_every_kind_has_a_look_of_its_own():
-    assert set(LOOKS) == set(KINDS)
+    assert set(LOOKS) == set(KINDS) and "…" not in frame(made_up((True, TO), (False, [])))
     for at in (0, 1):
         assert len({look[at] for look in LOOKS.values()}) == len(LOOKS)

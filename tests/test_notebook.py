@@ -82,7 +82,7 @@ def test_records_are_arrays_and_stay_records(any_heap, any_mutator):
 
 
 def test_statistics_as_one_row(any_heap, any_mutator):
-    any_mutator.new_bytes(100)
+    any_mutator.new_slots(100)
     any_heap.collect()
     stats = any_heap.stats()
     row, = stats.to_array()
