@@ -27,12 +27,9 @@ def measured(workload="churn", backend="auto", live="4MiB") -> dict:
 
 
 def changed(value, path: tuple, new):
-    """A document with something else at a path; DELETED takes it away.  Shares what is as it was."""
+    """A document with something else at a path; DELETED takes it away.  The rest is shared."""
     step, *rest = path
-    if isinstance(value, list):
-        value = list(value)
-    else:
-        value = dict(value)
+    value = list(value) if isinstance(value, list) else dict(value)
     if rest:
         value[step] = changed(value[step], tuple(rest), new)
     elif new is DELETED:

@@ -100,8 +100,8 @@ def test_samples_fall_into_the_buckets_of_the_native_histograms():
     from gcheap.core import _testing
     rng = np.random.default_rng(1)
     values = np.unique(np.concatenate([
-        rng.integers(0, 5000, 200), 2 ** rng.integers(0, 40, 200), 2 ** rng.integers(1, 40, 200) - 1,
-        rng.integers(0, 2**44, 200)]))
+        rng.integers(0, 5000, 200), rng.integers(0, 2**44, 200),
+        2 ** rng.integers(0, 40, 200), 2 ** rng.integers(1, 40, 200) - 1]))
     edges, counts, maximum = histogram_of(values)
     native = _testing.histogram([int(value) for value in values])
     assert [(min(int(upper), maximum), count) for upper, count in native] == list(

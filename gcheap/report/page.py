@@ -4,7 +4,6 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gcheap.report import figures, mapping, tables, timeline
@@ -90,6 +89,7 @@ def _plots(runs):
 
 @cache
 def _template():
+    from jinja2 import Environment, StrictUndefined     # of no use to other commands
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
     return environment.from_string(_text(TEMPLATE))

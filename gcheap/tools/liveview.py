@@ -1,9 +1,10 @@
 """The live view of a stress run: the heap's page map as it moves, pauses, counters.
 
 On the terminal's alternate screen, where a frame is written over the one before; elsewhere it would
-have to be erased first, and flicker.  Drawn by the supervising thread at every glance (`gcheap.stress.Progress`), about ten times a
-second; no thread of its own.  Drawing takes processor time from the mutators, so figures of a run
-that was watched are worse than those of one that was not.
+have to be erased first, and flicker.  Drawn by the supervising thread at every glance
+(`gcheap.stress.Progress`), about ten times a second; no thread of its own.  Drawing takes processor
+time from the mutators, so figures of a run that was watched are worse than those of one that was
+not.
 
 Both halves stand one below the other, so that one sees them change roles: live objects of the one
 appear, dense, in the other.  Between two cycles the old half shows how full its units were, and the
@@ -105,7 +106,7 @@ class LiveView(Progress):
         current = bool(len(rows)) and bool(rows["current"][0])
         role = ("to-space" if under_way else "in use") if current else (
             "from-space" if under_way else "free; how full it was before the last slide")
-        head = Text(f"half {half}: {role if len(rows) else 'free'}", style="bold" if current else "")
+        head = Text(f"half {half}: {role if len(rows) else 'free'}", "bold" if current else "")
         cells = -(-self._extent // per_cell)
         line = Text(no_wrap=True, overflow="crop")
         if len(rows) and not current and not under_way:
@@ -160,8 +161,8 @@ class LiveView(Progress):
         counters = [
             ("used / limit", f"{size(stats.used_bytes)} / {size(stats.limit_bytes)}"),
             ("live", size(stats.live_bytes)),
-            ("by mutators", f"{percent(by['mutator'] / both if both else None)} of {number(both)} "
-                            "units"),
+            ("by mutators", f"{percent(by['mutator'] / both if both else None)} of "
+                            f"{number(both)} units"),
             ("faults / waits", f"{number(stats.faults)} / {number(stats.fault_waits)}"),
             ("stalls", f"{number(stats.stalls)}, {duration(stats.stall_ns)}"),
             ("recycled", f"{percent(stats.recycled_bytes / stats.moved_bytes)} of "
