@@ -89,7 +89,7 @@ def _plots(runs):
 
 @cache
 def _template():
-    from jinja2 import Environment, StrictUndefined     # of no use to other commands
+    from jinja2 import Environment, StrictUndefined  # of no use to other commands
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
     return environment.from_string(_text(TEMPLATE))
