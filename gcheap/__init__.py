@@ -14,7 +14,7 @@ from gcheap._unbuilt import use_installed_copy as _use_installed_copy
 
 _use_installed_copy(__path__)
 
-from gcheap import failpoints, policy
+from gcheap import failpoints, log, policy, trace
 from gcheap.building import get_include
 from gcheap.errors import (
     ForeignRef,
@@ -49,5 +49,5 @@ __all__ = [
     "HeapStats", "Histogram", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path",
     "RawArray", "Records", "Ref", "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step",
     "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__", "failpoints",
-    "get_include", "policy",
+    "get_include", "log", "policy", "trace",
 ]

@@ -61,6 +61,8 @@ class HeapStats:
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
     sigbus_unblocks: int        # times a mutator had blocked SIGBUS after attach()
     slow_safepoints: int        # stops that waited longer than safepoint_warning_ms
+    marker_threads: int         # that mark beside the collector; started when first needed
+    marker_bytes: int           # marked by them, ever
     batch_flushes: int          # batches cut short for a waiting mutator
     floating_bytes: int         # verify=4: marked by the last cycle, unreachable at its Mark End
     handles: int                # live Refs

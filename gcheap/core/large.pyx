@@ -186,20 +186,28 @@ cdef void adopt_black(LargeSpace* s) noexcept nogil:
         grain += count
 
 
-# ---- in-place fixing -----------------------------------------------------------------------
+# ---- slots ---------------------------------------------------------------------------------
 
-cdef void fix_grain(HeapState* h, LargeSpace* s, uint64_t source) noexcept nogil:
-    """Forwards the slots of one from-space grain in place (I1); its owner calls it once (I7)."""
+cdef ShapeInfo* grain_slots(HeapState* h, LargeSpace* s, uint64_t source, uint64_t* begin,
+                            uint64_t* end) noexcept nogil:
+    """Which words of a from-space grain are slots, [begin, end) of its own; returns their shape.
+    No header outside the grain is read."""
     cdef LargeRun* run = &s.from_runs[s.from_runs[source].first]
     cdef ShapeInfo* shape = &h.shapes[run.shape]
     cdef uint64_t words = <uint64_t>1 << (s.shift - 3)
-    cdef uint64_t low = (source - s.from_runs[source].first) * words, begin, end
-    if shape.kind == SHAPE_RAW:
-        return
-    begin = header_words(shape)
-    end = run.bytes // WORD if shape.kind == SHAPE_SLOTS else begin + shape.refs
-    begin = max(begin, low)
-    end = min(end, low + words)
+    cdef uint64_t low = (source - s.from_runs[source].first) * words, high
+    begin[0] = end[0] = 0
+    if shape.kind != SHAPE_RAW:
+        high = header_words(shape)
+        begin[0] = max(high, low) - low
+        high = run.bytes // WORD if shape.kind == SHAPE_SLOTS else high + shape.refs
+        end[0] = max(begin[0], min(high - min(high, low), words))
+    return shape
+
+
+cdef void fix_grain(HeapState* h, LargeSpace* s, uint64_t source) noexcept nogil:
+    """Forwards the slots of one from-space grain in place (I1); its owner calls it once (I7)."""
+    cdef uint64_t begin, end
+    cdef ShapeInfo* shape = grain_slots(h, s, source, &begin, &end)
     if begin < end:
-        fix_slots(h, shape, <word*>(s.from_base + (source << s.shift)) + (begin - low),
-                  end - begin)
+        fix_slots(h, shape, <word*>grain_address(s, s.from_base, source) + begin, end - begin)

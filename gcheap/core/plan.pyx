@@ -18,9 +18,9 @@ Source: the offset vector and first-object arrays of Android ART's mark-compact 
 """
 from gcheap.core.layout cimport (
     BLOCK_BYTES, BLOCK_WORDS, Block, CHUNK_FREE, CHUNK_IN_USE, HeapState, NO_START, ShapeInfo,
-    UnitPlan, WORD, word)
+    UNCLAIMED, UnitPlan, WORD, word)
 from gcheap.core.native cimport (
-    check_that, popcount, select_bit, store32_relaxed, store8_relaxed)
+    check_that, popcount, select_bit, store32_relaxed, store64_relaxed, store8_relaxed)
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from gcheap.core.pagemap cimport begin_map, forget_units
 from libc.stdint cimport uint32_t, uint64_t
@@ -185,16 +185,18 @@ cdef void plan_straddles(HeapState* h) noexcept nogil:
 
 cdef void plan_chunks(HeapState* h) noexcept nogil:
     """How many units read each from-space chunk (I3); one that nobody reads is free at once."""
-    cdef uint64_t c, low, high
+    cdef uint64_t c, low, high, pool = 0
     for c in range(h.r.chunks):
         low = h.blocks[c * (h.unit_bytes // BLOCK_BYTES)].before
         high = h.blocks[(c + 1) * (h.unit_bytes // BLOCK_BYTES)].before
         if high == low:
             h.readers[c] = 0
             store8_relaxed(&h.chunk_states[c], CHUNK_FREE)
+            pool += h.unit_bytes
         else:
             h.readers[c] = <uint32_t>((high - 1) // h.unit_words - low // h.unit_words + 1)
             store8_relaxed(&h.chunk_states[c], CHUNK_IN_USE)
+    store64_relaxed(&h.pool_bytes, pool)
 
 
 cdef void plan(HeapState* h, bint full) noexcept nogil:

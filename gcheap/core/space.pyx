@@ -19,6 +19,7 @@ from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
     add64_relaxed, count_trailing_zeros, load64_relaxed, sub32_acq_rel)
 from gcheap.core.registry cimport strike_heap
+from gcheap.core.trace cimport free_rings
 from gcheap.core.weak cimport free_weak_state
 from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -223,12 +224,14 @@ cdef void release_heap(HeapState* h) noexcept nogil:
         h.satb_full = <uint64_t>buffer.next
         free(buffer)
     free_weak_state(h)
+    free(h.team)
     free(h.shapes)
     if h.handles != NULL:
         for i in range(h.handle_high // HANDLE_CHUNK):
             free(h.handles[i])
         free(h.handles)
     free(h.events)
+    free_rings(h)
     free(h.reach_hist)
     free(h.retired.fault_hist)
     if h.server != NULL:

@@ -16,6 +16,7 @@ from gcheap.inspection import Path, Retained, Root
 from gcheap.policy import Policy
 from gcheap.records import Histogram, Records
 from gcheap.statistics import HeapStats
+from gcheap.trace.session import TraceSession
 
 @disjoint_base
 class Heap:
@@ -31,8 +32,12 @@ class Heap:
         policy: Policy | str | None = None,
         stall_warning_ms: int | None = None,
         idle_ms: int | None = None,
+        mark_threads: int | None = None,
         fork: str | None = None,
         safepoint_warning_ms: int | None = None,
+        pause_warning_ms: int | None = None,
+        log: str | None = None,
+        trace: str | os.PathLike[str] | None = None,
         verify: int | None = None,
         relocate: str | None = None,
         collect_every: int | None = None,
@@ -77,6 +82,7 @@ class Heap:
     def pauses(self) -> Records: ...
     def cycles(self) -> Records: ...
     def histogram(self, name: str) -> Histogram: ...
+    def trace(self, path: str | os.PathLike[str]) -> TraceSession: ...
     def resident_bytes(self) -> int: ...
     def page_map(self) -> Records: ...
     def native(self) -> int: ...

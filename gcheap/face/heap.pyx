@@ -3,12 +3,13 @@
 import threading
 
 from gcheap.core.layout cimport CAUSE_EXPLICIT, HeapState
+from gcheap.core.mark_team cimport resident_stacks
 from gcheap.core.native cimport (
     futex_wait, load32_relaxed, load32_seq, load64_relaxed, load64_seq, store32_seq)
 from gcheap.core.pacing cimport request_shrinking
 from gcheap.core.requests cimport cycle_running
 from gcheap.core.space cimport resident_bytes
-from gcheap.face import inspect, reports
+from gcheap.face import inspect, observers, reports
 from gcheap.face.callbacks import callbacks_of
 from gcheap.face.finalize import finalize
 from gcheap.face.guardian import Guardian
@@ -44,10 +45,20 @@ cdef class Heap:
     stall_warning_ms
                  an allocation stall that is longer is reported on standard error; 0: none is
     idle_ms      a heap in which nothing was allocated for so long is collected once; 0: never
+    mark_threads
+                 native threads that mark, the collector among them; 1: it marks alone
     fork         "continue": after fork() parent and child both have the heap, each as its own;
                  "none": the child has none of its memory, and every use there raises HeapClosed
     safepoint_warning_ms
                  a pause that waits longer for a mutator names it on standard error; 0: never
+    pause_warning_ms
+                 a pause that is longer is reported on standard error, unless cycles are verified;
+                 0: none is
+    log          what is logged, in the form of HotSpot's -Xlog, and where to
+                 (docs/reference/log.md): "gc*", "gc*=debug:file=gc.log"; "off"
+    trace        "1": one line a cycle on standard error; a path that ends in .json, .pftrace or
+                 .perfetto-trace: from now until close, what each thread does
+                 (docs/reference/trace.md); "off"
     verify       0 to 4: checks of each cycle (docs/reference/verification.md); a broken invariant
                  is written to standard error and aborts
     relocate     "worth": a cycle that would win less than a unit does not relocate; "always"
@@ -312,11 +323,24 @@ cdef class Heap:
         """
         return Histogram(*reports.histogram(self.core, name))
 
+    def trace(self, path):
+        """Begins a trace: what each thread does, written to the file `path` at the end of the
+        returned context manager (or by its `stop()`, or when the heap closes).
+
+        Chrome's JSON when the name ends in .json, Perfetto's protobuf when it ends in .pftrace or
+        .perfetto-trace, for which the package `perfetto` must be there (pip install
+        'gcheap[trace]'); both open in ui.perfetto.dev.  %p in it is the process, %h the heap's
+        number.  A heap has one trace at a time.  Raises OptionError for another name or where it
+        plainly cannot be written.  docs/reference/trace.md says what is in it.
+        """
+        self.core.check_open()
+        return observers.start_trace(self.core, path)
+
     def resident_bytes(self):
         """Resident bytes of the heap's mappings and side tables now (mincore)."""
         # With the GIL: nobody can close the heap under the walk.
         self.core.check_open()
-        return resident_bytes(self.core.h)
+        return resident_bytes(self.core.h) + resident_stacks(self.core.h)
 
     def page_map(self):
         """What each unit holds now: a structured array, a row a unit, half by half in their order.

@@ -22,8 +22,26 @@ def show(document, console):
         console.print()
         console.print(table)
     console.print()
+    if document.get("facts"):
+        console.print(facts_line(document))
     console.print(backend_line(document))
     console.print(verdict(document))
+
+
+def facts_line(document):
+    """What only this workload knows."""
+    facts = {}
+    for name, value in document["facts"].items():
+        for more, number in value.items() if isinstance(value, dict) else [("", value)]:
+            facts[f"{name} {more}".strip()] = number
+    return Text(", ".join(f"{name.replace('_', ' ')} {_fact(value)}"
+                          for name, value in facts.items()))
+
+
+def _fact(value):
+    if value is None:
+        return NOTHING
+    return f"{value:,}" if isinstance(value, int) else three_digits(value)
 
 
 def heading(document):
@@ -77,6 +95,8 @@ def faults(document):
     per_fault = f"{row['pages'] / row['count']:.1f}" if row["count"] else NOTHING
     table.add_row("faults", number(row["count"]), *(
         duration(_scaled(row, key, 1e3)) for key in ("p50", "p99", "max")), NOTHING, per_fault)
+    # Some of them waited for a unit that another thread was building.
+    table.add_row("of them, waits", number(row.get("waits")), *[NOTHING] * 5)
     stalls = document["stalls"]
     table.add_row("allocation stalls", number(stalls["count"]), NOTHING, NOTHING,
                   duration(_scaled(stalls, "max", 1e6)),
