@@ -47,7 +47,7 @@ if not getattr(_sys, "_is_gil_enabled", lambda: True)():
 __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",
     "HeapStats", "Histogram", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path",
-    "RawArray", "Records", "Ref", "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step", "Tagged", "WeakKeyTable",
-    "WeakRef", "WeakValueTable", "__version__", "failpoints",
+    "RawArray", "Records", "Ref", "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step",
+    "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__", "failpoints",
     "get_include", "log", "policy", "trace",
 ]

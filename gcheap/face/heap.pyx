@@ -314,8 +314,8 @@ cdef class Heap:
         return records(reports.cycle_records(self.core))
 
     def histogram(self, name):
-        """A `Histogram` (values_ns, counts, max_ns) of "fault", "stall" (waits of allocations for room) or
-        "time_to_safepoint".
+        """A `Histogram` (values_ns, counts, max_ns) of "fault", "stall" (waits of allocations for
+        room) or "time_to_safepoint".
 
         Values are the upper edges of the non-empty buckets (3 significant digits).  A fault is
         timed in the fault path; with faults="handler" from the moment its message was read until
