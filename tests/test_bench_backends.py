@@ -100,7 +100,8 @@ def turns(monkeypatch):
                 "seconds": config.seconds, "ops_per_s": 1.0, "used_before_max_bytes": 100,
                 "peak_heap_resident_bytes": 120, "noise_floor_us": {"p99": 1.0},
                 "time_to_safepoint_us": {"p99": 7.0}, "faults": {"p99_us": 90.0},
-                "stalls": {"total_ms": 1.5}, "pauses": {"by_phase": {"relocate_start": {"p99_us": 50.0}}}}
+                "stalls": {"total_ms": 1.5},
+                "pauses": {"by_phase": {"relocate_start": {"p99_us": 50.0}}}}
 
     monkeypatch.setattr(bench_backends, "run_stress", run)
     return made
