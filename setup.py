@@ -92,7 +92,10 @@ class BuildExtensions(build_ext):
                 "freethreading_compatible": False,
             },
         ):
-            wanted[made.name].sources, wanted[made.name].depends = made.sources, made.depends
+            # Cython sees the headers that a module names, and not what those include.
+            headers = map(str, Path(*made.name.split(".")[:-1]).glob("native/*.h"))
+            wanted[made.name].sources = made.sources
+            wanted[made.name].depends = [*made.depends, *headers]
         super().run()
         package = Path(self.get_ext_fullpath("gcheap._fastpath")).parent
         command = [*self.compiler.compiler_so, *self.extensions[0].extra_compile_args]

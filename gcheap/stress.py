@@ -25,18 +25,14 @@ from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl
 from gcheap.workloads.document import Look, Outcome, build
 from gcheap.workloads.interrupt import Interrupt
-from gcheap.workloads.memory import (
-    ResidentPeak,
-    check_memory,
-    peak_rss_bytes,
-    reset_peak_rss,
-)
+from gcheap.workloads.memory import check_memory, peak_rss_bytes, reset_peak_rss
 from gcheap.workloads.runner import Run
+from gcheap.workloads.samples import Samples
 
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units", "relocate",
-                "collect_every", "delay_placements_us", "policy")
+                "collect_every", "delay_placements_us", "log", "trace", "policy", "mark_threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +67,10 @@ class StressConfig:
     relocate: str | None = None
     collect_every: int | None = None
     delay_placements_us: int | None = None
+    log: str | None = None
+    trace: str | None = None
     policy: Policy | str | None = None
+    mark_threads: int | None = None
     seed: int = 1
     warm_up: float | None = None
     noise_seconds: float | None = None
@@ -125,6 +124,7 @@ class Progress:
     cycles: int
     faults: int
     last_pause_ns: int | None  # work of the latest pause
+    heap: gcheap.Heap | None = None  # for who wants to see more; during the call only
 
 
 def run_stress(config: StressConfig,
@@ -159,8 +159,9 @@ class _Stress:
             noise = (measure_noise(config.noise_seconds, self._control)
                      if config.noise_seconds else None)
             options = {name: getattr(config, name) for name in HEAP_OPTIONS}
-            # Stalls are counted here: no lines between those of the live display.
-            with gcheap.Heap(config.capacity, stall_warning_ms=0, **options) as heap:
+            # Stalls and pauses are measured here: no lines between those of the live display.
+            with gcheap.Heap(config.capacity, stall_warning_ms=0, pause_warning_ms=0,
+                             **options) as heap:
                 outcome = self._outcome(heap)
             outcome.noise = noise
             outcome.interrupted = self._interrupted or interrupt.seen
@@ -169,11 +170,11 @@ class _Stress:
     def _outcome(self, heap):
         config = self._config
         session = find(config.workload).session(heap, config)
-        peak = ResidentPeak(heap)
+        samples = Samples(heap)
         view = _View(heap, session, config, self._progress)
         run = Run(heap, session, config.workload, session.threads, self._control)
         try:
-            self._supervise(heap, run, peak, view)
+            self._supervise(heap, run, samples, view)
         except KeyboardInterrupt:       # of a handler of SIGINT that is not Python's own
             self._interrupted = True
         finally:
@@ -184,15 +185,17 @@ class _Stress:
             run.finish()
         if run.error is not None:
             raise run.error
+        begin_ns = self._begin.at_ns if self._begin is not None else 0
         return Outcome(
             config=asdict(config), stamp=self._stamp, begin=self._begin,
             end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
-            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=peak.bytes,
+            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=samples.peak_bytes,
             live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=session.facts(),
+            series=samples.series(begin_ns), page_map=samples.page_map(begin_ns),
         )
 
-    def _supervise(self, heap, run, peak, view):
+    def _supervise(self, heap, run, samples, view):
         config = self._config
         run.start()
         run.wait_populated(
@@ -205,12 +208,12 @@ class _Stress:
         view.started()
 
         def watch():
-            peak.look()
+            samples.look()
             view.look(run, "run")
 
         watch()
         run.wait(config.seconds, watch)
-        peak.look()
+        samples.look()
         view.look(run, "audit", due=True)
 
 
@@ -250,6 +253,7 @@ class _View:
             cycles=stats.cycles,
             faults=stats.faults,
             last_pause_ns=self._last_pause,
+            heap=self._heap,
         ))
 
 

@@ -3,14 +3,16 @@ from gcheap.tools import (
     bench_alloc,
     bench_backends,
     bench_lbo,
+    bench_lox,
+    bench_marking,
     bench_pauses,
     bench_peers,
     bench_roots,
     bench_uffd,
 )
 
-SUITES = (bench_alloc, bench_backends, bench_lbo, bench_pauses, bench_peers, bench_roots,
-          bench_uffd)
+SUITES = (bench_alloc, bench_backends, bench_lbo, bench_lox, bench_marking, bench_pauses,
+          bench_peers, bench_roots, bench_uffd)
 
 
 def add(commands):

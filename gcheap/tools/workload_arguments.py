@@ -93,5 +93,10 @@ def least(workload):
 
 def setting_text(option):
     """`hit-ratio=0 to 100 (90)`: name, what is accepted, the default."""
-    default = "" if option.default is None else f" ({option.default})"
-    return f"{flag(option.name)[2:]}={option.accepted}{default}"
+    default = option.default
+    if option.kind == "size":
+        accepted, default = "SIZE", format_size(default)
+    else:
+        accepted = "TEXT" if option.accepted == "any" else option.accepted
+    told = "" if default is None else f" ({default})"
+    return f"{flag(option.name)[2:]}={accepted}{told}"

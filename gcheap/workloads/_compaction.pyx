@@ -147,7 +147,11 @@ cdef class Compaction(Worker):
             if row:
                 self.values[i] += 1
                 store64_relaxed(<uint64_t*>row + VALUE, self.values[i])     # others read it
-        if not replace(self, below(self, self.own)):
+        i = below(self, self.own)
+        row = own_row(self, i)
+        if row:
+            check_row(self, i * self.mutators + self.index, row)
+        if not replace(self, i):
             return False
         if not cycle_running(self.m.heap):
             request_cycle(self.m.heap, CAUSE_EXPLICIT)

@@ -101,9 +101,10 @@ cdef class DeepList(Worker):
     cdef bint operation(self) noexcept nogil:
         if not append(self):
             return False
-        self.frame[AT_HEAD] = gc_load(self.frame[AT_HEAD], 0)
-        self.first += 1
-        walk(self)
+        if cell_is(self, self.frame[AT_HEAD], self.first):
+            self.frame[AT_HEAD] = gc_load(self.frame[AT_HEAD], 0)
+            self.first += 1
+            walk(self)
         gc_poll(self.m)
         return True
 

@@ -2,8 +2,8 @@
 
 Live data of each mutator: a hash table (a slot array of buckets) of entries, each with a string
 (a byte array of 16 to 143 bytes, drawn by its key), chained by bucket and in the order of their
-last use.  One operation looks a key up: by the hit ratio one that is there, drawn at random, or
-one that never was.
+last use.  One operation makes a string of a key, which is garbage afterwards, and looks it up: by
+the hit ratio a key that is there, drawn at random, or one that never was.
 
 * a hit: the entry is found by walking its bucket; key, time of last use and string are checked;
   it becomes the most recently used
@@ -32,7 +32,8 @@ cdef enum:                      # words of the frame
     AT_OLDEST = 2
     AT_ENTRY = 3                # in hand
     AT_STRING = 4
-    FRAME = 5
+    AT_ASKED = 5                # the key that is looked up, as a string
+    FRAME = 6
 
 cdef enum:                      # slots of an Entry
     NEWER = 0
@@ -48,6 +49,7 @@ cdef enum:                      # words of an Entry
 cdef enum:
     ENTRY_BYTES = 176           # entry, string, bucket: the mean, and some room
     LEAST_STRING = 16
+    ASKED_BYTES = 24
 
 cdef struct Known:              # the model of one entry
     uint64_t key
@@ -172,20 +174,46 @@ cdef bint insert(LruCache c, uint64_t place, uint64_t key) noexcept nogil:
     return True
 
 
-cdef void hit(LruCache c) noexcept nogil:
+cdef bint ask(LruCache c, uint64_t key) noexcept nogil:
+    """Makes the string of a key; false when the heap is exhausted."""
+    cdef word asked = gc_alloc_array(c.m, SHAPE_BYTES, ASKED_BYTES)
+    if unlikely(asked == 0):
+        return False
+    (<uint64_t*>gc_elements(asked))[0] = key
+    (<uint64_t*>gc_elements(asked))[1] = ~key
+    (<uint64_t*>gc_elements(asked))[2] = key + 1
+    c.frame[AT_ASKED] = asked
+    return True
+
+
+cdef word answer(LruCache c) noexcept nogil:
+    """The entry of the key that was asked for, or 0.  Holds no safepoint."""
+    cdef const uint64_t* asked = <const uint64_t*>gc_elements(c.frame[AT_ASKED])
+    if unlikely(asked[1] != ~asked[0] or asked[2] != asked[0] + 1):
+        record_failure(c.r, BAD_BYTES, asked[0], asked[1], ~asked[0])
+    return find(c, asked[0])
+
+
+cdef bint hit(LruCache c) noexcept nogil:
+    """False when the heap is exhausted."""
     cdef uint64_t place = below(c, c.count)
     cdef uint64_t key = c.known[place].key
-    cdef word entry = find(c, key)
+    cdef word entry
+    if not ask(c, key):
+        return False
+    gc_poll(c.m)                # so that a cycle may come between asking and looking
+    entry = answer(c)
     if unlikely(entry == 0):
         record_failure(c.r, BAD_LINK, place, 0, key)
-        return
+        return True
     if not raw_is(c.r, entry, PLACE, place, place):
-        return
+        return True
     raw_is(c.r, entry, USED, c.known[place].used, place)
     check_string(c, gc_load(entry, STRING), key)
     unlink(c, entry)
     use(c, entry)
     c.hits += 1
+    return True
 
 
 cdef uint64_t oldest_place(LruCache c) noexcept nogil:
@@ -197,16 +225,19 @@ cdef uint64_t oldest_place(LruCache c) noexcept nogil:
 
 
 cdef bint miss(LruCache c) noexcept nogil:
-    cdef uint64_t place = oldest_place(c)
-    cdef uint64_t i, key = c.last_key + 1
+    """False when the heap is exhausted."""
+    cdef uint64_t place, _i, key = c.last_key + 1
     c.misses += 1
-    if unlikely(find(c, key)):
+    if not ask(c, key):
+        return False
+    if unlikely(answer(c)):
         record_failure(c.r, BAD_LINK, key, 1, 0)
+    place = oldest_place(c)
     if unlikely(place >= c.count):
         record_failure(c.r, BAD_LINK, key, place, c.count)
         return True
     # That no entry was used before it, by the model: a sample.
-    for i in range(4):
+    for _i in range(4):
         if c.known[below(c, c.count)].used < c.known[place].used:
             record_failure(c.r, BAD_ORDER, place, c.known[place].used, 0)
     forget_oldest(c, place)
@@ -257,9 +288,7 @@ cdef class LruCache(Worker):
         return True
 
     cdef bint operation(self) noexcept nogil:
-        if below(self, 100) < self.ratio:
-            hit(self)
-        elif not miss(self):
+        if not (hit(self) if below(self, 100) < self.ratio else miss(self)):
             return False
         gc_poll(self.m)
         return True

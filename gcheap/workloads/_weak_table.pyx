@@ -2,8 +2,8 @@
 
 Live data of each mutator: keys held by a slot array; an ephemeron table with a value for each key
 that refers back to it, so that only an ephemeron lets them die; and a weak reference to each key.
-One operation checks a random key (table, value and weak reference agree), then replaces one by a
-new key.  The weak reference to the old one goes into a ring, where it is read at random: null, or
+One operation checks two random keys (table, value and weak reference agree), and replaces one of
+them by a new key.  The weak reference to the old one goes into a ring, where it is read at random: null, or
 still that key, and nothing else.
 
 Before the audit each mutator has a cycle run.  Then what was dropped must be gone: the table has
@@ -158,6 +158,7 @@ cdef class WeakTables(Worker):
         cdef uint64_t place = below(self, self.count)
         check_key(self, below(self, self.count))
         check_grave(self, &self.graves[below(self, GRAVES)], False)
+        check_key(self, place)
         bury(self, place)
         if not make_key(self, place):
             return False

@@ -13,8 +13,11 @@ import numpy as np
 
 from gcheap.percentiles import difference, of_histogram, of_samples
 from gcheap.workloads.cpu import CpuTime
+from gcheap.workloads.details import details
 from gcheap.workloads.mmu import minimum_utilization
 
+FORMAT = {"name": "gcheap stress", "version": 1}
+NO_HISTOGRAM = ((), (), 0)
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999, "p99_99": 0.9999, "max": 1.0}
 SHORT = ("p50", "p99", "max")
 WINDOWS = {"1ms": 1_000_000, "5ms": 5_000_000, "10ms": 10_000_000, "50ms": 50_000_000}
@@ -30,12 +33,14 @@ class Look:
     stats: object
     fault: tuple
     reach: tuple
+    stall: tuple = NO_HISTOGRAM
     cpu: CpuTime = field(default_factory=CpuTime)
 
     @classmethod
     def at(cls, heap, now_ns):
         return cls(now_ns, heap.stats(), heap.histogram("fault"),
-                   heap.histogram("time_to_safepoint"), CpuTime.now())
+                   heap.histogram("time_to_safepoint"), heap.histogram("stall"),
+                   CpuTime.now())
 
 
 @dataclass
@@ -57,10 +62,14 @@ class Outcome:
     noise: object = None  # Recording of the control loop
     limit: dict = field(default_factory=dict)  # policy, and least, peak and last soft heap size
     facts: dict = field(default_factory=dict)
+    series: dict = field(default_factory=dict)  # of `samples.Samples`, and the next
+    page_map: dict | None = None
 
 
 def build(outcome: Outcome) -> dict:
-    """The document.  Values are ints, floats, strings, booleans, None, and dicts of these."""
+    """The document.  Values are ints, floats, strings, booleans, None, and dicts and lists of
+    these; docs/reference/document.md describes them.
+    """
     end, recordings = outcome.end, outcome.recordings
     begin = outcome.begin or end
     seconds = (end.at_ns - begin.at_ns) / 1e9
@@ -72,6 +81,7 @@ def build(outcome: Outcome) -> dict:
     relocated = cycles[cycles["relocated"] != 0]
     failures = sum(r.failures for r in recordings)
     document = {
+        "format": FORMAT,
         **outcome.stamp,
         "config": outcome.config,
         "workload": outcome.config["workload"],
@@ -84,7 +94,7 @@ def build(outcome: Outcome) -> dict:
                    else end.stats.cycles - begin.stats.cycles),
         "cycle_ms": _samples(cycles["cycle_ns"], SHORT, MS),
         "relocate_ms": _samples(relocated["relocate_ns"], SHORT, MS),
-        "pauses": _pauses(pauses),
+        "pauses": pause_figures(pauses),
         "time_to_safepoint_us": _histogram(difference(begin.reach, end.reach), SHORT, US),
         "op_latency_us": _latency(recordings),
         "mmu": {name: _mmu(recordings, window) for name, window in WINDOWS.items()},
@@ -113,6 +123,7 @@ def build(outcome: Outcome) -> dict:
                  "lost": sum(r.gaps_lost for r in recordings)},
         "noise_floor_us": noise_of(outcome.noise),
         "facts": outcome.facts,
+        "details": details(outcome, begin, end, cycles, pauses),
     }
     return document
 
@@ -141,7 +152,7 @@ def _between(records, begin, end, at_ns):
     return records[(at_ns >= begin.at_ns) & (at_ns <= end.at_ns)]
 
 
-def _pauses(pauses):
+def pause_figures(pauses):
     """Pause *work*; the time to safepoint before it has a histogram of its own."""
     def row(rows):
         return {"count": len(rows)} | {

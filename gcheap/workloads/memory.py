@@ -1,10 +1,9 @@
-"""Memory: what the machine has, the peak of the process, and of a heap, sampled at a bounded cost."""
+"""Memory: what the machine has, the peak of the process, and at what cost a heap is sampled."""
 
 from __future__ import annotations
 
 import os
 import resource
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,23 +80,3 @@ def peak_rss_bytes() -> int:
     except OSError:
         pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-class ResidentPeak:
-    """The greatest `heap.resident_bytes()` seen; `look` samples about 20 times a second.
-
-    A peak between two samples is missed: the figure is a lower bound.
-    """
-
-    def __init__(self, heap):
-        self._heap = heap
-        self._next = 0.0
-        self.bytes = 0
-
-    def look(self):
-        """Takes a sample when one is due; cheap otherwise.  From one thread."""
-        now = time.monotonic()
-        if now >= self._next:
-            self.bytes = max(self.bytes, self._heap.resident_bytes())
-            took = time.monotonic() - now
-            self._next = now + max(SAMPLE_SECONDS, took / MOST_OF_THE_TIME)

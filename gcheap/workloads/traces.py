@@ -226,10 +226,11 @@ def drawn(seed: int, share: int) -> Trace:
     return compiled(drawn_rows(seed, share), "the drawn trace")
 
 
-def drawn_rows(seed: int, share: int, objects: int = 20_000) -> list[tuple]:
-    """Its rows: sizes log-uniform from 16 bytes to 4 KiB, a quarter with slots, deaths at random,
-    the young more likely to die than the old."""
+def drawn_rows(seed: int, share: int) -> list[tuple]:
+    """Its rows: 2,000 to 20,000 objects of log-uniform sizes from 16 bytes to 4 KiB, a quarter
+    with slots; deaths at random, the young more likely to die than the old."""
     rng = random.Random(seed)
+    objects = min(20_000, max(2_000, share // 256))
     limit = share * 3 // 4
     largest = math.log(min(4096, max(32, share // 64)))
     rows, alive, live = [], [], 0

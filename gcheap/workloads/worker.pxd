@@ -1,6 +1,11 @@
-"""`Worker`, the frame of every native workload, to be cimported.  See worker.pyx."""
+"""`Worker`, the frame of every native workload, to be cimported.  See worker.pyx.
+
+Beside it, for plug-ins: `record_failure` and the kinds of failures.
+"""
 from gcheap.core.layout cimport MutatorState, word
-from gcheap.workloads._record cimport Recorder, Recording
+from gcheap.workloads._record cimport (
+    BAD_BYTES, BAD_COUNT, BAD_FILLER, BAD_ID, BAD_LINK, BAD_ORDER, BAD_SHAPE, BAD_SLOT, BAD_SUM,
+    BAD_WEAK, Recorder, Recording, record_failure)
 from libc.stdint cimport uint64_t
 
 cdef class Worker:
