@@ -46,12 +46,13 @@ cdef class MadeUpSpace:
             h.blocks = <Block*>calloc(blocks, sizeof(Block))
             h.plan = <UnitPlan*>calloc(units + 1, sizeof(UnitPlan))
             h.states = <uint8_t*>calloc(units + 1, 1)
+            h.placed_by = <uint8_t*>calloc(units + 1, 1)
             h.chunk_states = <uint8_t*>calloc(units + 1, 1)
             h.readers = <uint32_t*>calloc(units + 1, sizeof(uint32_t))
             h.shapes = <ShapeInfo*>calloc(SHAPE + 1, sizeof(ShapeInfo))
         if (h == NULL or self.space == NULL or self.buffer == NULL or h.blocks == NULL
-                or h.plan == NULL or h.states == NULL or h.chunk_states == NULL
-                or h.readers == NULL or h.shapes == NULL):
+                or h.plan == NULL or h.states == NULL or h.placed_by == NULL
+                or h.chunk_states == NULL or h.readers == NULL or h.shapes == NULL):
             raise MemoryError(f"no memory for {2 * live} objects of {words} words")
         h.unit_words = UNIT_WORDS
         h.unit_bytes = UNIT_WORDS * WORD
@@ -86,6 +87,7 @@ cdef class MadeUpSpace:
             free(self.h.blocks)
             free(self.h.plan)
             free(self.h.states)
+            free(self.h.placed_by)
             free(self.h.chunk_states)
             free(self.h.readers)
             free(self.h.shapes)
