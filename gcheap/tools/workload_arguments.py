@@ -6,6 +6,7 @@ from gcheap.options import format_size
 from gcheap.text import shown
 from gcheap.tools.arguments import flag
 from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING
 from gcheap.workloads import DEFAULT, WORKLOADS, find
 
 NAMES = f"{', '.join(WORKLOADS)} (default {DEFAULT})"
@@ -59,7 +60,11 @@ def table():
     made.add_column("least live", no_wrap=True)
     made.add_column("good at showing; its settings")
     for name in WORKLOADS:
-        workload = find(name)
+        try:
+            workload = find(name)
+        except OptionError as error:        # a plug-in that is broken hides no other
+            made.add_row(name, NOTHING, str(error))
+            continue
         made.add_row(name, least(workload), workload.shows)
         for option in workload.settings:
             made.add_row("", "", Text(f"--set {setting_text(option)}: {option.help}", style="dim"))
@@ -67,13 +72,20 @@ def table():
 
 
 def document():
-    """The same as plain data."""
-    return [{"name": name, "shows": workload.shows, "least_bytes": workload.least,
-             "operand": workload.operand,
-             "settings": [{"name": option.name, "accepted": option.accepted,
-                           "default": option.default, "help": option.help}
-                          for option in workload.settings]}
-            for name in WORKLOADS for workload in [find(name)]]
+    """The same as plain data; what cannot be loaded has an "error" instead."""
+    return [_described(name) for name in WORKLOADS]
+
+
+def _described(name):
+    try:
+        workload = find(name)
+    except OptionError as error:
+        return {"name": name, "error": str(error)}
+    return {"name": name, "shows": workload.shows, "least_bytes": workload.least,
+            "operand": workload.operand,
+            "settings": [{"name": option.name, "accepted": option.accepted,
+                          "default": option.default, "help": option.help}
+                         for option in workload.settings]}
 
 
 def markdown(workloads):
@@ -88,7 +100,7 @@ def markdown(workloads):
 
 
 def least(workload):
-    return format_size(workload.least) if workload.least else "–"
+    return format_size(workload.least) if workload.least else NOTHING
 
 
 def setting_text(option):

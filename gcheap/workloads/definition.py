@@ -50,6 +50,8 @@ class Workload:
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every setting's value: as given, else its default.  OptionError for a name or a value
         that the workload does not accept."""
+        if not isinstance(given, Mapping):
+            raise OptionError(f"settings {shown(given)}: expected a dict of names and values")
         known = {option.name: option for option in self.settings}
         values = {option.name: option.default for option in self.settings}
         for name, value in given.items():

@@ -1,9 +1,9 @@
 """What every native workload has in common, written once: `Worker`, one for each mutator.
 
     Python calls        what happens                                    a workload writes
-    populate(m, rec)    enter, push a frame of `words` roots,           start_shared, start
-                        worker 0: make what all share; all:     build_one
-                        build `to_build` pieces of their own
+    populate(m, rec)    enter, push a frame of `words` roots,           start_shared,
+                        worker 0: make what all share;                  start,
+                        all: build `to_build` pieces of their own       build_one
     run()               enter, take over what worker 0 made,            operation (or loop)
                         operations until the run is over
     audit()             settle(), then enter and check each piece       check_one, check_all

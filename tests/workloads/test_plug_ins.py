@@ -14,6 +14,7 @@ from workload_support import Driven, configured, exercise
 
 from gcheap import workloads
 from gcheap.errors import OptionError
+from gcheap.tools import workload_arguments
 from gcheap.workloads import Workload, find, session_of
 from gcheap.workloads.plain import PlainWorker
 
@@ -121,6 +122,9 @@ def test_an_entry_point_that_is_wrong_is_told(monkeypatch, result, told):
     monkeypatch.setitem(workloads.WORKLOADS, "foreign", loading(result))
     with pytest.raises(OptionError, match=told):
         find("foreign")
+    assert told in workload_arguments.document()[-1]["error"]
+    names = {str(cell) for cell in workload_arguments.table().columns[0].cells}
+    assert {"churn", "foreign"} <= names
 
 
 def test_a_plug_in_cannot_take_a_name(monkeypatch):

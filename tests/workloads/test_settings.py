@@ -25,6 +25,7 @@ GIB = 1 << 30
     ({"workload": "trees", "settings": {"depth": 20}}, "depth 20: accepted is 6 to"),
     ({"workload": "trees", "settings": {"depth": "deep"}}, "trees: depth='deep'"),
     ({"workload": "churn", "settings": {"depth": 9}}, "churn has no setting 'depth': it has none"),
+    ({"workload": "churn", "settings": ["depth"]}, "settings .*expected a dict"),
     ({"workload": "lru-cache", "settings": {"hit_rato": 9}},
      "no setting 'hit_rato': it has hit_ratio; did you mean hit_ratio"),
     ({"workload": "lru-cache", "settings": {"hit_ratio": 101}}, "lru-cache: hit_ratio=101: .*100"),
