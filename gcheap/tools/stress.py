@@ -79,8 +79,8 @@ def run(args):
         return show_list(args.json)
     options = heap_options(args, HEAP_OPTIONS)
     if len(args.workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
-        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one heap; "
-                          "put %h, its number, into the file's name")
+        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one "
+                          "heap; put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,
