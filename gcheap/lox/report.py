@@ -1,8 +1,8 @@
 """What a Lox program cost, as plain data: `gcheap lox --json`."""
 from __future__ import annotations
 
-import gcheap
-from gcheap.workloads.document import machine, pause_figures
+from gcheap.provenance import stamp
+from gcheap.workloads.document import pause_figures
 
 
 def document(session, file, args, status, seconds):
@@ -13,9 +13,7 @@ def document(session, file, args, status, seconds):
     heap = session.heap
     stats, pauses, cycles = heap.stats(), heap.pauses(), heap.cycles()
     figures = pause_figures(pauses)
-    return {
-        "version": gcheap.__version__,
-        "machine": machine(),
+    return stamp() | {
         "config": {"file": file, "args": list(args), "capacity": heap.capacity,
                    "policy": str(heap.policy), "verify": heap.verify,
                    "unit_pages": heap.unit_pages, "gc_stress": session.gc_stress},
