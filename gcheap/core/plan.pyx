@@ -19,7 +19,7 @@ Source: the offset vector and first-object arrays of Android ART's mark-compact 
 from gcheap.core.layout cimport (
     BLOCK_BYTES, BLOCK_WORDS, Block, CHUNK_FREE, CHUNK_IN_USE, HeapState, NO_START, ShapeInfo,
     UNCLAIMED, UnitPlan, WORD, word)
-from gcheap.core.native cimport check_that, popcount, select_bit
+from gcheap.core.native cimport check_that, popcount, select_bit, store64_relaxed
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
@@ -68,7 +68,8 @@ cdef void sum_whole(HeapState* h, uint64_t chunk, uint64_t total) noexcept nogil
     h.r.dense_units += 1
     for i in range(per_chunk):
         block[i].before = <uint32_t>(total + i * BLOCK_WORDS)
-        block[i].live = <uint64_t>-1
+        # A mutator in weak_load may still be looking at them; that its cell was cleared tells it.
+        store64_relaxed(&block[i].live, <uint64_t>-1)
 
 
 cdef uint64_t sum_chunk(HeapState* h, uint64_t chunk, uint64_t total) noexcept nogil:
