@@ -14,7 +14,8 @@ from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.text import printable
 from gcheap.tools.arguments import Parser
 
-COMMANDS = ("stress", "bench", "compare", "lox", "doctor", "options", "config")
+COMMANDS = ("stress", "report", "stats", "lox", "minheap", "bench", "compare", "doctor",
+            "options", "config", "replay_convert")
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2

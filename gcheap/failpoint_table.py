@@ -55,6 +55,14 @@ POINTS: tuple[Point, ...] = (
     Point("cycle.begin", "a cycle has its number; before last cycle's marks are cleared"),
     Point("mark.before", "Pause Mark Start, before anything is done"),
     Point("mark.concurrent", "Concurrent Mark begins (not `stw`)"),
+    _gil("marker.claim", "marking by several threads: an object was found unmarked, its mark is not "
+         "yet won"),
+    Point("marker.give", "... a thread is about to give entries to another"),
+    Point("marker.taken", "... has taken entries, and traced none"),
+    Point("marker.idle", "... has no entries left, and nobody knows"),
+    Point("marker.sleep", "... is about to sleep until there are some", _AT_ONCE),
+    Point("marker.stop", "... has seen that a fork waits; no other knows"),
+    Point("marker.done", "... the collector has found that nobody has entries"),
     Point("mark.traced", "everything known is traced; before Pause Mark End (not `stw`)"),
     Point("mark.end", "Pause Mark End: the logs are handed over, not yet marked"),
     Point("weak.before", "marking is complete, weak reads of unmarked objects give null; nothing "
@@ -167,10 +175,13 @@ POINTS: tuple[Point, ...] = (
           "EAGAIN, EINTR: polls, reads again. Others: abort"),
     _gil("thread.collector", "pthread_create of the collector thread",
          "any: GcheapError; in a forked child from whoever waits for a cycle"),
+    Point("thread.marker", "pthread_create of a thread that marks",
+          "any: fewer threads mark; tried again in the next cycle"),
     _gil("thread.server", "mode `handler`: pthread_create of the fault server", "any: GcheapError"),
     _gil("thread.bell", "mode `handler`: eventfd of the fault server", "any: GcheapError"),
-    _gil("memory.map", "mmap for a new heap (its address space, each half, its tables) or a new "
-         "mutator (shadow stack, bounce buffer)", "any: OptionError, MemoryError on attaching"),
+    _gil("memory.map", "mmap for a new heap (its address space, each half, its tables), a new "
+         "mutator (shadow stack, bounce buffer) or a thread that marks (its stack)",
+         "any: OptionError, MemoryError on attaching; fewer threads mark"),
     _gil("memory.inspect", "mmap or mremap for introspection or freezing", "any: MemoryError"),
     _gil("memory.fork", "madvise(MADV_DONTFORK) of a heap with fork=\"none\"", "any: OptionError"),
     Point("memory.empty", "madvise(MADV_DONTNEED) of a whole half",

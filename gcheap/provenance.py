@@ -11,14 +11,15 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 from gcheap.kernel_files import HUGE_PAGES, fields, kilobytes, selected, text
 from gcheap.version import __version__
 
+CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 ROOT = Path("/")
+BUILT = Path(__file__).resolve().parent / "built.json"
 
 
 def stamp(seed: int | None = None) -> dict:
@@ -34,6 +35,8 @@ def machine(root: Path = ROOT) -> dict:
 
     cpus            that this process may use; `processors` are those of the machine
     governor, thp   frequency governor of the first CPU; transparent huge pages
+    clock_source    what the kernel reads time from: reading one that is no counter of the CPU's
+                    own (tsc) is slow, and in every latency
     """
     page = os.sysconf("SC_PAGE_SIZE")
     return {
@@ -46,6 +49,7 @@ def machine(root: Path = ROOT) -> dict:
         "kernel": platform.release(),
         "governor": text(root, GOVERNOR),
         "thp": selected(text(root, HUGE_PAGES)),
+        "clock_source": text(root, CLOCK),
     }
 
 
@@ -68,7 +72,7 @@ def build() -> dict | None:
     """How the native modules were built (setup.py writes it): variant, whether failpoints are in,
     commit and whether the tree differed from it, compiler and its command, Cython."""
     try:
-        return json.loads((files("gcheap") / "built.json").read_text(encoding="utf-8"))
+        return json.loads(BUILT.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

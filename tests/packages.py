@@ -8,14 +8,15 @@ from pathlib import Path, PurePosixPath
 
 # What belongs in an sdist: everything to build, test and read.
 TREES = {
-    "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed"),
+    "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css"),
     "tests": (".py",),
     "benchmarks": (".py", ".c", ".go", ".java", ".ml"),
     "docs": (".md", ".png"),
 }
 SINGLE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py")
 MADE = ("PKG-INFO", "setup.cfg")                        # by setuptools
-IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed")      # of the package, beside compiled modules
+IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2",
+            ".css")      # of the package, beside compiled modules
 PEERS = ("benchmarks/peers/", "gcheap/peers/")          # in the tree, in a wheel
 
 

@@ -58,6 +58,7 @@ class Run:
             "relocate": rng.choice(["worth", "always"]),
             "collect-every": rng.choice([0, 0, 0, 1000]),
             "delay-placements-us": rng.choice([0, 0, 20, 200]),
+            "mark-threads": rng.choice([1, 1, 2, 4]),
             "policy": rng.choice(["fixed", "factor:2", "membalancer"]),
         }
         return ["stress", self.workload, "--backend", self.backend, "--faults", self.faults,

@@ -91,6 +91,7 @@ BAD_OPTIONS = {
     "collect_every": [-1, 2**33, "often", 1.5, True],
     "delay_placements_us": [-1, 10**7, "long", 0.5],
     "batch_units": [-1, 2**40, "x", 1.5],
+    "mark_threads": [0, -1, 65, "many", 1.5, True],
 }
 
 

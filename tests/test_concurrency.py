@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import (
+    NODE,
     PATIENCE,
     MutatorThread,
     check_interleaved,
@@ -60,6 +61,20 @@ def test_a_full_walk_while_the_compactor_is_held(held):
     assert after.fault_pages >= after.faults - before.faults
     assert after.cycles == before.cycles                    # the cycle is still under way
     assert point.hits == 1
+
+
+def test_a_fault_builds_its_unit_and_no_other(held):
+    """What the models have as fault-around: whatever page is touched, all of its unit arrives."""
+    heap, _, nodes, _ = held
+    units = 0
+    for i in range(0, COUNT, 7):
+        before = heap.stats()
+        assert nodes[i].key == i
+        after = heap.stats()
+        pages = after.fault_pages - before.fault_pages
+        assert pages == (after.faults - before.faults) * heap.unit_pages
+        units += pages // heap.unit_pages
+    assert units >= COUNT * NODE // (heap.unit_pages * heap.page_size)
 
 
 def test_pages_touched_in_reverse_order_while_the_compactor_is_held(held):

@@ -160,6 +160,15 @@ MUTANTS = {
         "NO_TRACE": ("snapshot",),
         "WHITE": ("reachable",),
     },
+    "team": {
+        "NO_WIN": ("once",),
+        "STILL_WAITS": ("idle",),
+        "KEEP_ENTRIES": ("idle",),
+        "NO_SECOND_LOOK": ("parcels", "WIDE"),
+        "NO_RING": ("asleep",),
+        "SEEN_LATE": ("asleep",),
+        "LATE_SLEEPER": ("asleep",),
+    },
     "safepoint": {
         "NO_FENCE": ("I5",),
         "NO_RECHECK": ("I5",),
@@ -222,6 +231,7 @@ LARGER = {
     "units": [("MUTATORS=3", "LAYOUT=SLIDE"), ("MUTATORS=3", "LAYOUT=DENSE"),
               ("MUTATORS=3", "LAYOUT=BLACK")],
     "safepoint": [("PAUSES=2",)],
+    "team": [("WIDE",)],
 }
 
 

@@ -1,6 +1,7 @@
 """What a document says about where its figures come from."""
 import json
 import sys
+import time
 from pathlib import Path
 
 import gcheap
@@ -20,7 +21,8 @@ def test_a_stamp_is_plain_data_and_names_everything():
     made = json.loads(json.dumps(stamp(7), allow_nan=False))
     assert made["version"] == gcheap.__version__
     assert set(made["machine"]) == {"cpus", "processors", "cpu_model", "architecture",
-                                    "memory_bytes", "page_size", "kernel", "governor", "thp"}
+                                    "memory_bytes", "page_size", "kernel", "governor", "thp",
+                                    "clock_source"}
     told = made["provenance"]
     assert set(told) == {"date", "command", "environment", "seed", "python", "load_average",
                          "available_bytes", "build"}
@@ -61,3 +63,12 @@ def test_files_of_the_kernel(tmp_path):
     assert fields("A: 1\nB:\t2 kB\nA: 3") == {"A": "1", "B": "2 kB"} and fields(None) == {}
     assert selected("always") == "always" and selected(None) is None
     assert kilobytes("2 kB") == 2048 and kilobytes("many") is kilobytes(None) is None
+
+
+def test_moments_of_a_heap_are_on_pythons_monotonic_clock():
+    """So that they can be laid over whatever else a program notes."""
+    with gcheap.Heap("4MiB") as heap:
+        before = time.monotonic_ns()
+        heap.collect()
+        after = time.monotonic_ns()
+        assert all(before <= at <= after for at in heap.pauses()["start_ns"].tolist())

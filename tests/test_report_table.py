@@ -100,6 +100,12 @@ def test_a_failed_verification_stands_out():
     assert "NOT verified" in rendered({**DOCUMENT, "verified": False})
 
 
+def test_what_only_the_workload_knows_is_told():
+    facts = {"rows_a_mutator": 12345, "interval_us": 68.66, "service_us": {"p50": 2.5, "max": None}}
+    text = rendered(DOCUMENT | {"facts": facts})
+    assert "rows a mutator 12,345, interval us 68.7, service us p50 2.50, service us max –" in text
+
+
 def test_rendering_leaves_the_document_alone_and_survives_json():
     document = copy.deepcopy(DOCUMENT)
     text = rendered(document)

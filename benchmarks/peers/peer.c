@@ -43,6 +43,9 @@ static void setup(uint64_t capacity) {
     static const char *names[] = { "node32", "node48", "node64" };
     char options[128];
     if (gc_start(getenv("PEER_PYTHON"))) fail("gcheap did not start");
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyRun_SimpleString("import gcheap; print('version', gcheap.__version__, flush=True)");
+    PyGILState_Release(gil);
     snprintf(options, sizeof options, "capacity=%" PRIu64 " policy=fixed stall_warning_ms=0", capacity);
     if (!(heap = gc_new_heap(options, NULL))) fail(gc_error_message());
     if (gc_set_listener(heap, timed, NULL)) fail(gc_error_message());

@@ -1,4 +1,4 @@
-"""Where handles will lead after the flip, computed before it.  See ahead.pyx."""
+"""Rewriting roots in the flip, without waiting for memory.  See ahead.pyx."""
 from gcheap.core.layout cimport HeapState, word
 from libc.stdint cimport uint64_t
 
@@ -8,5 +8,5 @@ cdef struct Ahead:              # by handle; the collector's own
     word* new                   # and where that object goes
 
 cdef void forward_ahead(HeapState* h, Ahead* ahead) noexcept nogil
-cdef void rewrite_handles(HeapState* h, const Ahead* ahead) noexcept nogil
+cdef void rewrite_roots(HeapState* h, const Ahead* ahead) noexcept nogil
 cdef void end_ahead(Ahead* ahead) noexcept nogil

@@ -28,6 +28,7 @@ from gcheap.core.failpoint cimport FP_FORK_START, failpoint
 from gcheap.core.handler cimport start_fault_server, stop_fault_server
 from gcheap.core.layout cimport (
     BACKEND_MOVE, BACKEND_STW, ENGINE_COLD, ENGINE_OFF, ENGINE_ON, ENGINE_STARTING, HeapState)
+from gcheap.core.mark_team cimport stop_team
 from gcheap.core.native cimport (
     cas32, fence_seq, futex_wait, futex_wake_all, load32_seq, load64_seq, store32_seq)
 from gcheap.core.requests cimport announce_progress
@@ -56,7 +57,7 @@ cdef int open_descriptor(HeapState* h) noexcept nogil:
 
 
 cdef int start_threads(HeapState* h) noexcept nogil:
-    """Every native thread that a heap has.  Returns an errno, and then none runs."""
+    """Every native thread that a heap has but those that the collector starts to mark.  Returns an errno, and then none runs."""
     cdef int error = 0
     if h.server != NULL and h.backend != BACKEND_STW:
         error = start_fault_server(h)
@@ -111,5 +112,6 @@ cdef void end_engine(HeapState* h) noexcept nogil:
         await_start(h)
         cas32(&h.engine, ENGINE_COLD, ENGINE_OFF)
         seen = load32_seq(&h.engine)
-    stop_collector(h)           # first: the cycle in flight needs its faults served
+    stop_collector(h)           # first: the cycle in flight needs its faults served, and its marks
+    stop_team(h)
     stop_fault_server(h)

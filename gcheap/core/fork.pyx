@@ -46,7 +46,6 @@ path or a RUNNING stretch; vfork and posix_spawn share the parent's memory until
 handlers, and need none.  A thread is RUNNING in one heap at a time.
 """
 from gcheap.core.engine cimport await_start, resume_start
-from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport (
     FP_FORK_CHILD, FP_FORK_HELD, FP_FORK_PARENT, FP_FORK_PREPARE, FP_FORK_STOPPED, failpoint,
     forget_waiting)
@@ -54,12 +53,15 @@ from gcheap.core.fault cimport lock_fault_path, unlock_fault_path
 from gcheap.core.handler cimport forget_fault_server
 from gcheap.core.layout cimport (
     ENGINE_COLD, ENGINE_OFF, HeapState, PAUSE_FORK, PHASE_IDLE, WAIT_SHARDS)
+from gcheap.core.mark_team cimport forget_team
 from gcheap.core.native cimport (
     add32_seq, check_that, futex_wait, futex_wake_all, load32_acquire, load32_seq, load64_seq,
     mutex_lock, mutex_unlock, store32_seq)
 from gcheap.core.registry cimport first_heap, last_heap, lock_heaps, unlock_heaps
 from gcheap.core.safepoint cimport (
     keep_only_this_thread, park_this_thread, resume_world, stop_world, unpark_this_thread)
+from gcheap.core.slow_pause cimport pause_ended
+from gcheap.core.trace cimport forget_tracing
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as posix_close
 
@@ -152,7 +154,7 @@ cdef void thaw_all(bint in_parent) noexcept nogil:
         if concerns(h):
             thaw(h)
             if in_parent:
-                record_pause(h.events, &h.fork_pause)
+                pause_ended(h, &h.fork_pause)
                 resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)
@@ -179,6 +181,8 @@ cdef void adopt(HeapState* h) noexcept nogil:
     h.stalls.waiting = 0
     h.collector_thread = 0
     forget_fault_server(h)
+    forget_team(h)
+    forget_tracing(h)
     h.collector_alive = 1               # as good as: request_cycle starts it
     h.engine_error = 0
     store32_seq(&h.engine, ENGINE_OFF if h.closed else ENGINE_COLD)
@@ -190,6 +194,7 @@ cdef void disown(HeapState* h) noexcept nogil:
     h.forked = 1
     h.collector_thread = 0
     forget_fault_server(h)
+    forget_team(h)
     h.collector_alive = 0
     h.pause = 0
     store32_seq(&h.closed, 1)

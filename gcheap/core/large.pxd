@@ -1,6 +1,7 @@
 """Large objects: spaces of their own, tables instead of live bits.  See large.pyx."""
-from gcheap.core.layout cimport HeapState, LARGE_SPACES, LargeSpace, MutatorState, word
-from gcheap.core.native cimport load32_relaxed
+from gcheap.core.layout cimport (
+    HeapState, LARGE_SPACES, LargeSpace, MutatorState, ShapeInfo, word)
+from gcheap.core.native cimport load32_relaxed, prefetch_read
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef bint large_room(HeapState* h, uint64_t nbytes) noexcept nogil
@@ -12,6 +13,8 @@ cdef void plan_large(HeapState* h) noexcept nogil
 cdef void flip_large(HeapState* h) noexcept nogil
 cdef void stay_large(HeapState* h) noexcept nogil
 cdef void adopt_black(LargeSpace* s) noexcept nogil
+cdef ShapeInfo* grain_slots(HeapState* h, LargeSpace* s, uint64_t source, uint64_t* begin,
+                            uint64_t* end) noexcept nogil
 cdef void fix_grain(HeapState* h, LargeSpace* s, uint64_t source) noexcept nogil
 
 
@@ -28,7 +31,7 @@ cdef inline LargeSpace* large_space(HeapState* h, word address) noexcept nogil:
 cdef inline bint large_reached(HeapState* h, word obj) noexcept nogil:
     """Whether a large object is marked or black; true of an address that is no large object's.
 
-    Relaxed: the marker alone writes; a mutator that sees an old value logs once too often.
+    Relaxed: only markers write; a mutator that sees an old value logs once too often.
     """
     cdef LargeSpace* s = large_space(h, obj)
     cdef uint64_t grain
@@ -53,6 +56,18 @@ cdef inline word forward_large(HeapState* h, word address) noexcept nogil:
         if grain < s.from_grains:
             return s.to_base + ((grain + s.black_shift) << s.shift)
     return address
+
+
+cdef inline void fetch_large(HeapState* h, word address) noexcept nogil:
+    """Prefetches what forward_large() is going to read for `address`."""
+    cdef LargeSpace* s
+    cdef uint64_t grain
+    cdef int i
+    for i in range(LARGE_SPACES):
+        s = &h.large[i]
+        grain = (address - s.from_base) >> s.shift
+        if grain < s.tams:
+            prefetch_read(&s.from_runs[grain])
 
 
 cdef inline uint64_t source_grain(LargeSpace* s, uint64_t grain) noexcept nogil:

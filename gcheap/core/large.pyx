@@ -31,14 +31,14 @@ from gcheap.core.assemble cimport fix_slots
 from gcheap.core.failpoint cimport FP_LARGE_CLAIMED, failpoint
 from gcheap.core.layout cimport (
     HUGE_LEAST, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun, LargeSpace,
-    MutatorState, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo, UNCLAIMED, WORD, word)
+    MutatorState, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo, WORD, word)
 from gcheap.core.lockfree cimport bump_below
 from gcheap.core.native cimport add64_relaxed, load64_relaxed, store32_relaxed, store64_relaxed
 from gcheap.core.objects cimport header_words
 from gcheap.core.pacing cimport ask_when_due
+from gcheap.core.pagemap cimport forget_units
 from gcheap.core.tlab cimport NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
 
 
 cdef inline uint64_t grains_of(LargeSpace* s, uint64_t nbytes) noexcept nogil:
@@ -152,7 +152,7 @@ cdef void plan_large(HeapState* h) noexcept nogil:
         s.registered = to + (s.limit - s.tams)
         for k in range(to, s.registered):
             s.to_runs[k].bytes = 0      # the gap, until black objects are adopted
-        memset(h.states + s.first_state, UNCLAIMED, s.registered)
+        forget_units(h, s.first_state, s.registered)
 
 
 cdef void flip_large(HeapState* h) noexcept nogil:
@@ -186,20 +186,28 @@ cdef void adopt_black(LargeSpace* s) noexcept nogil:
         grain += count
 
 
-# ---- in-place fixing -----------------------------------------------------------------------
+# ---- slots ---------------------------------------------------------------------------------
 
-cdef void fix_grain(HeapState* h, LargeSpace* s, uint64_t source) noexcept nogil:
-    """Forwards the slots of one from-space grain in place (I1); its owner calls it once (I7)."""
+cdef ShapeInfo* grain_slots(HeapState* h, LargeSpace* s, uint64_t source, uint64_t* begin,
+                            uint64_t* end) noexcept nogil:
+    """Which words of a from-space grain are slots, [begin, end) of its own; returns their shape.
+    No header outside the grain is read."""
     cdef LargeRun* run = &s.from_runs[s.from_runs[source].first]
     cdef ShapeInfo* shape = &h.shapes[run.shape]
     cdef uint64_t words = <uint64_t>1 << (s.shift - 3)
-    cdef uint64_t low = (source - s.from_runs[source].first) * words, begin, end
-    if shape.kind == SHAPE_RAW:
-        return
-    begin = header_words(shape)
-    end = run.bytes // WORD if shape.kind == SHAPE_SLOTS else begin + shape.refs
-    begin = max(begin, low)
-    end = min(end, low + words)
+    cdef uint64_t low = (source - s.from_runs[source].first) * words, high
+    begin[0] = end[0] = 0
+    if shape.kind != SHAPE_RAW:
+        high = header_words(shape)
+        begin[0] = max(high, low) - low
+        high = run.bytes // WORD if shape.kind == SHAPE_SLOTS else high + shape.refs
+        end[0] = max(begin[0], min(high - min(high, low), words))
+    return shape
+
+
+cdef void fix_grain(HeapState* h, LargeSpace* s, uint64_t source) noexcept nogil:
+    """Forwards the slots of one from-space grain in place (I1); its owner calls it once (I7)."""
+    cdef uint64_t begin, end
+    cdef ShapeInfo* shape = grain_slots(h, s, source, &begin, &end)
     if begin < end:
-        fix_slots(h, shape, <word*>(s.from_base + (source << s.shift)) + (begin - low),
-                  end - begin)
+        fix_slots(h, shape, <word*>grain_address(s, s.from_base, source) + begin, end - begin)

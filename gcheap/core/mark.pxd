@@ -3,16 +3,20 @@ from gcheap.core.large cimport large_reached
 from gcheap.core.layout cimport (
     BLOCK_WORDS, Block, HeapState, SatbBuffer, ShapeTotal, WORD, word)
 from gcheap.core.pinned cimport pinned_reached
-from gcheap.core.native cimport load64_relaxed, store64_relaxed
+from gcheap.core.native cimport (
+    cas32, load32_relaxed, load64_relaxed, or64_relaxed, store64_relaxed)
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     MARK_QUEUE = 16             # references in flight between prefetch and visit
+    GRAIN_ENTRY = 1             # set in a stack entry: the slots in one grain of a large object
 
 cdef struct Marker:
     HeapState* heap
     word base
     uint64_t limit              # bytes below TAMS: what is marked
+    bint shared                 # other threads mark as well: marks are won, by one atomic step
+    word* stack
     word* sp                    # next free stack entry
     word* deepest
     uint64_t live_words
@@ -36,14 +40,17 @@ cdef bint mark_logged(Marker* k) noexcept nogil
 cdef bint mark_open_logs(Marker* k) noexcept nogil
 cdef void free_spent(Marker* k) noexcept nogil
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil
+cdef bint trace_slice(Marker* k, uint64_t budget) noexcept nogil
 cdef uint64_t top_slots(Marker* k) noexcept nogil
+cdef void empty_queue(Marker* k) noexcept nogil
+cdef void give_back_stack(Marker* k, uint64_t keep) noexcept nogil
 cdef void end_marking(Marker* k) noexcept nogil
 
 
 cdef inline bint is_marked(HeapState* h, uint64_t index) noexcept nogil:
     """Whether the object that starts at from-space word `index` is live.
 
-    Relaxed: the marker alone writes; a mutator that sees an old value logs once too often.
+    Relaxed: only markers write; a mutator that sees an old value logs once too often.
     """
     return (load64_relaxed(&h.blocks[index // BLOCK_WORDS].live) >> (index % BLOCK_WORDS)) & 1
 
@@ -75,3 +82,34 @@ cdef inline void set_live(Block* blocks, uint64_t index, uint64_t words) noexcep
             return
         block += 1
         offset = 0
+
+
+cdef inline bint win_live(Block* blocks, uint64_t index, uint64_t words) noexcept nogil:
+    """set_live() where several threads mark.  False: another one was first, and has the object.
+
+    The object's first bit decides, by one fetch-or, which sets bits of this object alone and may
+    therefore be lost by a thread that has set them all.  What lies in further blocks only the winner
+    writes; of a block that the object fills nobody else writes a bit.  Relaxed: a mark hands nothing
+    over.  What is behind the object was written before Pause Mark Start, and who plans by the
+    marks synchronizes with each marker when that has run out of work (mark_team.pyx).
+    """
+    cdef Block* block = &blocks[index // BLOCK_WORDS]
+    cdef uint64_t offset = index % BLOCK_WORDS
+    cdef uint64_t n = min(words, BLOCK_WORDS - offset)
+    cdef uint64_t bits = (<uint64_t>-1 >> (BLOCK_WORDS - n)) << offset
+    cdef uint32_t seen
+    if (or64_relaxed(&block.live, bits) >> offset) & 1:
+        return False
+    seen = load32_relaxed(&block.first_start)
+    while offset < seen and not cas32(&block.first_start, seen, <uint32_t>offset):
+        seen = load32_relaxed(&block.first_start)
+    words -= n
+    while words:
+        block += 1
+        n = min(words, <uint64_t>BLOCK_WORDS)
+        if n == BLOCK_WORDS:
+            store64_relaxed(&block.live, <uint64_t>-1)
+        else:
+            or64_relaxed(&block.live, (<uint64_t>1 << n) - 1)
+        words -= n
+    return True

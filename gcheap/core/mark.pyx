@@ -13,15 +13,20 @@ Hosking, Vitek 2004, "Software prefetching for mark-sweep").  Objects without sl
 ephemerons, are never pushed.  The stack has room for one entry per 16 bytes of heap, as address
 space: it cannot overflow.
 
-One thread marks.  It reads slots that mutators may be writing: single words, relaxed; whichever
-value it sees, the other is logged or allocated black.
+A marker reads slots that mutators may be writing: single words, relaxed; whichever value it sees,
+the other is logged or allocated black.
+
+The collector marks, alone or with other threads (mark_team.pyx).  Each has a Marker of its own; an
+object belongs to the one that has won its mark, which alone counts it and pushes it.  Where several
+mark, a large slot array is traced grain by grain: an entry of the stack may stand for one grain.
 """
-from gcheap.core.large cimport large_space
+from gcheap.core.failpoint cimport FP_MARKER_CLAIM, failpoint
+from gcheap.core.large cimport grain_slots, large_space
 from gcheap.core.layout cimport (
     BLOCK_BYTES, HeapState, LargeRun, LargeSpace, MutatorState, NO_START, SHAPE_FIXED,
     SHAPE_SLOTS, SatbBuffer, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    check_that, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock,
+    cas32, check_that, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock,
     mutex_unlock, prefetch_read, prefetch_write, store32_relaxed, unlikely)
 from gcheap.core.objects cimport (
     HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
@@ -30,7 +35,7 @@ from gcheap.core.roots cimport visit_roots
 from gcheap.core.satb cimport take_full
 from gcheap.core.shapes_census cimport begin_survey, count_object, end_survey
 from gcheap.core.weaktable cimport visit_values
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.mman cimport MADV_DONTNEED, madvise
@@ -63,13 +68,30 @@ cdef inline void visit(Marker* k, word obj) noexcept nogil:
     nbytes = object_bytes(shape, obj)
     check_that(nbytes <= k.limit - offset, b"an object runs past the top (address, bytes)",
                obj, nbytes)
-    set_live(k.heap.blocks, offset // WORD, nbytes // WORD)
+    if unlikely(k.shared):
+        failpoint(FP_MARKER_CLAIM)
+        if not win_live(k.heap.blocks, offset // WORD, nbytes // WORD):
+            return
+    else:
+        set_live(k.heap.blocks, offset // WORD, nbytes // WORD)
     k.live_words += nbytes // WORD
     if unlikely(k.count != NULL):
         count_object(&k.count[shape_of_header(header)], nbytes)
     if object_slots(shape, obj) or header & HEADER_KEY:
         k.sp[0] = obj
         k.sp += 1
+
+
+cdef inline bint win_epoch(Marker* k, LargeRun* run) noexcept nogil:
+    """Marks what has a table's entry for its mark.  False: it was marked already."""
+    cdef uint32_t epoch = k.heap.epoch, seen = load32_relaxed(&run.epoch)
+    if seen == epoch:
+        return False
+    if k.shared:
+        failpoint(FP_MARKER_CLAIM)
+        return cas32(&run.epoch, seen, epoch)   # who loses, loses to the same epoch
+    store32_relaxed(&run.epoch, epoch)
+    return True
 
 
 cdef void visit_pinned(Marker* k, word obj) noexcept nogil:
@@ -79,8 +101,7 @@ cdef void visit_pinned(Marker* k, word obj) noexcept nogil:
     run = pinned_run(h, obj)
     check_that(run.bytes and obj % h.page == 0, b"a reference leads to no pinned array (word)",
                obj, 0)
-    if run.epoch != h.epoch:
-        store32_relaxed(&run.epoch, h.epoch)
+    if win_epoch(k, run):
         k.large_bytes += pinned_charge(h, run.bytes)
         if unlikely(k.count != NULL):
             count_object(&k.count[run.shape], pinned_charge(h, run.bytes))
@@ -106,9 +127,8 @@ cdef void visit_large(Marker* k, word obj) noexcept nogil:
     run = &s.from_runs[offset >> s.shift]
     check_that(run.bytes and offset % (<uint64_t>1 << s.shift) == 0,
                b"a reference leads to no large object (word, base)", obj, s.from_base)
-    if run.epoch == h.epoch:
+    if not win_epoch(k, run):
         return
-    store32_relaxed(&run.epoch, h.epoch)
     k.large_bytes += run.bytes
     if unlikely(k.count != NULL):
         count_object(&k.count[run.shape], run.bytes)
@@ -144,7 +164,8 @@ cdef void begin_marking(Marker* k, HeapState* h) noexcept nogil:
     k.heap = h
     k.base = h.r.from_base
     k.limit = h.r.tams_bytes
-    k.sp = k.deepest = h.mark_stack
+    k.shared = False
+    k.stack = k.sp = k.deepest = h.mark_stack
     k.live_words = k.large_bytes = k.head = k.tail = 0
     k.count = begin_survey(h)
     k.spent = NULL
@@ -284,18 +305,26 @@ cdef bint mark_open_logs(Marker* k) noexcept nogil:
     return found
 
 
+cdef inline void trace_slots(Marker* k, const ShapeInfo* shape, word* slot,
+                             const word* end) noexcept nogil:
+    cdef word value
+    while slot < end:
+        value = load64_relaxed(slot)
+        if is_reference(shape.tag_mask, shape.tag_bits, value):
+            enqueue(k, value & ~shape.tag_mask)
+        slot += 1
+
+
 cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
     """Traces from the stack and the queue.  Stops before an object that would take it past
     `budget` slots; True when nothing is left."""
     cdef word obj
     cdef word* slot
-    cdef word* end
-    cdef word value
     cdef ShapeInfo* shape
     cdef uint64_t slots, cost
     cdef word header
     while True:
-        if k.sp == k.heap.mark_stack:
+        if k.sp == k.stack:
             if k.tail == k.head:
                 return True
             visit_oldest(k)
@@ -303,6 +332,8 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
         if k.sp > k.deepest:
             k.deepest = k.sp
         obj = (k.sp - 1)[0]
+        if unlikely(obj & GRAIN_ENTRY):
+            return False            # only trace_slice() makes these, and takes them
         header = load64_relaxed(<word*>obj)
         shape = &k.heap.shapes[shape_of_header(header)]
         slots = object_slots(shape, obj)
@@ -312,12 +343,7 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
         budget -= cost
         k.sp -= 1
         slot = <word*>obj + header_words(shape)
-        end = slot + slots
-        while slot < end:
-            value = load64_relaxed(slot)
-            if is_reference(shape.tag_mask, shape.tag_bits, value):
-                enqueue(k, value & ~shape.tag_mask)
-            slot += 1
+        trace_slots(k, shape, slot, slot + slots)
         if unlikely(header & HEADER_KEY):
             budget -= min(budget, visit_values(k.heap, obj, header, mark_value, k))
 
@@ -325,20 +351,82 @@ cdef bint trace(Marker* k, uint64_t budget) noexcept nogil:
 cdef uint64_t top_slots(Marker* k) noexcept nogil:
     """Slots of the object that is traced next: a budget that adds them always gets on."""
     cdef word obj
-    if k.sp == k.heap.mark_stack:
+    if k.sp == k.stack:
         return 0
     obj = (k.sp - 1)[0]
     return object_slots(&k.heap.shapes[shape_of_header(load64_relaxed(<word*>obj))], obj)
 
 
-cdef void end_marking(Marker* k) noexcept nogil:
-    """Gives most of the mark stack back."""
+# ---- grain by grain --------------------------------------------------------------------------
+
+cdef void trace_grain(Marker* k, word at) noexcept nogil:
+    """Traces the slots of a large object that lie in the grain at `at`."""
+    cdef LargeSpace* s = large_space(k.heap, at)
+    cdef uint64_t begin, end
+    cdef ShapeInfo* shape = grain_slots(k.heap, s, (at - s.from_base) >> s.shift, &begin, &end)
+    trace_slots(k, shape, <word*>at + begin, <word*>at + end)
+
+
+cdef bint split_top(Marker* k) noexcept nogil:
+    """Puts the grains of a large object in its place on the stack; the values that it is a key of
+    are visited at once.  False: the object there is not so large."""
     cdef HeapState* h = k.heap
-    cdef word keep
+    cdef word obj = (k.sp - 1)[0], header
+    cdef LargeSpace* s
+    cdef uint64_t grain, slots = top_slots(k)
+    if obj - k.base < h.half_bytes:
+        return False
+    s = large_space(h, obj)
+    if s == NULL or slots * WORD <= <uint64_t>1 << s.shift:
+        return False
+    header = load64_relaxed(<word*>obj)
+    k.sp -= 1
+    # An entry for each grain, which has a page at least: the bound of the stack holds.
+    grain = (object_bytes(&h.shapes[shape_of_header(header)], obj) - 1) >> s.shift
+    while True:
+        k.sp[0] = (obj + (grain << s.shift)) | GRAIN_ENTRY
+        k.sp += 1
+        if grain == 0:
+            break
+        grain -= 1
+    if header & HEADER_KEY:
+        visit_values(h, obj, header, mark_value, k)
+    return True
+
+
+cdef bint trace_slice(Marker* k, uint64_t budget) noexcept nogil:
+    """Traces some `budget` slots, or one grain; always gets on.  True when nothing is left."""
+    cdef word top
+    if k.sp != k.stack:
+        top = (k.sp - 1)[0]
+        if top & GRAIN_ENTRY:
+            k.sp -= 1
+            trace_grain(k, top & ~<word>GRAIN_ENTRY)
+            return False
+        if split_top(k):
+            return False
+    return trace(k, budget + top_slots(k))
+
+
+cdef void empty_queue(Marker* k) noexcept nogil:
+    """Visits what is in the queue: then all that a marker has is on its stack."""
+    while k.tail != k.head:
+        visit_oldest(k)
+
+
+cdef void give_back_stack(Marker* k, uint64_t keep) noexcept nogil:
+    """Gives the pages of the mark stack beyond `keep` bytes back to the kernel."""
+    cdef HeapState* h = k.heap
+    cdef word low = (<word>k.stack + keep + h.page - 1) & ~(h.page - 1)
+    if <word>k.deepest > low:
+        madvise(<void*>low, (<word>k.deepest - low + h.page - 1) & ~(h.page - 1), MADV_DONTNEED)
+
+
+cdef void end_marking(Marker* k) noexcept nogil:
+    """Frees what marking has used, and gives most of the mark stack back."""
+    cdef HeapState* h = k.heap
     close_roots(k)              # an abandoned cycle may not have come to them
     free_spent(k)
     if k.count != NULL:
         end_survey(h)
-    if <word>k.deepest - <word>h.mark_stack > KEEP_STACK:
-        keep = (<word>h.mark_stack + KEEP_STACK + h.page - 1) & ~(h.page - 1)
-        madvise(<void*>keep, (<word>k.deepest - keep + h.page - 1) & ~(h.page - 1), MADV_DONTNEED)
+    give_back_stack(k, KEEP_STACK)

@@ -10,6 +10,7 @@ from gcheap.core.events cimport (
 from gcheap.core.layout cimport (
     BACKEND_STW, CauseTotals, CycleRecord, ERRNO_SLOTS, Events, HISTOGRAM_SLOTS, HeapState,
     Histogram, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
+from gcheap.core.mark_team cimport marker_bytes, marker_threads
 from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.roots cimport live_handles
 from gcheap.core.tlab cimport allocated_by
@@ -125,6 +126,8 @@ def heap_stats(HeapCore core not None):
         handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
         sigbus_unblocks=load64_relaxed(&h.sigbus_unblocks),
         slow_safepoints=load64_relaxed(&h.slow_safepoints),
+        marker_threads=marker_threads(h),
+        marker_bytes=marker_bytes(h),
         batch_flushes=load64_relaxed(&h.batch_flushes),
         floating_bytes=load64_relaxed(&h.verification.floating_bytes),
         handles=live_handles(h),

@@ -21,7 +21,7 @@ cdef extern from "gcheap_python.h" nogil:
     const char* gc_error_message()
     void gc_enter(gc_mutator*)
     void gc_leave(gc_mutator*)
-    void gc_collect(gc_heap*)
+    void gc_request(gc_heap*)
 
 cdef extern from "gcheap/lox/native/lifetime.h" nogil:
     const int LOX_NATIVE_COUNT, LOX_GLOBALS, LOX_SITES, OP_COUNT, LOX_NEED
@@ -59,13 +59,14 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
         gc_mutator* m
         uint64_t output_length
     ctypedef struct lox_program:
+        gc_heap* heap
         lox_thread* main
         uint64_t site_count
         uint32_t failed
         uint32_t stop
         int32_t output_error
 
-    int open_program(lox_program*, gc_heap*, int, int)
+    int open_program(lox_program*, gc_heap*, const char*, int, int)
     void close_program(lox_program*)
     int add_natives(lox_thread*)
     int set_arguments(lox_thread*, const lox_literal*, uint64_t)
@@ -76,6 +77,7 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
     void reset(lox_thread*)
     void write_output(lox_thread*, uint64_t)
     void wait_for_threads(lox_program*, uint64_t)
+    void stop_program(lox_program*)
 
 gc_import()
 
@@ -105,7 +107,7 @@ cdef class Program:
     cdef int out
     cdef readonly bint broken       # a unit was loaded in part: memory was out
 
-    def __cinit__(self, heap, int out, int err):
+    def __cinit__(self, heap, int out, int err, bytes name):
         self.heap = heap
         self.out = out
         self.p = <lox_program*>calloc(1, sizeof(lox_program))
@@ -113,8 +115,9 @@ cdef class Program:
             raise MemoryError
         cdef gc_heap* native = gc_heap_of_object(heap)
         cdef int opened
+        cdef const char* text = name
         with nogil:
-            opened = open_program(self.p, native, out, err)
+            opened = open_program(self.p, native, text, out, err)
         if not opened:
             message = (<bytes>gc_error_message()).decode(errors="replace")
             self.close()
@@ -186,6 +189,11 @@ cdef class Program:
         """Waits for the threads that the program spawned."""
         with nogil:
             wait_for_threads(self.p, 0)
+
+    def stop(self):
+        """Ends the program's threads at their next safepoint; any thread may call it."""
+        stop_program(self.p)
+        gc_request(self.p.heap)         # the pauses of a cycle are safepoints of every thread
 
     def close(self):
         with nogil:

@@ -12,7 +12,7 @@ from rich.text import Text
 import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import format_size, parse_size
-from gcheap.percentiles import of_samples
+from gcheap.percentiles import difference, of_histogram, of_samples
 from gcheap.provenance import available_bytes, describe
 from gcheap.tools.arguments import (
     accepted,
@@ -23,16 +23,19 @@ from gcheap.tools.arguments import (
     positive_int,
     settle_heap_options,
 )
-from gcheap.tools.suite import metric, run_suite
+from gcheap.tools.suite import metric, noise_line, run_suite
 from gcheap.tools.tables import NOTHING, duration, new_table
 
 WORKLOAD = "churn"
 SIZES = "64MiB,256MiB,1GiB,4GiB"
 LEAST_LIVE = 1 << 20
 WARM_UP_TURNS = 2               # not counted: each half and each table is touched once
+NOISE_SECONDS = 0.5
 LIMIT = 1.5                     # largest over smallest: up to it a pause counts as flat
 PAUSES = ("mark_start", "mark_end", "relocate_start", "full")
 REACH = "time_to_safepoint"
+# What mutators wait for elsewhere -> histogram of the heap.
+WAITS = {"fault": "fault", "allocation_stall": "stall"}
 CONCURRENT = {"concurrent_mark": "mark_ns", "concurrent_weak": "weak_ns",
               "concurrent_plan": "plan_ns", "concurrent_relocate": "relocate_ns"}
 JUDGED = {"wall_p50": "wall_p50_us", "cpu_p99": "cpu_p99_us"}
@@ -92,7 +95,8 @@ def run(args):
             measure(args, group, measured, console)
 
     return run_suite("pauses", args, config, measure_all,
-                     lambda: summarize(list(measured.values())), show)
+                     lambda: summarize(list(measured.values())), show,
+                     noise_seconds=NOISE_SECONDS)
 
 
 # ---- what fits ---------------------------------------------------------------------------
@@ -140,6 +144,12 @@ class Measured:
         self.cycles = []
         self.marked_bytes = None        # found live by the last cycle
         self.verified = None
+        self.before = {}                # histograms of WAITS, before the measured turns
+        self.after = {}
+
+    def begin(self, heap):
+        """The next turn is the first to count."""
+        self.before = {name: heap.histogram(name) for name in WAITS.values()}
 
     def take(self, heap, turn):
         """Keeps what the heap recorded of one turn."""
@@ -148,6 +158,7 @@ class Measured:
         self.pauses.append(pauses[pauses["cycle"] == turn.cycle])
         self.cycles.append(cycles[cycles["cycle"] == turn.cycle])
         self.marked_bytes = heap.stats().live_bytes
+        self.after = {name: heap.histogram(name) for name in WAITS.values()}
 
 
 def measure(args, group, measured, console):
@@ -165,6 +176,8 @@ def measure(args, group, measured, console):
             console.print(Text(f"{format_size(live)}: populated"))
         for number in range(1 - WARM_UP_TURNS, args.cycles + 1):
             for taker in takers:
+                if number == 1:
+                    measured[taker.live].begin(taker.heap)
                 turn = taker.turn()
                 if number > 0:
                     measured[taker.live].take(taker.heap, turn)
@@ -227,6 +240,8 @@ def row_of(one):
             if len(rows):
                 phases[phase] = times(rows["work_ns"], rows["cpu_ns"])
         phases[REACH] = times(pauses["reach_ns"])
+        phases |= {phase: waited(difference(one.before[name], one.after[name]))
+                   for phase, name in WAITS.items()}
         if "full" not in phases:        # otherwise all of them are parts of that pause
             phases |= {name: times(cycles[key]) for name, key in CONCURRENT.items()}
     return {
@@ -248,6 +263,16 @@ def times(wall_ns, cpu_ns=()):
             value = of_samples(samples, q)
             row[f"{name}_{percentile}_us"] = None if value is None else value / 1e3
     return row
+
+
+def waited(histogram):
+    """The same of a histogram."""
+    values, counts, longest = histogram
+    row = {"count": int(counts.sum())}
+    for percentile, q in (("p50", 0.5), ("p99", 0.99)):
+        value = of_histogram(values, counts, longest, q)
+        row[f"wall_{percentile}_us"] = None if value is None else value / 1e3
+    return row | {"cpu_p50_us": None, "cpu_p99_us": None}
 
 
 def flatness(smallest, largest):
@@ -283,6 +308,7 @@ def show(document, console):
         console.print()
         console.print(comparison(runs, title, clock))
     console.print()
+    console.print(noise_line(document))
     for phase, row in document["flat"].items():
         console.print(verdict(phase, row))
 
@@ -296,8 +322,8 @@ def comparison(runs, title, clock):
                    f"{small} p99", f"{large} p99", "ratio"):
         table.add_column(header, justify="right" if table.columns else "left", no_wrap=True)
     for phase, row in smallest["phases"].items():
-        if row[f"{clock}_p50_us"] is None:
-            continue
+        if row[f"{clock}_p50_us"] is None and (clock == "cpu" or phase not in WAITS):
+            continue                    # that nobody waited is said, what is not measured is not
         cells = []
         for percentile in ("p50", "p99"):
             key = f"{clock}_{percentile}_us"

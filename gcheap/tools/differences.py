@@ -92,20 +92,23 @@ class Verdict:
     word: str
 
 
+def able(lengths):
+    """Which of some pairs of lists, of so many values each, can tell anything if all those that can
+    are compared together: the largest such set."""
+    least = [least_p(*pair) if all(pair) else 1.0 for pair in lengths]
+    for count in range(len(least), 0, -1):
+        limit = sorted(least)[count - 1]
+        if limit * count <= ALPHA:
+            return [p <= limit for p in least]
+    return [False] * len(least)
+
+
 def judge(pairs):
     """A Verdict for each (before, after, better): two lists, and "less", "more" or None.
 
     Figures that cannot tell anything are no comparisons, and cost the others nothing.
     """
-    # The fewer can tell, the fewer are compared, and the more can: from the strictest on.
-    tellable = [bool(before and after) for before, after, _ in pairs]
-    while True:
-        count = sum(tellable)
-        now = [told and least_p(len(before), len(after)) * count <= ALPHA
-               for told, (before, after, _) in zip(tellable, pairs, strict=True)]
-        if now == tellable:
-            break
-        tellable = now
+    tellable = able([(len(before), len(after)) for before, after, _ in pairs])
     ps = [rank_sum_test(before, after)
           for told, (before, after, _) in zip(tellable, pairs, strict=True) if told]
     rest = iter(zip(ps, holm(ps), strict=True))

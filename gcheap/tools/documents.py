@@ -67,7 +67,7 @@ def load(path):
                               f"or gcheap stress has written") from None
     try:
         return _results(path, document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         why = str(error) if isinstance(error, ForeignDocument) else "expected what --json of " \
             "gcheap bench or gcheap stress has written"
         raise ForeignDocument(f"{path}: no document to compare: {why}") from None

@@ -19,18 +19,22 @@ from gcheap.provenance import stamp
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.intervals import interval_facts, summary
 from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.tables import duration, percent
+from gcheap.workloads.document import noise_of
 
 EXIT_WRONG = 1
 EXIT_INTERRUPTED = 130
 
 
-def run_suite(name, args, config, measure, summarize, show):
+def run_suite(name, args, config, measure, summarize, show, noise_seconds=0.0):
     """Runs a suite, returns its exit status.
 
     measure(console)    measures; Ctrl-C may end it anywhere
     summarize()         the suite's own part of the document, of what was measured until then:
                         "rounds", "metrics", ...; "verified" False makes the exit status 1
     show(document, console)     prints it
+    noise_seconds       of the control loop that is run first and joins the document as
+                        `noise_floor_us`; every suite that shows pauses has it
     """
     if args.json:
         check_target(args.json)
@@ -38,6 +42,8 @@ def run_suite(name, args, config, measure, summarize, show):
     console = progress_console()
     interrupted = False
     try:
+        if noise_seconds:
+            began["noise_floor_us"] = noise_floor(noise_seconds)
         measure(console)
     except KeyboardInterrupt:
         interrupted = True
@@ -57,6 +63,24 @@ def document_of(name, config, found, began, interrupted=False):
     """The whole document: `began` is the stamp, `found` the suite's own part."""
     return began | {"benchmark": name, "config": config, "interrupted": interrupted,
                     "interval": interval_facts(found["rounds"])} | found
+
+
+def noise_floor(seconds):
+    """Of a control loop that never touches a heap: as a run of `gcheap stress` has it."""
+    from gcheap.workloads._noise import measure_noise
+
+    return noise_of(measure_noise(seconds))
+
+
+def noise_line(document):
+    """What this machine does to a loop that touches no heap, in a line."""
+    noise = document.get("noise_floor_us")
+    if noise is None:
+        return Text("the machine's noise floor was not measured")
+    p99, longest = (duration(noise[name] * 1e3) for name in ("p99", "max"))
+    return Text(f"the machine's noise floor (a loop that touches no heap, "
+                f"{noise['seconds']:.1f} s): p99 {p99}, longest {longest}, "
+                f"MMU at 10 ms {percent(noise['mmu']['10ms'])}")
 
 
 def take_turns(rounds, cases, take, rows, console):

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.options import format_size
-from gcheap.workloads._churn import ChurnSession
+from gcheap.workloads._churn import Churn
 from gcheap.workloads._record import Recording, RunControl
+from gcheap.workloads.session import Session
 
 WARM_UP_SECONDS = 0.03          # of operations in each turn before its cycle is asked for
 
@@ -49,8 +50,9 @@ class TurnTaker:
         self.live = live
         self._handles = handles
         self._control = RunControl()
-        self.heap = gcheap.Heap(2 * live, policy="fixed", stall_warning_ms=0, **options)
-        self._session = ChurnSession(self.heap, mutators=mutators, live=live, seed=seed)
+        self.heap = gcheap.Heap(2 * live, policy="fixed", stall_warning_ms=0,
+                                pause_warning_ms=0, **options)
+        self._session = Session(Churn, self.heap, mutators=mutators, live=live, seed=seed)
         self._recordings = [Recording(self._control) for _ in range(mutators)]
         self._orders = [queue.SimpleQueue() for _ in range(mutators)]
         self._answers = queue.SimpleQueue()
@@ -75,14 +77,20 @@ class TurnTaker:
             self._order(self._hold, [0])
             self._wait()
 
-    def turn(self):
-        """Lets the mutators run, forces one cycle under them, and stops them: a Turn."""
+    def turn(self, idle=False):
+        """Lets the mutators run, forces one cycle under them, and stops them: a Turn.
+
+        With `idle` they run before the cycle only, and stand still while it goes on.
+        """
         self._control = RunControl()
         for recording in self._recordings:
             recording.follow(self._control)
         start = time.monotonic_ns()
         self._order(self._run)
         time.sleep(WARM_UP_SECONDS)
+        if idle:
+            self._control.stop()
+            self._wait()
         self.heap.collect()
         cycle = int(self.heap.cycles()["cycle"][-1])
         self._control.stop()
@@ -146,7 +154,7 @@ class TurnTaker:
         self._check_room(index)
 
     def _hold(self, _mutator, index):
-        self._session.hold(index, self._handles)
+        self._session.workers[index].hold(self._handles)
 
     def _run(self, _mutator, index):
         self._session.run(index)

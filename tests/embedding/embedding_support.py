@@ -15,8 +15,8 @@ from gcheap.core._testing_sanitizer import sanitizer
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = ROOT / "examples"
-COMPILER = shutil.which(os.environ.get("CC", "cc"))
-MISSING = ("no C compiler" if COMPILER is None else
+COMPILER = shlex.split(os.environ.get("CC", "cc"))      # as "ccache gcc"
+MISSING = ("no C compiler" if shutil.which(COMPILER[0]) is None else
            "no Python.h" if not Path(sysconfig.get_path("include"), "Python.h").exists() else None)
 WARNINGS = ("-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror")
 # What embeds a build with a sanitizer has it too, as setup.py has it.
@@ -57,7 +57,7 @@ def config(*options: str, cwd: Path, package: Path | None = None, **more: str) -
 def build_program(source: Path, target: Path, *flags: str, package: Path | None = None,
                   **more: str) -> Path:
     """Compiles a program of one file, with the flags that gcheap gives."""
-    compiled([COMPILER, "-std=c11", "-O1", "-g", *WARNINGS, *SANITIZED, *flags, source, "-o",
+    compiled([*COMPILER, "-std=c11", "-O1", "-g", *WARNINGS, *SANITIZED, *flags, source, "-o",
               target, *config("--cflags", "--libs", cwd=target.parent, package=package, **more)])
     return target
 
@@ -65,7 +65,7 @@ def build_program(source: Path, target: Path, *flags: str, package: Path | None 
 def build_module(source: Path, target: Path, *flags: str) -> Path:
     """Compiles an extension module of one file; `flags` come first, so their -I does."""
     made = target / (source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
-    compiled([COMPILER, "-std=c11", "-O1", "-g", "-shared", "-fPIC", *WARNINGS, *SANITIZED, *flags,
+    compiled([*COMPILER, "-std=c11", "-O1", "-g", "-shared", "-fPIC", *WARNINGS, *SANITIZED, *flags,
               source, "-o", made, *config("--cflags", cwd=target)])
     return made
 

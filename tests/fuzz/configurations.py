@@ -37,6 +37,7 @@ def options(draw: Any, capacities: Any = CAPACITIES, verify: Any = (0, 1, 2, 3, 
         "relocate": draw(st.sampled_from(["worth", "always"])),
         "collect_every": draw(st.sampled_from([0, 0, 0, 7, 100, 1])),
         "delay_placements_us": draw(st.sampled_from([0, 0, 0, 20, 200])),
+        "mark_threads": draw(st.sampled_from([1, 1, 2, 4])),
         # A machine that is busy may make any stall and any pause a long one.
         "stall_warning_ms": 0, "safepoint_warning_ms": 0}
     if calm:

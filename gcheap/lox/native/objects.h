@@ -6,7 +6,8 @@
  *     cell        fixed        value of a variable that a closure captured
  *     class       fixed        methods, name, layout, init, numbers
  *     layout      fixed        class, parent, name, kids, index, numbers
- *     instance    slot array   layout, extra, fields…
+ *     instance    slot array   layout, more, fields…
+ *     fields      slot array   more, fields…
  *     bound       fixed        receiver, method
  *     table       slot array   open addressing; the length is a power of two
  *     native      fixed        arity and which, 1
@@ -23,13 +24,13 @@
 /* In the order in which open_program() defines them: the heap numbers shapes from 3. */
 enum {
     LOX_STRING = 3, LOX_FUNCTION, LOX_CLOSURE, LOX_CELL, LOX_CLASS, LOX_LAYOUT, LOX_INSTANCE,
-    LOX_BOUND, LOX_TABLE, LOX_NATIVE, LOX_ARRAY, LOX_THREAD, LOX_SHAPES_END
+    LOX_BOUND, LOX_TABLE, LOX_NATIVE, LOX_ARRAY, LOX_THREAD, LOX_FIELDS
 };
 
 enum { CLOSURE_FUNCTION, CLOSURE_CODE, CLOSURE_CELLS };         /* elements */
 enum { CLASS_METHODS, CLASS_NAME, CLASS_LAYOUT, CLASS_INIT, CLASS_SLOTS };
 enum { LAYOUT_CLASS, LAYOUT_PARENT, LAYOUT_NAME, LAYOUT_KIDS, LAYOUT_INDEX, LAYOUT_SLOTS };
-enum { INSTANCE_LAYOUT, INSTANCE_EXTRA, INSTANCE_FIELDS };      /* elements */
+enum { INSTANCE_LAYOUT, INSTANCE_MORE, INSTANCE_FIELDS };      /* elements */
 enum { BOUND_RECEIVER, BOUND_METHOD, BOUND_SLOTS };
 enum { THREAD_RESULT, THREAD_FUNCTION, THREAD_SLOTS };
 
@@ -43,7 +44,7 @@ typedef struct class_numbers {
 
 typedef struct layout_numbers {
     uint32_t count;             /* fields of an instance of this layout */
-    uint32_t capacity;          /* of them inside the instance; the rest in its `extra` */
+    uint32_t capacity;          /* of them inside the instance; the rest in its chain */
 } layout_numbers;
 
 typedef struct native_numbers {

@@ -4,16 +4,16 @@
  * child adds one (the maps of Self; Chambers, Ungar and Lee, OOPSLA 1989).  An instance begins at its
  * class's root and moves to a child when it gets a field that it has not:
  *
- *     root ──x──> (x) ──y──> (x, y)         instance: layout, extra, x, y
+ *     root ──x──> (x) ──y──> (x, y)         instance: layout, more, x, y
  *          └─y──> (y)
  *
- * The fields of the first `capacity` numbers lie in the instance, the others in the table `extra`.
- * A tree has one capacity.  When an instance outgrows it, its class begins a new tree with more.
+ * The fields of the first `capacity` numbers lie in the instance, the others in a chain of arrays,
+ * each twice the one before.  A tree has one capacity.  When an instance outgrows it, its class begins
+ * a new tree with more.
  *
- * Races.  An instance's layout only moves to a child, by compare-and-exchange once threads exist, so
- * the number of a field of an instance never changes, and no thread takes a field for another.  A new field
- * is LOX_ABSENT until its value is stored.  What can be lost is a store into `extra` while another
- * thread replaces it by a larger one.
+ * Races.  An instance's layout only moves to a child, by compare-and-exchange once threads exist, and a
+ * field never changes its place.  So no thread takes a field for another, and no store is lost.  A
+ * new field is LOX_ABSENT until its value is stored.
  *
  * A lox_cache belongs to one instruction and one thread.  Its words are roots: an entry follows the
  * objects that it names, and keeps them alive until it is overwritten.
@@ -27,8 +27,8 @@
 #define GCHEAP_LOX_PROPERTIES_H
 #include "tables.h"
 
-#define IN_EXTRA ((uint64_t)1 << 32)
-enum { FIELD_WORDS = 2 + INSTANCE_FIELDS, MOST_CAPACITY = 64, UNINDEXED = 8 };
+#define IN_CHAIN ((uint64_t)1 << 32)      /* the rest is the number within the chain */
+enum { FIELD_WORDS = 2 + INSTANCE_FIELDS, MOST_CAPACITY = 64, UNINDEXED = 8, CHAIN_LEAST = 8 };
 
 /* Fields that instances of the class have room for: of the newest of its trees. */
 static inline uint32_t capacity_of(gc_word class) {
@@ -105,34 +105,44 @@ static int step_to_child(lox_thread *t) {
 static inline uint64_t offset_of(gc_word layout) {      /* of the field that it added */
     layout_numbers *n = numbers_of_layout(layout);
     uint32_t number = n->count - 1;
-    return number < n->capacity ? FIELD_WORDS + number : IN_EXTRA | (number - n->capacity);
+    return number < n->capacity ? FIELD_WORDS + number : IN_CHAIN | (number - n->capacity);
 }
 
-/* Where a field is; NULL: another thread has not made it yet. */
-static inline gc_word *field_at(gc_word instance, uint64_t offset) {
-    gc_word extra;
-    if (GC_LIKELY(!(offset & IN_EXTRA))) return (gc_word *)address_of(instance) + offset;
-    offset ^= IN_EXTRA;
-    extra = acquired(element_at(instance, INSTANCE_EXTRA));
-    return extra && offset < length_of(extra) ? element_at(extra, offset) : NULL;
-}
-
-/* Makes room for element `number` in the extra table of *instance, a root.  SAFEPOINT. */
-static int grow_extra(lox_thread *t, gc_word *instance, uint64_t number) {
-    for (;;) {
-        gc_word old = acquired(element_at(*instance, INSTANCE_EXTRA)), extra;
-        uint64_t length = old ? length_of(old) : 0, larger = length ? 2 * length : TABLE_LEAST;
-        if (number < length) return 1;
-        while (larger <= number) larger *= 2;
-        extra = gc_alloc_array(t->m, LOX_TABLE, larger);
-        if (!extra) return exhausted(t);
-        extra = boxed(extra), old = acquired(element_at(*instance, INSTANCE_EXTRA));
-        length = old ? length_of(old) : 0;
-        for (uint64_t i = 0; i < larger; i++)
-            *element_at(extra, i) = i < length ? element(old, i) : LOX_ABSENT;
-        if (length < larger)
-            exchange(t->m, *instance, element_at(*instance, INSTANCE_EXTRA), old, extra);
+/* Field `number` of the chain; NULL: the chain is too short, and *link, of *owner, is where it ends. */
+static gc_word *chained(gc_word instance, uint64_t number, gc_word *owner, gc_word **link,
+                        uint64_t *room) {
+    *owner = instance, *link = element_at(instance, INSTANCE_MORE);
+    for (*room = CHAIN_LEAST;; *room *= 2) {
+        gc_word fields = acquired(*link);
+        if (!fields) return NULL;
+        if (number < *room) return element_at(fields, 1 + number);
+        number -= *room;
+        *owner = fields, *link = element_at(fields, 0);
     }
+}
+
+/* Where a field is; NULL: nowhere yet, since another thread is about to make room for it. */
+static inline gc_word *field_at(gc_word instance, uint64_t offset) {
+    gc_word owner, *link;
+    uint64_t room;
+    if (GC_LIKELY(!(offset & IN_CHAIN))) return (gc_word *)address_of(instance) + offset;
+    return chained(instance, offset ^ IN_CHAIN, &owner, &link, &room);
+}
+
+/* Makes the chain of *instance, a root, reach to field `number`.  SAFEPOINT. */
+static int lengthen(lox_thread *t, gc_word *instance, uint64_t number) {
+    gc_word owner, *link, fields;
+    uint64_t room, wanted;
+    while (!chained(*instance, number, &owner, &link, &room)) {
+        wanted = room;
+        fields = gc_alloc_array(t->m, LOX_FIELDS, 1 + wanted);
+        if (!fields) return exhausted(t);
+        for (uint64_t i = 0; i < wanted; i++) *element_at(boxed(fields), 1 + i) = LOX_ABSENT;
+        /* Another thread may have done the same meanwhile. */
+        if (!chained(*instance, number, &owner, &link, &room) && room == wanted)
+            exchange(t->m, owner, link, 0, boxed(fields));
+    }
+    return 1;
 }
 
 static inline void fill_cache(lox_cache *c, gc_word key, gc_word target, uint64_t offset) {
@@ -215,7 +225,7 @@ static int set_property(lox_thread *t, lox_cache *c, gc_word *name) {
             offset = offset_of(added);
             field = field_at(*at, offset);
             if (!field) {
-                if (!grow_extra(t, at, offset & ~IN_EXTRA)) return 0;
+                if (!lengthen(t, at, offset & ~IN_CHAIN)) return 0;
                 continue;
             }
             publish(t->m, *at, field, at[1]);
@@ -226,10 +236,10 @@ static int set_property(lox_thread *t, lox_cache *c, gc_word *name) {
         if (!step_to_child(t)) return 0;
         child = top(t)[-1];
         offset = offset_of(child);
-        if (offset & IN_EXTRA) {
-            if (!grow_extra(t, at, offset & ~IN_EXTRA)) return 0;
+        if (offset & IN_CHAIN) {
+            if (!lengthen(t, at, offset & ~IN_CHAIN)) return 0;
             child = top(t)[-1];
-            if (offset == IN_EXTRA) {       /* the first that finds no room inside */
+            if (offset == IN_CHAIN) {       /* the first that finds no room inside */
                 gc_word class = slot(child, LAYOUT_CLASS);
                 uint32_t capacity = numbers_of_layout(child)->capacity;
                 if (capacity_of(class) == capacity && capacity < MOST_CAPACITY) {
@@ -244,8 +254,7 @@ static int set_property(lox_thread *t, lox_cache *c, gc_word *name) {
         t->m->shadow_top -= 2;
         if (!exchange(t->m, *at, element_at(*at, INSTANCE_LAYOUT), layout, child)) continue;
         publish(t->m, *at, field_at(*at, offset), at[1]);
-        fill_cache(c, layout, offset & IN_EXTRA ? 0 : child, offset);
-        if (offset & IN_EXTRA) c->key = 0;  /* the room must be looked at each time */
+        if (!(offset & IN_CHAIN)) fill_cache(c, layout, child, offset);    /* there is room */
         break;
     }
     at[0] = at[1];

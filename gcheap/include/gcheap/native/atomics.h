@@ -19,6 +19,7 @@
     static inline T add##S##_relaxed(T *p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }       \
     static inline T sub##S##_relaxed(T *p, T v) { return __atomic_fetch_sub(p, v, __ATOMIC_RELAXED); }       \
     static inline T sub##S##_acq_rel(T *p, T v) { return __atomic_fetch_sub(p, v, __ATOMIC_ACQ_REL); }       \
+    static inline T or##S##_relaxed(T *p, T v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }         \
     static inline T add##S##_seq(T *p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }           \
     static inline T sub##S##_seq(T *p, T v) { return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST); }           \
     /* 1 when *p was `expected` and is now `desired`; acquire-release on success. */       \

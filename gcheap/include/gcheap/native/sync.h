@@ -48,6 +48,12 @@ static inline void futex_wake_all(uint32_t *word) {
     errno = saved;
 }
 
+static inline void futex_wake_one(uint32_t *word) {
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+    errno = saved;
+}
+
 /* By syscall(): nanosleep() is a point at which pthread_cancel ends the thread, and here it may
  * own a unit that others wait for. */
 static inline void sleep_ns(uint64_t ns) {
@@ -66,11 +72,7 @@ static inline void mutex_lock(uint32_t *m) {
 }
 
 static inline void mutex_unlock(uint32_t *m) {
-    if (__atomic_exchange_n(m, 0, __ATOMIC_RELEASE) == 2) {
-        int saved = errno;
-        syscall(SYS_futex, m, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
-        errno = saved;
-    }
+    if (__atomic_exchange_n(m, 0, __ATOMIC_RELEASE) == 2) futex_wake_one(m);
 }
 
 static inline int64_t thread_id(void) { return (int64_t)syscall(SYS_gettid); }
