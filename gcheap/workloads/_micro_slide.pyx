@@ -119,10 +119,10 @@ cdef class MadeUpSpace:
 
     def forward_loop(self, uint64_t count):
         """ns of forwarding `count` references to live objects at random."""
-        cdef uint64_t i, start, elapsed, state = 7, sum = 0
+        cdef uint64_t _i, start, elapsed, state = 7, sum = 0
         with nogil:
             start = clock_ns()
-            for i in range(count):
+            for _i in range(count):
                 sum += forward(self.h, <word>self.at(scaled(random64(&state), self.live)))
             elapsed = clock_ns() - start
             self.buffer[0] = sum        # used, or the compiler would leave the loop out
@@ -130,10 +130,10 @@ cdef class MadeUpSpace:
 
     def assemble_loop(self, uint64_t count):
         """ns of assembling all units, one after the other, `count` times."""
-        cdef uint64_t i, unit, start, elapsed
+        cdef uint64_t _i, unit, start, elapsed
         with nogil:
             start = clock_ns()
-            for i in range(count):
+            for _i in range(count):
                 for unit in range(self.h.r.slid_units):
                     assemble_unit(self.h, unit, <word>self.buffer)
             elapsed = clock_ns() - start
