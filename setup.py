@@ -3,16 +3,25 @@
 GCHEAP_BUILD selects a variant: release (default), debug, tsan, asan.  All are compiled from the
 same C, which is in build/cython; objects and results of each are in build/VARIANT.
 GCHEAP_NO_FAILPOINTS=1 leaves the failpoints out of any of them.
+
+What was built, from what and how is recorded in gcheap/built.json beside the modules; the programs
+of `gcheap bench peers`, which are in benchmarks/peers, are installed as gcheap/peers.
 """
+import itertools
+import json
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 
+import Cython
 from Cython.Build import cythonize
 from Cython.Compiler import Errors
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+HERE = Path(__file__).resolve().parent
 VARIANTS = {
     "release": ["-O2", "-g1", "-fno-plt"],
     "debug": ["-O1", "-g3", "-fno-omit-frame-pointer"],
@@ -44,6 +53,24 @@ def refuse_performance_hint(position, message, env):
 Errors.performance_hint = refuse_performance_hint
 
 
+def output(command):
+    """What a command prints, None when it fails or is not there."""
+    try:
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def source():
+    """The commit that is built, and whether the tree differs from it; None outside a checkout."""
+    if not (HERE / ".git").exists():            # git would find some other repository above
+        return {"commit": None, "modified": None}
+    changes = output(["git", "status", "--porcelain", "--", "gcheap", "setup.py"])
+    return {"commit": output(["git", "rev-parse", "HEAD"]),
+            "modified": None if changes is None else bool(changes)}
+
+
 class BuildExtensions(build_ext):
     """Translates the modules when they are compiled; an sdist or metadata need no C."""
 
@@ -65,8 +92,23 @@ class BuildExtensions(build_ext):
                 "freethreading_compatible": False,
             },
         ):
-            wanted[made.name].sources, wanted[made.name].depends = made.sources, made.depends
+            # Cython sees the headers that a module names, and not what those include.
+            headers = map(str, Path(*made.name.split(".")[:-1]).glob("native/*.h"))
+            wanted[made.name].sources = made.sources
+            wanted[made.name].depends = [*made.depends, *headers]
         super().run()
+        package = Path(self.get_ext_fullpath("gcheap._fastpath")).parent
+        command = [*self.compiler.compiler_so, *self.extensions[0].extra_compile_args]
+        # Without its flags, but with what it may be run by ("ccache gcc").
+        compiler = itertools.takewhile(lambda part: part[0] != "-", command)
+        version = output([*compiler, "--version"])
+        (package / "built.json").write_text(json.dumps({
+            "variant": variant, "failpoints": not macros, **source(), "command": command,
+            "compiler": version and version.splitlines()[0], "cython": Cython.__version__,
+        }, indent=1) + "\n")
+        if not self.inplace:
+            shutil.copytree(HERE / "benchmarks/peers", package / "peers", dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns("__pycache__"))
 
 
 setup(

@@ -32,3 +32,9 @@ def test_poll(mutator, native_rounds):
 def test_enter_and_leave(mutator, native_rounds):
     """Entering the heap and leaving it again, no pause being on.  ns per pair."""
     native_rounds(micro.enter_loop, mutator.native(), count=1_000_000)
+
+
+def test_take_and_drop_a_handle(heap, mutator, native_rounds):
+    """A handle taken and dropped again, natively.  ns per pair."""
+    pair = heap.shape("Pair", refs=("first", "second"))
+    native_rounds(micro.handle_loop, mutator.native(), pair.id, count=1_000_000)

@@ -14,7 +14,7 @@ from gcheap._unbuilt import use_installed_copy as _use_installed_copy
 
 _use_installed_copy(__path__)
 
-from gcheap import failpoints, policy
+from gcheap import failpoints, log, policy, trace
 from gcheap.building import get_include
 from gcheap.errors import (
     ForeignRef,
@@ -35,6 +35,7 @@ from gcheap.face.weakref import WeakRef
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.failpoint_settings import arm_environment as _arm_environment
 from gcheap.inspection import Path, Retained, Root, Step
+from gcheap.records import Histogram, Records
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
 
@@ -45,8 +46,8 @@ if not getattr(_sys, "_is_gil_enabled", lambda: True)():
 
 __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",
-    "HeapStats", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path", "RawArray", "Ref",
-    "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step", "Tagged", "WeakKeyTable",
+    "HeapStats", "Histogram", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path",
+    "RawArray", "Records", "Ref", "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step", "Tagged", "WeakKeyTable",
     "WeakRef", "WeakValueTable", "__version__", "failpoints",
-    "get_include", "policy",
+    "get_include", "log", "policy", "trace",
 ]

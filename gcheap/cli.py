@@ -1,39 +1,43 @@
 """The `gcheap` command line: one module per command under gcheap/tools.
 
 Exit status of every command: 0 done, 1 it ran and something was wrong, 2 it could not run
-(bad usage, bad values, a file that cannot be written), 130 interrupted.  `gcheap doctor`
-states its own.
+(bad usage, bad values, a file that cannot be written), 130 interrupted.  `gcheap doctor` and
+`gcheap lox` state their own.
 """
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.text import printable
-from gcheap.tools import bench, config, doctor, options, stress
 from gcheap.tools.arguments import Parser
 
-COMMANDS = (stress, bench, doctor, options, config)
+COMMANDS = ("stress", "report", "stats", "lox", "minheap", "bench", "compare", "doctor",
+            "options", "config", "replay_convert")
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-def build_parser():
+def build_parser(only=None):
+    """The parser of every command, or of one: the others are not imported then."""
     parser = Parser(
         prog="gcheap", description="A heap whose live pages move under running mutators.")
     parser.add_argument("--version", action="version", version=f"gcheap {gcheap.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(commands)
+    for command in COMMANDS if only is None else (only,):
+        import_module(f"gcheap.tools.{command}").add(commands)
     return parser
 
 
 def main(argv=None):
     """Run one command; returns its exit status (argparse exits by itself on bad usage)."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    only = words[0] if words and words[0] in COMMANDS else None
+    args = build_parser(only).parse_args(words)
     try:
         status = args.run(args)
         sys.stdout.flush()

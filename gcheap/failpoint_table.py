@@ -78,6 +78,7 @@ POINTS: tuple[Point, ...] = (
           "any: as if REGISTER answered it"),
     Point("register.refused", "REGISTER was refused, what is registered is so still"),
     Point("register.done", "to-space is registered and empty; before Pause Relocate Start"),
+    Point("flip.ahead", "handles are forwarded, not yet rewritten; before Pause Relocate Start"),
     Point("flip.before", "Pause Relocate Start (`stw`: the one pause), before roots are rewritten"),
     Point("flip.after", "the flip is done; before the compactor looks at the first unit"),
     Point("relocate.done", "every unit is PLACED, to-space is still registered"),

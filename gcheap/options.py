@@ -21,6 +21,7 @@ _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-zA-Z]{0,4})\s*", re.ASCII)
 MINIMUM = "min"
+OFF = "off"
 TLAB_BYTES = 65536              # of a heap whose units are not larger
 _HOW = 'expected a positive number of bytes such as 67108864 or "64MiB"'
 
@@ -89,6 +90,22 @@ def _policy(value: Any, name: str) -> Any:
     return parse_policy(value, name)
 
 
+def _log(value: Any, name: str) -> str:
+    """The text, once it is known to be understood; the log parses it again."""
+    from gcheap.log.selection import parse_log
+
+    parse_log(_text(value, name), name)
+    return value
+
+
+def _trace(value: Any, name: str) -> str:
+    from gcheap.trace.target import parse_target
+
+    value = os.fsdecode(value) if isinstance(value, (bytes, os.PathLike)) else value
+    parse_target(_text(value, name), name)
+    return value
+
+
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise OptionError(f"{name}={shown(value)}: expected a string")
@@ -127,6 +144,8 @@ _KINDS: dict[Any, tuple[str, str]] = {
     _integer: ("integer", "any"),
     _text: ("text", "any"),
     _policy: ("policy", "a policy of gcheap.policy, or its text"),
+    _log: ("log", 'selectors such as "gc*" or "gc*=debug:file=PATH", or "off"'),
+    _trace: ("trace", '"1", a path that ends in .json, .pftrace or .perfetto-trace, or "off"'),
 }
 
 
@@ -209,6 +228,14 @@ OPTIONS: tuple[Option, ...] = (
             "what a forked child has: the heap, as its own, or nothing", ("continue", "none")),
     _option("safepoint_warning_ms", Between(0, DAY_MS), 1000,
             "a pause that waits longer for a mutator names it on standard error; 0: never"),
+    _option("pause_warning_ms", Between(0, DAY_MS), 100,
+            "a pause that is longer is reported on standard error, unless cycles are verified; 0: "
+            "none is"),
+    _option("log", _log, OFF,
+            "what is logged, in HotSpot's form, and where to; off: nothing"),
+    _option("trace", _trace, OFF,
+            "1: one line a cycle on standard error, in the manner of Go; a file: what each thread "
+            "does, for ui.perfetto.dev; off: neither"),
     _option("verify", _integer, 0,
             "checks of each cycle, each level with those below it: 0 none, 1 counters, 2 every "
             "phase, 3 the full graph and an inaccessible old half, 4 marking again and comparing",

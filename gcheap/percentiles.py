@@ -13,6 +13,9 @@ from fractions import Fraction
 
 import numpy as np
 
+LINEAR = 2048  # gcheap/core/events.pxd: values below it have a bucket each
+PER_OCTAVE = 1024  # ... and above it every power of two is cut in so many
+
 
 def rank(q: float, count: int) -> int:
     """The 1-based nearest rank of quantile `q` (0..1) among `count` values."""
@@ -59,3 +62,42 @@ def difference(before, after):
         return values, counts, 0
     maximum = after[2] if after[2] > before[2] else min(int(values[-1]), int(after[2]))
     return values, counts, int(maximum)
+
+
+def histogram_of(samples):
+    """(edges, counts, maximum) of samples, with the buckets of the native histograms."""
+    samples = np.asarray(samples, dtype=np.uint64)
+    if samples.size == 0:
+        return samples, samples.copy(), 0
+    # A frexp of the float is one too high where rounding carries into the next power of two.
+    msb = np.frexp(samples.astype(np.float64))[1].astype(np.int64) - 1
+    msb -= np.right_shift(samples, np.maximum(msb, 0).astype(np.uint64)) == 0
+    shift = np.maximum(msb - 10, 0).astype(np.uint64)
+    upper = (((samples >> shift) + np.uint64(1)) << shift) - np.uint64(1)
+    values, counts = np.unique(np.where(samples < LINEAR, samples, upper), return_counts=True)
+    maximum = int(samples.max())
+    values[-1] = min(int(values[-1]), maximum)
+    return values, counts.astype(np.uint64), maximum
+
+
+def merged(histograms):
+    """One histogram of all that these hold."""
+    histograms = [h for h in histograms if len(h[0])]
+    if not histograms:
+        return np.zeros(0, "u8"), np.zeros(0, "u8"), 0
+    values, at = np.unique(np.concatenate([h[0] for h in histograms]).astype("u8"),
+                           return_inverse=True)
+    counts = np.zeros(values.size, "u8")
+    np.add.at(counts, at, np.concatenate([h[1] for h in histograms]).astype("u8"))
+    return values, counts, max(int(h[2]) for h in histograms)
+
+
+def mean_and_deviation(values, counts):
+    """Mean and standard deviation of a histogram, within its three digits; None when empty."""
+    counts = np.asarray(counts, dtype=np.float64)
+    total = counts.sum()
+    if not total:
+        return None, None
+    values = np.asarray(values, dtype=np.float64)
+    mean = float((values * counts).sum() / total)
+    return mean, float(np.sqrt((((values - mean) ** 2) * counts).sum() / total))

@@ -1,7 +1,21 @@
 """What `Heap.stats()` returns."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from gcheap.records import Records, in_units, pairs, records
+
+# What a notebook shows of HeapStats, in groups; the rest is in its attributes.
+SHOWN = {
+    "memory": ("used_bytes", "live_bytes", "limit_bytes", "capacity_bytes", "allocated_bytes"),
+    "cycles": ("cycles", "relocations", "moved_bytes", "copied_bytes", "recycled_bytes"),
+    "waits": ("faults", "fault_waits", "hole_faults", "stalls", "stall_ns", "stall_max_ns",
+              "slow_safepoints"),
+    "what is held": ("mutators", "handles", "shapes", "weak_refs", "weak_entries", "guarded"),
+    "how": ("backend", "fault_mode", "why"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,3 +77,20 @@ class HeapStats:
     backend: str
     fault_mode: str
     why: str
+
+    def to_array(self) -> Records:
+        """A structured array of one row: every counter by its name, ioctls as move_calls,
+        move_pages and so on (refusals are in `ioctls` alone)."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, counts in row.pop("ioctls").items():
+            row |= {f"{name}_{key}": value for key, value in asdict(counts).items()
+                    if key != "refused"}
+        dtype = [(name, "i8" if isinstance(value, int) else f"U{max(1, len(value))}")
+                 for name, value in row.items()]
+        return records(np.array([tuple(row.values())], dtype=dtype))
+
+    def _repr_html_(self) -> str:
+        return pairs({heading: {
+            name.removesuffix("_ns").removesuffix("_bytes").replace("_", " "):
+                in_units(name, getattr(self, name)) for name in names}
+            for heading, names in SHOWN.items()})

@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import BY_NAME, format_size, parse_size, resolve
 from gcheap.policy import Policy
+from gcheap.provenance import stamp
 from gcheap.text import shown
 from gcheap.workloads import DEFAULT, find
 from gcheap.workloads._noise import measure_noise
 from gcheap.workloads._record import RunControl
 from gcheap.workloads.document import Look, Outcome, build
 from gcheap.workloads.interrupt import Interrupt
-from gcheap.workloads.memory import ResidentPeak, peak_rss_bytes, reset_peak_rss
+from gcheap.workloads.memory import check_memory, peak_rss_bytes, reset_peak_rss
 from gcheap.workloads.runner import Run
+from gcheap.workloads.samples import Samples
 
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "batch_units", "relocate",
-                "collect_every", "delay_placements_us", "policy", "mark_threads")
+                "collect_every", "delay_placements_us", "log", "trace", "policy", "mark_threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ class StressConfig:
     warm_up         seconds, not counted; None is a tenth of `seconds`, 0.1 to 2
     noise_seconds   of the control loop before the run, 0 for none; None is a twentieth of
                     `seconds`, at most 1
-    depth           of `trees`; None is the greatest that `live` allows
+    settings        of the workload, by name (`gcheap stress --list` has them); what is left out
+                    has its default
 
     What is in HEAP_OPTIONS is an option of `gcheap.Heap`, and None has the meaning it has there:
     the environment's GCHEAP_* value, or the default.  Of `policy` the default is "fixed" here: a
@@ -63,12 +67,14 @@ class StressConfig:
     relocate: str | None = None
     collect_every: int | None = None
     delay_placements_us: int | None = None
+    log: str | None = None
+    trace: str | None = None
     policy: Policy | str | None = None
     mark_threads: int | None = None
     seed: int = 1
     warm_up: float | None = None
     noise_seconds: float | None = None
-    depth: int | None = None
+    settings: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         def put(name, value):
@@ -81,8 +87,6 @@ class StressConfig:
             put(name, default if value is None else _seconds(name, value, least=0.0))
         _whole("mutators", self.mutators, 1, MOST_MUTATORS)
         _whole("seed", self.seed, 0, (1 << 56) - 1)
-        if self.depth is not None:
-            _whole("depth", self.depth, 1, 64)
         put("live", parse_size(self.live, "live"))
         if self.policy is None and BY_NAME["policy"].env not in os.environ:
             put("policy", "fixed")
@@ -96,7 +100,17 @@ class StressConfig:
                 f"capacity {format_size(self.capacity)} does not exceed the "
                 f"{format_size(self.live)} of live data; leave it out for twice the live data"
             )
-        find(self.workload).check(self)
+        check_memory(self.live, self.capacity if self.policy == "fixed" else None)
+        workload = find(self.workload)
+        put("settings", workload.resolve(self.settings or {}))
+        workload.check_config(self)
+
+    def with_capacity(self, capacity: int) -> StressConfig:
+        """A copy with a capacity that may be below the live bytes, for those who look for the
+        least with which a workload passes."""
+        copy = replace(self)
+        object.__setattr__(copy, "capacity", capacity)
+        return copy
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ class Progress:
     cycles: int
     faults: int
     last_pause_ns: int | None  # work of the latest pause
+    heap: gcheap.Heap | None = None  # for who wants to see more; during the call only
 
 
 def run_stress(config: StressConfig,
@@ -133,6 +148,7 @@ class _Stress:
         self._control = RunControl()
         self._begin = self._end = None      # Looks at the heap: of the measurement
         self._interrupted = False
+        self._stamp = stamp(config.seed)    # before anything runs: the load is that of others
 
     def document(self):
         config = self._config
@@ -143,8 +159,9 @@ class _Stress:
             noise = (measure_noise(config.noise_seconds, self._control)
                      if config.noise_seconds else None)
             options = {name: getattr(config, name) for name in HEAP_OPTIONS}
-            # Stalls are counted here: no lines between those of the live display.
-            with gcheap.Heap(config.capacity, stall_warning_ms=0, **options) as heap:
+            # Stalls and pauses are measured here: no lines between those of the live display.
+            with gcheap.Heap(config.capacity, stall_warning_ms=0, pause_warning_ms=0,
+                             **options) as heap:
                 outcome = self._outcome(heap)
             outcome.noise = noise
             outcome.interrupted = self._interrupted or interrupt.seen
@@ -153,11 +170,11 @@ class _Stress:
     def _outcome(self, heap):
         config = self._config
         session = find(config.workload).session(heap, config)
-        peak = ResidentPeak(heap)
+        samples = Samples(heap)
         view = _View(heap, session, config, self._progress)
-        run = Run(heap, session, config.workload, config.mutators, self._control)
+        run = Run(heap, session, config.workload, session.threads, self._control)
         try:
-            self._supervise(heap, run, peak, view)
+            self._supervise(heap, run, samples, view)
         except KeyboardInterrupt:       # of a handler of SIGINT that is not Python's own
             self._interrupted = True
         finally:
@@ -168,15 +185,17 @@ class _Stress:
             run.finish()
         if run.error is not None:
             raise run.error
+        begin_ns = self._begin.at_ns if self._begin is not None else 0
         return Outcome(
-            config=asdict(config), version=gcheap.__version__, begin=self._begin,
+            config=asdict(config), stamp=self._stamp, begin=self._begin,
             end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
-            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=peak.bytes,
+            peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=samples.peak_bytes,
             live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=session.facts(),
+            series=samples.series(begin_ns), page_map=samples.page_map(begin_ns),
         )
 
-    def _supervise(self, heap, run, peak, view):
+    def _supervise(self, heap, run, samples, view):
         config = self._config
         run.start()
         run.wait_populated(
@@ -189,12 +208,12 @@ class _Stress:
         view.started()
 
         def watch():
-            peak.look()
+            samples.look()
             view.look(run, "run")
 
         watch()
         run.wait(config.seconds, watch)
-        peak.look()
+        samples.look()
         view.look(run, "audit", due=True)
 
 
@@ -234,6 +253,7 @@ class _View:
             cycles=stats.cycles,
             faults=stats.faults,
             last_pause_ns=self._last_pause,
+            heap=self._heap,
         ))
 
 

@@ -15,6 +15,8 @@ from zygote import Zygote
 import gcheap
 from gcheap.core._testing_sanitizer import sanitizer
 
+pytest_plugins = ["black_box"]
+
 CONCURRENT = [pair for pair in COMBINATIONS if pair[0] != "stw"]
 _SEED = pytest.StashKey[int]()
 

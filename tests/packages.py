@@ -8,14 +8,16 @@ from pathlib import Path, PurePosixPath
 
 # What belongs in an sdist: everything to build, test and read.
 TREES = {
-    "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed"),
+    "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css"),
     "tests": (".py",),
-    "benchmarks": (".py",),
+    "benchmarks": (".py", ".c", ".go", ".java", ".ml"),
     "docs": (".md", ".png"),
 }
 SINGLE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py")
 MADE = ("PKG-INFO", "setup.cfg")                        # by setuptools
-IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed")      # of the package, beside compiled modules
+IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2",
+            ".css")      # of the package, beside compiled modules
+PEERS = ("benchmarks/peers/", "gcheap/peers/")          # in the tree, in a wheel
 
 
 def sources(root: Path) -> set[str]:
@@ -25,6 +27,14 @@ def sources(root: Path) -> set[str]:
         found |= {str(path.relative_to(root)) for path in (root / tree).rglob("*")
                   if path.is_file() and path.suffix in endings}
     return found
+
+
+def installed(root: Path) -> set[str]:
+    """What a wheel of the tree at `root` holds beside compiled modules and metadata."""
+    names = sources(root)
+    return ({name for name in names if name.startswith("gcheap/") and name.endswith(IN_WHEEL)}
+            | {name.replace(*PEERS) for name in names if name.startswith(PEERS[0])}
+            | {"gcheap/built.json"})
 
 
 def supported(root: Path) -> list[str]:
@@ -58,8 +68,7 @@ def wheel_faults(wheel: Path, root: Path) -> list[str]:
         names = set(archive.namelist())
         metadata = next(archive.read(name).decode() for name in names
                         if name.endswith(".dist-info/METADATA"))
-    wanted = {name for name in sources(root)
-              if name.startswith("gcheap/") and name.endswith(IN_WHEEL)}
+    wanted = installed(root)
     modules = {name.removesuffix(".pyx") for name in sources(root) if name.endswith(".pyx")}
     built = {name.split(".")[0] for name in names if name.endswith(".so")}
     dist_info = f"gcheap-{wheel.name.split('-')[1]}.dist-info/"

@@ -1,12 +1,14 @@
 """Builds gcheap with sanitizers and runs its tests with them: `make sanitize`.
 
-    python tests/sanitize.py [--variant tsan|asan] [--whole] [--seed N] [PYTEST-ARGUMENT...]
+    python tests/sanitize.py [--variant tsan|asan] [--whole [--resume]] [--seed N]
+                             [PYTEST-ARGUMENT...]
 
 tsan is ThreadSanitizer; asan is AddressSanitizer with UndefinedBehaviorSanitizer.  Without
 `--variant` both are built, and then run side by side.  Each has a directory, build/VARIANT, with
 what was built (lib), the reports and pytest's output.  By default a selection of tests runs whose
 seed is fixed (SELECTED); `--whole` runs every file, one after the other; pytest's own arguments
-replace the selection.
+replace the selection.  The whole takes hours: `--resume` leaves out the files that have passed with
+this seed and these modules, and counts what they counted then.
 
 A report fails the run, whichever process wrote it: each writes to a file of its own, because the
 status and the output of a test's child are that test's, which may look at neither.  No report is
@@ -15,19 +17,24 @@ suppressed.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 SEED = 1
+NOTHING_RAN = 5                     # pytest's status
+PATIENCE = 3600                     # seconds of one pytest process
 KINDS = {"tsan": "thread", "asan": "address"}
 LIBRARIES = {"thread": "libtsan.so", "address": "libasan.so"}
 # Reports go to files; everything else is what lets Python and a SIGBUS handler live with them:
@@ -41,8 +48,10 @@ OPTIONS = {
 }
 REPORT = "(WARNING|ERROR|FATAL): .*Sanitizer|CHECK failed|Dying"
 SELECTED = {
-    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
-    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py"],
+    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
+             "lox/test_programs.py::test_threads"],
+    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
+             "lox/test_mutations.py", "lox/test_limits.py"],
 }
 
 
@@ -65,11 +74,15 @@ class Chunk:
     counts: Counts
     reports: list[str]
     seconds: float
+    cpu: float = 0.0                # seconds, with its children: what a busy machine leaves alone
+    may_be_empty: bool = False      # a file, whose tests may all be left to the soak
 
     def faults(self) -> list[str]:
         """Why it did not pass; nothing when it did."""
         found = []
-        if self.status != 0:
+        if self.status == NOTHING_RAN and self.may_be_empty:
+            pass
+        elif self.status != 0:
             found.append(f"pytest ended with status {self.status}")
         elif self.counts.passed + self.counts.skipped == 0:
             found.append("no test ran")
@@ -131,22 +144,47 @@ class Variant:
             "PYTHONDONTWRITEBYTECODE": "1",
             "LD_PRELOAD": library(LIBRARIES[self.kind])}
 
-    def run(self, name: str, arguments: list[str], seed: int) -> Chunk:
+    def run(self, name: str, arguments: list[str], seed: int, may_be_empty: bool = False) -> Chunk:
         """One pytest process.  Its output is in build/VARIANT/NAME/output.txt."""
         place = self.home / "runs" / name
         subprocess.run(["rm", "-rf", place], check=True)
         place.mkdir(parents=True)
         begun = time.monotonic()
         with open(place / "output.txt", "w") as output:
-            status = subprocess.run(
+            process = subprocess.Popen(
                 # faulthandler's handlers would take the place of the sanitizer's.
                 [sys.executable, "-m", "pytest", "-p", "no:faulthandler", "-p", "no:cacheprovider",
                  "-q", "-W", "ignore::pytest.PytestConfigWarning", "--durations=15",
                  f"--seed={seed}", f"--junit-xml={place / 'result.xml'}", *arguments],
                 cwd=TESTS, env=self.environment(place), stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL).returncode
-        return Chunk(name, status, counts_of(place / "result.xml"), reports_in(place),
-                     time.monotonic() - begun)
+                stdin=subprocess.DEVNULL)
+            timer = threading.Timer(PATIENCE, process.kill)     # without faulthandler nobody does
+            timer.start()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            timer.cancel()
+        return Chunk(name, process.returncode, counts_of(place / "result.xml"), reports_in(place),
+                     time.monotonic() - begun, usage.ru_utime + usage.ru_stime, may_be_empty)
+
+    def key(self, arguments: list[str], seed: int) -> str:
+        """Stands for the modules that were built, and how a file of tests was run with them."""
+        digest = hashlib.sha256(json.dumps([arguments, seed]).encode())
+        for module in sorted((self.home / "lib").rglob("*.so")):
+            digest.update(module.read_bytes())
+        return digest.hexdigest()
+
+    def passed(self, name: str, key: str) -> Chunk | None:
+        """What `run` found with this key, if there was no fault in it."""
+        try:
+            known = json.loads((self.home / "runs" / name / "chunk.json").read_text())
+        except FileNotFoundError:
+            return None
+        chunk = Chunk(**known["chunk"] | {"counts": Counts(**known["chunk"]["counts"])})
+        return chunk if known["key"] == key and not chunk.faults() else None
+
+    def keep(self, chunk: Chunk, key: str) -> None:
+        (self.home / "runs" / chunk.name / "chunk.json").write_text(
+            json.dumps({"key": key, "chunk": asdict(chunk)}))
 
     def chunks(self, whole: bool, arguments: list[str]) -> dict[str, list[str]]:
         """Pytest's arguments by the name of the process."""
@@ -154,18 +192,23 @@ class Variant:
             return {path.stem: [str(path), *arguments] for path in sorted(TESTS.rglob("test_*.py"))}
         return {"selected": arguments or SELECTED[self.name]}
 
-    def run_all(self, whole: bool, arguments: list[str], seed: int) -> list[Chunk]:
-        done = []
+    def run_all(self, whole: bool, arguments: list[str], seed: int,
+                resume: bool = False) -> list[Chunk]:
+        done, key = [], self.key(arguments, seed)
         for name, wanted in self.chunks(whole, arguments).items():
-            done.append(self.run(name, wanted, seed))
-            self.say(done[-1])
+            chunk = self.passed(name, key) if resume else None
+            if chunk is None:
+                chunk = self.run(name, wanted, seed, whole)
+                self.keep(chunk, key)
+                self.say(chunk)
+            done.append(chunk)
         return done
 
     def say(self, chunk: Chunk) -> None:
         counts = chunk.counts
         print(f"{self.name} {chunk.name}: {counts.passed} passed, {counts.failed} failed, "
-              f"{counts.skipped} skipped, {len(chunk.reports)} reports, {chunk.seconds:.0f} s",
-              flush=True)
+              f"{counts.skipped} skipped, {len(chunk.reports)} reports, {chunk.seconds:.0f} s "
+              f"({chunk.cpu:.0f} s of CPU)", flush=True)
         if chunk.faults():
             output = (self.home / "runs" / chunk.name / "output.txt").read_text(errors="replace")
             print(f"{self.name} {chunk.name}: {'; '.join(chunk.faults())}\n{output[-8000:]}\n"
@@ -176,6 +219,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--variant", action="append", choices=KINDS, help="only this one")
     parser.add_argument("--whole", action="store_true", help="every test, a process per file")
+    parser.add_argument("--resume", action="store_true",
+                        help="with --whole: only the files that have not passed yet")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     args, rest = parser.parse_known_args(argv)
@@ -185,7 +230,8 @@ def main(argv: list[str] | None = None) -> int:
         variant.build()
         print(f"{variant.name}: built in {time.monotonic() - begun:.0f} s", flush=True)
     with ThreadPoolExecutor(len(variants)) as pool:
-        done = list(pool.map(lambda v: v.run_all(args.whole, rest, args.seed), variants))
+        done = list(pool.map(lambda v: v.run_all(args.whole, rest, args.seed, args.resume),
+                             variants))
     for variant, chunks in zip(variants, done, strict=True):
         total = sum((chunk.counts for chunk in chunks), Counts())
         print(f"{variant.name}: {total.passed} tests passed, {total.failed} failed, "

@@ -21,6 +21,7 @@ from pathlib import Path
 import gcheap
 from gcheap import failpoints
 from gcheap.core import _testing
+from gcheap.stress import StressConfig, run_stress
 
 PAGE = os.sysconf("SC_PAGESIZE")
 NODE = 48                       # bytes of a Node (node_shape)
@@ -126,6 +127,18 @@ def check_interleaved(nodes, order=None, slot: str = "next") -> int:
     return read
 
 
+def stress_until(enough, attempts: int = 60, seed: int = 1, **config) -> list[dict]:
+    """Short runs of a workload, each with the next seed and every one verified, until
+    `enough(documents)`: what a machine does in a time of one's choice is no fact."""
+    documents: list[dict] = []
+    while not enough(documents):
+        assert len(documents) < attempts, f"not even in {attempts} runs: {documents[-1]}"
+        documents.append(run_stress(StressConfig(
+            seed=seed + len(documents), noise_seconds=0, **config)))
+        assert documents[-1]["verified"] is True, documents[-1]["failure"]
+    return documents
+
+
 def touch_holes(heap, m) -> None:
     """Reads pages that nobody has ever touched, in units that have just been moved."""
     nodes = interleaved(m, node_shape(heap), 2000)
@@ -176,15 +189,19 @@ def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float
     # Of every fork in a process with a heap, from Python 3.12 on (docs/reference/versions.md).
     clean["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
     clean.pop("PYTHONFAULTHANDLER", None)
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        env=clean | (env or {}), capture_output=True, text=True, timeout=timeout, **popen)
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), *arguments],
+            env=clean | (env or {}), capture_output=True, text=True, timeout=timeout, **popen)
+    except subprocess.TimeoutExpired as hung:
+        raise AssertionError(f"did not end in {timeout} s\n{hung.stdout}\n{hung.stderr}") from hung
 
 
 def run_cleanly(script: str, **kwargs) -> str:
     """Runs `script`; it must end with status 0 and write no error.  Returns its output."""
-    # A machine that is busy may make any stall a long one.
-    kwargs["env"] = {"GCHEAP_STALL_WARNING_MS": "0"} | (kwargs.get("env") or {})
+    # A machine that is busy may make any stall and any pause a long one.
+    kwargs["env"] = {"GCHEAP_STALL_WARNING_MS": "0", "GCHEAP_PAUSE_WARNING_MS": "0"} | (
+        kwargs.get("env") or {})
     done = run_python(script, **kwargs)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout

@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 from support import kernel_offers, run_python
 
+from gcheap.provenance import stamp
 from gcheap.tools import bench_backends
+from gcheap.tools.suite import document_of
 
 CONFIG = {"workload": "churn", "live": 64 << 20, "capacity": 128 << 20, "rounds": 3,
           "seconds": 2.0, "mutators": 1, "faults": "sigbus", "unit_pages": 16, "seed": 1,
@@ -15,7 +17,7 @@ CONFIG = {"workload": "churn", "live": 64 << 20, "capacity": 128 << 20, "rounds"
 
 
 def row(turn, name, relocate, resident=1.2):
-    return {"round": turn, "configuration": name, "relocate_ms": relocate, "cycles": 5,
+    return {"round": turn, "case": name, "relocate_ms": relocate, "cycles": 5,
             "seconds": 2.0, "relocate_start_p99_us": 80.0, "noise_p99_us": 0.5,
             "resident_over_used": resident, "ops_per_s": 3e5, "verified": True}
 
@@ -27,8 +29,13 @@ ROWS = [
 ]
 
 
+def summarized(rows, config, **options):
+    return document_of("backends", config, bench_backends.summarize(rows, config), stamp(),
+                       **options)
+
+
 def test_ratios_are_formed_inside_a_round():
-    document = bench_backends.summarize(ROWS, CONFIG)
+    document = summarized(ROWS, CONFIG)
     # The rounds' ratios are 0.5, 0.25, 0.4: their median is not the ratio of the medians.
     assert document["move_over_copy_single"] == {
         "median": 0.4, "low": 0.25, "high": 0.5, "rounds": 3}
@@ -38,36 +45,38 @@ def test_ratios_are_formed_inside_a_round():
         "median": 1.2, "low": 1.1, "high": 1.3, "rounds": 3}
     assert document["relocate_ms"]["copy_single"]["median"] == 60
     assert document["interval"]["coverage"] == 0.75
-    assert "order statistics" in document["interval"]["method"]
+    assert "bootstrap" in document["interval"]["method"]
+    assert document["metrics"]["copy: relocate ms"]["values"] == [40, 60, 40]
+    assert document["metrics"]["move / copy_single: relocate"]["values"] == [0.5, 0.25, 0.4]
     assert document["rounds"] == 3 and not document["interrupted"]
-    assert {"machine", "kernel", "cpus", "version", "config", "runs"} <= set(document)
+    assert {"machine", "provenance", "version", "config", "runs"} <= set(document)
     json.dumps(document, allow_nan=False)
 
 
 def test_a_round_that_was_cut_short_does_not_count():
-    document = bench_backends.summarize(ROWS[:5], CONFIG, interrupted=True)
+    document = summarized(ROWS[:5], CONFIG, interrupted=True)
     assert document["rounds"] == 1 and document["interrupted"]
     assert document["move_over_copy_single"]["median"] == 0.5
     assert len(document["runs"]) == 5
 
 
 def test_no_round_at_all():
-    document = bench_backends.summarize([], CONFIG, interrupted=True)
+    document = summarized([], CONFIG, interrupted=True)
     assert document["rounds"] == 0
     assert document["move_over_copy_single"]["median"] is None
 
 
 def test_a_run_without_relocation_is_left_out_of_the_ratios():
-    rows = [dict(item, relocate_ms=None) if item["configuration"] == "copy" else item
+    rows = [dict(item, relocate_ms=None) if item["case"] == "copy" else item
             for item in ROWS[:3]]
-    document = bench_backends.summarize(rows, CONFIG)
+    document = summarized(rows, CONFIG)
     assert document["move_over_copy_batched"]["rounds"] == 0
     assert document["move_over_copy_single"]["rounds"] == 1
 
 
 def test_the_table_shows_ratios_and_spread():
     stream = io.StringIO()
-    document = bench_backends.summarize(ROWS, CONFIG)
+    document = summarized(ROWS, CONFIG)
     bench_backends.show(document, Console(file=stream, width=80, highlight=False))
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert "move / copy by page 0.40 0.25 0.50" in lines
@@ -101,7 +110,7 @@ def test_configurations_take_turns_with_one_seed(turns):
     bench_backends.measure(args, rows, Console(file=io.StringIO()))
     assert [run[:2] for run in turns] == [("move", 16), ("copy", 16), ("copy", 1)] * 2
     assert {run[3] for run in turns} == {9}
-    assert [item["configuration"] for item in rows] == ["move", "copy", "copy_single"] * 2
+    assert [item["case"] for item in rows] == ["move", "copy", "copy_single"] * 2
     assert [item["round"] for item in rows] == [1, 1, 1, 2, 2, 2]
     assert rows[0]["resident_over_used"] == 1.2
 

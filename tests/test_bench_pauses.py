@@ -10,7 +10,9 @@ from support import kernel_offers
 from gcheap import cli
 from gcheap.errors import HeapClosed, HeapExhausted, OptionError
 from gcheap.face.reports import CYCLE_DTYPE, PAUSE_DTYPE
+from gcheap.provenance import stamp
 from gcheap.tools import bench_pauses
+from gcheap.tools.suite import document_of
 from gcheap.workloads.turns import Turn, TurnTaker
 
 CONFIG = {"workload": "churn", "live": [64 << 20, 1 << 30], "cycles": 2, "mutators": 1,
@@ -23,6 +25,9 @@ PAUSES = ["mark_start", "mark_end", "relocate_start"]
 def measured(live, work_ns, cpu_ns):
     """Two turns of one size whose three pauses took so long, and 100 ns to a safepoint."""
     one = bench_pauses.Measured(live)
+    none, two = (np.zeros(0, "u8"), np.zeros(0, "u8"), 0), (np.array([9000]), np.array([2]), 9000)
+    one.before = {"fault": none, "stall": none}
+    one.after = {"fault": two, "stall": none}
     for cycle in (1, 2):
         one.turns.append(Turn(cycle * 1000, cycle * 1000 + 500, cycle))
         one.pauses.append(np.array(
@@ -33,7 +38,7 @@ def measured(live, work_ns, cpu_ns):
 
 
 def document(*sizes, **options):
-    return bench_pauses.summarize(list(sizes), CONFIG, **options)
+    return document_of("pauses", CONFIG, bench_pauses.summarize(list(sizes)), stamp(), **options)
 
 
 SMALL, EQUAL = measured(64 << 20, 20_000, 10_000), measured(1 << 30, 30_000, 15_000)
@@ -45,13 +50,17 @@ def test_every_pause_has_its_percentiles():
     assert [row["live_bytes"] for row in made["runs"]] == [64 << 20, 1 << 30]
     row = made["runs"][0]
     assert row["cycles"] == 2 and row["verified"]
-    assert list(row["phases"]) == [*PAUSES, "time_to_safepoint", *bench_pauses.CONCURRENT]
+    assert list(row["phases"]) == [*PAUSES, "time_to_safepoint", "fault", "allocation_stall",
+                                   *bench_pauses.CONCURRENT]
     assert all(set(phase) == KEYS for phase in row["phases"].values())
     assert row["phases"]["mark_end"] == {"count": 2, "wall_p50_us": 20.0, "wall_p99_us": 20.0,
                                          "cpu_p50_us": 10.0, "cpu_p99_us": 10.0}
     reach = row["phases"]["time_to_safepoint"]
     assert reach["count"] == 6 and reach["wall_p50_us"] == 0.1 and reach["cpu_p99_us"] is None
-    assert {"version", "benchmark", "machine", "kernel", "cpus", "config"} <= set(made)
+    assert {"version", "benchmark", "machine", "provenance", "config"} <= set(made)
+    assert made["rounds"] == 2
+    assert made["metrics"]["1 GiB: mark end, CPU"]["values"] == [15.0, 15.0]
+    assert made["metrics"]["64 MiB: time to safepoint"]["values"] == [0.1, 0.1]
     json.dumps(made, allow_nan=False)
 
 
@@ -73,16 +82,16 @@ def test_the_table_puts_the_largest_beside_the_smallest():
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert "pause: mark end 20 µs 30 µs 1.50 20 µs 30 µs 1.50" in lines
     assert "pause: mark end 10 µs 15 µs 1.50 10 µs 15 µs 1.50" in lines
+    assert "fault 9 µs 9 µs 1.00 9 µs 9 µs 1.00" in lines
+    assert "allocation stall – – – – – –" in lines
     assert "time to safepoint 100 ns 100 ns 1.00 100 ns 100 ns 1.00" in lines
 
 
-def test_a_run_that_was_interrupted_early_is_shown():
+def test_a_run_that_was_interrupted_early():
     made = document(bench_pauses.Measured(1 << 20), bench_pauses.Measured(1 << 21),
                     interrupted=True)
     assert made["interrupted"] and made["flat"] == {} and made["runs"][0]["phases"] == {}
-    stream = io.StringIO()
-    bench_pauses.show(made, Console(file=stream, width=100, highlight=False))
-    assert "interrupted before" in stream.getvalue()
+    assert made["rounds"] == 0 and made["metrics"] == {}
 
 
 @pytest.mark.parametrize(("text", "complaint"), [
@@ -188,4 +197,5 @@ def test_a_real_run_takes_turns(backend, capsys):
                    for row in runs for turn in row["turns"])
     assert [live for _, _, live in order] == [1 << 20, 2 << 20, 4 << 20] * 3
     assert all(a[1] <= b[0] for a, b in zip(order, order[1:], strict=False))
-    assert "flat: median" in output.err
+    assert "flat: median" in output.err and "the machine's noise floor" in output.err
+    assert made["noise_floor_us"]["count"] > 0

@@ -14,8 +14,10 @@ from rich.console import Console
 from support import kernel_offers, run_python
 
 from gcheap.errors import GcheapError
+from gcheap.provenance import stamp
 from gcheap.tools import bench_uffd, plots
 from gcheap.tools.bench_uffd import Found, Sample
+from gcheap.tools.suite import document_of
 
 PAGES = 512
 
@@ -31,6 +33,10 @@ def made_up(value=lambda turn, sample: 100.0 * turn, turns=3, **changes):
     rounds = [{sample: value(turn, sample) for sample in bench_uffd.plan(config(**changes))}
               for turn in range(1, turns + 1)]
     return Found(rounds, [0.9] * turns)
+
+
+def summarized(found, config):
+    return document_of("uffd", config, bench_uffd.summarize(found, config), stamp())
 
 
 def lines(document):
@@ -62,7 +68,7 @@ def test_nothing_is_planned_that_the_machine_lacks():
 
 
 def test_the_document_is_made_of_medians():
-    document = bench_uffd.summarize(made_up(), config())
+    document = summarized(made_up(), config())
     assert document["rounds"] == 3 and not document["interrupted"]
     row = next(row for row in document["costs"]
                if (row["operation"], row["batch"], row["threads"]) == ("move", 16, 1))
@@ -73,7 +79,11 @@ def test_the_document_is_made_of_medians():
         "ns": {"median": 200, "low": 100, "high": 300, "rounds": 3}}
     assert document["other_thread_ran"]["median"] == 0.9
     assert document["interval"]["coverage"] == 0.75
-    assert {"machine", "kernel", "cpus", "page_size", "version", "published"} <= set(document)
+    assert {"machine", "provenance", "version", "published"} <= set(document)
+    assert document["metrics"]["cost: move, 16 pages a call, beside a running thread"] == {
+        "unit": "ns", "better": "less", "values": [100, 200, 300], "median": 200, "low": 100,
+        "high": 300, "rounds": 3}
+    assert len(document["metrics"]) == len(document["samples"])
     assert all(len(row["ns"]) == 3 for row in document["samples"])
     json.dumps(document, allow_nan=False)
 
@@ -84,7 +94,7 @@ def test_ratios_are_formed_inside_a_round():
     def value(turn, sample):
         return copies[turn] if sample.name == "copy" else 100.0 * turn
 
-    document = bench_uffd.summarize(made_up(value), config())
+    document = summarized(made_up(value), config())
     assert {(row["claim"], row["batch"], row["threads"]) for row in document["claims"]} == {
         (claim, 16, threads) for claim in ("allocated", "recycled") for threads in (0, 1)}
     for row in document["claims"]:
@@ -94,8 +104,8 @@ def test_ratios_are_formed_inside_a_round():
 
 
 def test_no_round_at_all():
-    document = bench_uffd.summarize(Found(interrupted=True), config())
-    assert document["rounds"] == 0 and document["interrupted"]
+    document = summarized(Found(), config())
+    assert document["rounds"] == 0 and document["metrics"] == {}
     assert document["costs"] == document["claims"] == []
     json.dumps(document, allow_nan=False)
 
@@ -103,7 +113,7 @@ def test_no_round_at_all():
 def test_the_tables():
     found = made_up(lambda turn, sample: 1234.0 if sample.name == "copy" else 1000.0)
     found.skipped["cost: populate"] = "madvise: Invalid argument"
-    text = lines(bench_uffd.summarize(found, config()))
+    text = lines(summarized(found, config()))
     assert "copy 1,230 1,230" in text
     assert "fault 1,000 –" in text
     assert "sigbus 4 1 µs 1 µs–1 µs 1 µs 1 µs–1 µs" in text
@@ -122,7 +132,7 @@ def test_a_kernel_without_move_gives_the_rest():
     for values in found.rounds:
         for sample in [sample for sample in values if sample.name == "move"]:
             del values[sample]
-    document = bench_uffd.summarize(found, config())
+    document = summarized(found, config())
     assert document["claims"] == []
     assert any(line.startswith("copy 200") for line in lines(document))
 
@@ -173,7 +183,7 @@ def test_a_plot_needs_a_name_that_says_its_format(tmp_path):
 @pytest.mark.parametrize("changes", [{}, {"threads": [0], "huge_bytes": None}])
 def test_a_plot_is_drawn_whole(tmp_path, name, start, changes):
     pytest.importorskip("matplotlib")
-    document = bench_uffd.summarize(made_up(**changes), config(**changes))
+    document = summarized(made_up(**changes), config(**changes))
     target = tmp_path / name
     plots.check(str(target))
     plots.draw_uffd(document, str(target))
@@ -187,7 +197,7 @@ def test_a_plot_of_a_kernel_without_move(tmp_path):
     for values in found.rounds:
         for sample in [s for s in values if s.name == "move" or s.kind == "fault"]:
             del values[sample]
-    plots.draw_uffd(bench_uffd.summarize(found, config()), str(tmp_path / "plot.svg"))
+    plots.draw_uffd(summarized(found, config()), str(tmp_path / "plot.svg"))
     assert (tmp_path / "plot.svg").stat().st_size > 0
 
 

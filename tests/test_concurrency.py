@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import (
+    NODE,
     PATIENCE,
     MutatorThread,
     check_interleaved,
@@ -60,6 +61,20 @@ def test_a_full_walk_while_the_compactor_is_held(held):
     assert after.fault_pages >= after.faults - before.faults
     assert after.cycles == before.cycles                    # the cycle is still under way
     assert point.hits == 1
+
+
+def test_a_fault_builds_its_unit_and_no_other(held):
+    """What the models have as fault-around: whatever page is touched, all of its unit arrives."""
+    heap, _, nodes, _ = held
+    units = 0
+    for i in range(0, COUNT, 7):
+        before = heap.stats()
+        assert nodes[i].key == i
+        after = heap.stats()
+        pages = after.fault_pages - before.fault_pages
+        assert pages == (after.faults - before.faults) * heap.unit_pages
+        units += pages // heap.unit_pages
+    assert units >= COUNT * NODE // (heap.unit_pages * heap.page_size)
 
 
 def test_pages_touched_in_reverse_order_while_the_compactor_is_held(held):
@@ -387,6 +402,38 @@ def test_a_thread_that_ends_while_attached_stops_no_cycle(make_heap):
     with heap.attach():
         assert [check_interleaved(nodes) for nodes in left] == [500] * 3
         assert heap.stats().mutators == 1
+
+
+def test_handles_that_change_after_they_were_forwarded(make_concurrent_heap):
+    """Between the forwarding of handles and the pause that rewrites them, indices are dropped and
+    taken again for other objects: older ones, black ones, large ones."""
+    heap = make_concurrent_heap("16MiB")
+    node = node_shape(heap)
+    with heap.attach() as m:
+        nodes = interleaved(m, node, 2000)
+        large = m.new_array("u8", 100_000)
+        large[99_999] = 7
+        refs = [nodes[i] for i in range(600)]               # a handle each
+        with failpoints.pause("flip.ahead", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            before = heap.stats().cycles
+            kept = refs[::3]
+            del refs                                        # 400 indices are free again
+            other = [nodes[1999 - i] for i in range(200)]
+            black = [m.new(node, key=10_000 + i, next=nodes[i]) for i in range(400)]
+            again = m.new_slots(1)
+            again[0] = large
+            alias = again[0]
+            assert heap.stats().cycles == before
+            point.release()
+        heap.collect()
+        assert [ref.key for ref in kept] == [nodes[i].key for i in range(0, 600, 3)]
+        assert [ref.key for ref in other] == [nodes[1999 - i].key for i in range(200)]
+        assert [ref.key for ref in black] == list(range(10_000, 10_400))
+        assert [ref.next.key for ref in black] == [nodes[i].key for i in range(400)]
+        assert alias == large and alias[99_999] == 7
+        assert check_interleaved(nodes) == 2000
 
 
 @pytest.mark.parametrize("point", ["mark.before", "plan.done", "flip.before", "flip.after",

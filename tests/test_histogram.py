@@ -31,3 +31,20 @@ def test_percentiles_agree_with_hdrhistogram(values):
         neighbours = (uppers[max(rank - 2, 0)], uppers[min(rank, len(uppers) - 1)])
         # Ranks are rounded differently by the two; buckets are not.
         assert any(abs(theirs - mine) <= mine // 500 + 1 for mine in (ours, *neighbours))
+
+
+@given(st.integers(0, 2**63))
+def test_whatever_is_recorded_is_counted(value):
+    """Beyond the last edge (see docs/reference/benchmarks.md) the exact maximum still tells."""
+    (upper, count), = histogram([value])
+    assert count == 1 and (value <= upper <= value + value // 1000 or value >= 2**49)
+
+
+@given(VALUES)
+def test_edges_are_those_of_three_significant_digits_of_hdrhistogram(values):
+    """The same buckets, for every value: HdrHistogram's highest equivalent value."""
+    hdr = pytest.importorskip("hdrh.histogram", reason="hdrhistogram is not installed")
+    reference = hdr.HdrHistogram(1, 2**41, 3)
+    for value in values:
+        (upper, _), = histogram([value])
+        assert upper == reference.get_highest_equivalent_value(value)

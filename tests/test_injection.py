@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import errno
 import re
+from collections import Counter
 from typing import NamedTuple
 
 import pytest
-from support import check_interleaved, interleaved, kernel_offers, node_shape, touch_holes
+from support import (
+    check_interleaved,
+    interleaved,
+    kernel_offers,
+    node_shape,
+    stress_until,
+    touch_holes,
+)
 
 import gcheap
 from gcheap import failpoints
-from gcheap.stress import StressConfig, run_stress
 from gcheap.userfaultfd.explanations import TABLE
+from gcheap.workloads._churn import ChurnSession
+from gcheap.workloads._record import RunControl
+from gcheap.workloads.runner import Run
 
 # What the kernel may say of each ioctl that places pages.  The first five of MOVE's "fatal" are
 # answers that the kernel gives for other memory than the heap's, or other processes'.
@@ -26,6 +36,11 @@ SURVIVED = {"MOVE": ("EAGAIN", "short", "EBUSY", "EINVAL", "ENOMEM", "EEXIST"),
             "ZEROPAGE": ("EAGAIN", "ENOMEM", "EEXIST")}
 FATAL = {"MOVE": MANY, "COPY": (*MANY, "EBUSY", "EINVAL"),
          "ZEROPAGE": ("ENOENT", "EINVAL", "ESRCH", "EFAULT", "EPERM", "ENOSPC")}
+# And of the calls around them: OPENED, CALLS and REST below.  The heap makes no others.
+AROUND = ("open", "API", "REGISTER", "UNREGISTER", "WAKE", "read")
+NOT_MADE = {"WRITEPROTECT", "CONTINUE", "POISON"}
+# Of the device file, which is tried after the system call.
+OPENING = ("EPERM", "EACCES", "ENOENT", "ENOTTY", "ENOSYS", "EINVAL", "EMFILE", "ENFILE", "ENOMEM")
 
 
 class Site(NamedTuple):
@@ -44,7 +59,8 @@ class Site(NamedTuple):
 SITES = [Site(f"{who}.{kind}", kind.upper(), "array-holes" if who == "large" else "churn",
               kind, faults)
          for kind in ("move", "copy") for who, modes in (
-             ("compactor", ("sigbus",)), ("mutator", ("sigbus", "handler")), ("large", ("sigbus",)))
+             ("compactor", ("sigbus",)), ("mutator", ("sigbus", "handler")),
+             ("large", ("sigbus", "handler")))
          for faults in modes]
 
 # How often a refusal is repeated: a stray page that comes back is a broken invariant.
@@ -52,11 +68,28 @@ OFTEN = {"EAGAIN": 100, "short": 100, "EBUSY": None, "EINVAL": None, "ENOMEM": 4
 ATTEMPTS = 30                   # short runs, until a thread has come by
 
 
+def errnos_of(kind: str) -> set[str]:
+    """What gcheap.userfaultfd says that this call may answer."""
+    return {errno.errorcode[number] for call, number in TABLE if call == kind}
+
+
 @pytest.mark.parametrize("kind", FATAL)
 def test_every_errno_of_the_table_is_tried(kind):
-    named = {errno.errorcode[number] for ioctl, number in TABLE if ioctl == kind}
-    assert named <= {*SURVIVED[kind], *FATAL[kind]}
+    assert errnos_of(kind) <= {*SURVIVED[kind], *FATAL[kind]}
     assert not set(SURVIVED[kind]) & set(FATAL[kind])
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_every_errno_of_the_calls_around_them_is_tried(kind):
+    point = "uffd." + kind.lower()
+    tried = {what for name, what, *_ in CALLS if name == point}
+    tried |= {what for text, _, what, *_ in REST if text.startswith(f"{point}=")}
+    tried |= {"open": set(OPENING), "API": {"EPERM", "EINVAL"}}.get(kind, set())
+    assert errnos_of(kind) <= tried
+
+
+def test_there_is_no_other_call():
+    assert {kind for kind, _ in TABLE} == {*FATAL, *AROUND, *NOT_MADE}
 
 
 def skip_unless_offered(backend: str) -> None:
@@ -65,21 +98,20 @@ def skip_unless_offered(backend: str) -> None:
         pytest.skip(f"no backend {backend} here: {reason}")
 
 
+def refusals(documents: list[dict]) -> Counter[str]:
+    """Of all ioctls, by errno."""
+    return sum((Counter(counts["refused"]) for document in documents
+                for counts in document["ioctls"].values()), Counter())
+
+
 def run_until(point: failpoints.Failpoint, seed: int, hits: int, workload: str,
-              **options) -> dict[str, int]:
-    """Runs a workload until the action has applied so often; returns refusals by errno."""
-    refused: dict[str, int] = {}
-    for attempt in range(ATTEMPTS):
-        document = run_stress(StressConfig(
-            workload=workload, seconds=0.05, live="1MiB", mutators=2, seed=seed + attempt,
-            warm_up=0, noise_seconds=0, **({"unit_pages": 4} | options)))
-        assert document["verified"] is True, document["failure"]
-        for counts in document["ioctls"].values():
-            for name, count in counts["refused"].items():
-                refused[name] = refused.get(name, 0) + count
-        if point.hits >= hits:
-            return refused
-    pytest.fail(f"no thread came to {point.name}")
+              counted: str | None = None, **options) -> None:
+    """Runs a workload until the action has applied so often, and `counted` was counted: a run's
+    counts begin after its population, in which a cycle may have been."""
+    stress_until(
+        lambda runs: point.hits >= hits and (counted is None or refusals(runs)[counted]),
+        ATTEMPTS, seed, workload=workload, seconds=0.05, live="1MiB", mutators=2, warm_up=0,
+        **({"unit_pages": 4} | options))
 
 
 def injected(point: str, what: str, times: int | None, after: int) -> failpoints.Failpoint:
@@ -96,12 +128,9 @@ def test_what_can_be_survived_loses_nothing(site, what, how, seed):
     skip_unless_offered(site.backend)
     times, after = (1, 4) if how == "once" else (OFTEN[what], 1)
     with injected(site.point, what, times, after) as point:
-        refused = run_until(point, seed, times or 10, site.workload, verify=1,
-                            backend=site.backend, faults=site.faults)
+        run_until(point, seed, times or 10, site.workload, what if times is None else None,
+                  verify=1, backend=site.backend, faults=site.faults)
         assert times is None or point.hits == times
-    # A run's counts begin after its population, in which a cycle may have been.
-    if times is None and what != "EEXIST":
-        assert refused[what] >= 1
 
 
 @pytest.mark.parametrize("how", ["once", "often"])
@@ -115,6 +144,24 @@ def test_a_zero_page_that_is_refused_comes_later(concurrent, what, how):
         stats = heap.stats()
         assert stats.ioctls["zeropage"].refused[what] >= times
         assert stats.hole_faults > 40
+
+
+@pytest.mark.parametrize("what", SURVIVED["ZEROPAGE"])
+def test_a_zero_page_that_is_refused_while_churn_runs(concurrent, what, seed):
+    """Beside the reader of holes another mutator faults, allocates and asks for cycles."""
+    control = RunControl()
+    with gcheap.Heap("32MiB", verify=1, unit_pages=4, **concurrent) as heap:
+        session = ChurnSession(heap, mutators=1, live=1 << 20, seed=seed)
+        run = Run(heap, session, "churn", 1, control)
+        run.start()
+        run.wait_populated(lambda: None)
+        with heap.attach() as m, injected("place.zeropage", what, 40, 1) as point:
+            for _ in range(2):
+                touch_holes(heap, m)
+            assert point.hits == 40
+        run.finish()
+        assert run.error is None and run.audited
+        assert [recording.first_failure() for recording in run.recordings] == [None]
 
 
 # Other calls of the kernel, and waits that end for nothing.
@@ -332,10 +379,15 @@ def test_memory_that_cannot_be_dropped_is_zero_when_it_is_handed_out(any_heap, n
 
 # ---- the descriptor and the threads ------------------------------------------------------
 
-def test_without_a_descriptor_auto_is_stw():
-    for name in ("uffd.open", "uffd.api"):
-        with failpoints.fail(name, errno.EPERM, times=1), gcheap.Heap("1MiB") as heap:
-            assert (heap.backend, heap.fault_mode) == ("stw", "none"), name
+@pytest.mark.parametrize(("name", "what"), [
+    *(("uffd.open", what) for what in OPENING), ("uffd.api", "EPERM"), ("uffd.api", "EINVAL")])
+def test_without_a_descriptor_auto_is_stw(name, what):
+    with failpoints.fail(name, getattr(errno, what), times=1), gcheap.Heap("1MiB") as heap:
+        assert (heap.backend, heap.fault_mode) == ("stw", "none")
+        with heap.attach() as m:
+            kept = m.new_bytes(b"x")
+            heap.collect()
+            assert bytes(kept) == b"x"
 
 
 OPENED = [("uffd.open", 2, "userfaultfd answers Operation not permitted"),

@@ -60,3 +60,22 @@ def test_times_of_a_monotonic_clock_lose_no_precision():
 def test_a_window_is_longer_than_nothing():
     with pytest.raises(ValueError, match="window 0"):
         minimum_utilization([], [], 0, 10, 0)
+
+
+@given(runs(), st.integers(1, 60), st.integers(1, 7))
+def test_is_exact_whatever_the_unit_of_time(run, window, factor):
+    """Positions between whole nanoseconds are no worse: a finer clock finds the same minimum."""
+    starts, durations, begin, end = run
+    coarse = minimum_utilization(starts, durations, begin, end, window)
+    fine = minimum_utilization([factor * start for start in starts],
+                               [factor * duration for duration in durations],
+                               factor * begin, factor * end, factor * window)
+    assert fine == (None if coarse is None else pytest.approx(coarse, abs=1e-12))
+
+
+@given(runs(), st.integers(1, 60))
+def test_a_window_twice_as_long_is_no_worse_than_its_halves(run, window):
+    starts, durations, begin, end = run
+    if end - begin >= 2 * window:
+        assert minimum_utilization(starts, durations, begin, end, 2 * window) >= \
+            minimum_utilization(starts, durations, begin, end, window) - 1e-12

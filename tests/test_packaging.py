@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from packages import IN_WHEEL, sdist_faults, sources, supported, wheel_faults
+from packages import installed, sdist_faults, sources, supported, wheel_faults
 from support import ROOT, run_python
 
 import gcheap
@@ -107,8 +107,7 @@ def test_an_sdist_is_checked(tmp_path):
 
 @needs_tree
 def test_a_wheel_is_checked(tmp_path):
-    names = {name for name in sources(ROOT)
-             if name.startswith("gcheap/") and name.endswith(IN_WHEEL)}
+    names = installed(ROOT)
     names |= {name.removesuffix(".pyx") + ".cpython-311-x86_64-linux-gnu.so"
               for name in sources(ROOT) if name.endswith(".pyx")}
     names |= {"gcheap-1.0.dist-info/licenses/LICENSE", "gcheap-1.0.dist-info/RECORD"}
@@ -117,6 +116,8 @@ def test_a_wheel_is_checked(tmp_path):
     for lost, fault in (("gcheap/_fastpath.pxd", "missing"), ("gcheap/py.typed", "missing"),
                         ("gcheap/include/gcheap/native/sync.h", "missing"),
                         ("gcheap/face/ref.pyi", "missing"),
+                        ("gcheap/built.json", "missing"),
+                        ("gcheap/peers/peer.py", "missing"),
                         ("gcheap/face/heap.cpython-311-x86_64-linux-gnu.so", "not compiled"),
                         ("gcheap-1.0.dist-info/licenses/LICENSE", "missing")):
         fault_found, = wheel_faults(a_wheel(tmp_path, names - {lost}, claims), ROOT)

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from gcheap.tools import output, tables
-from gcheap.tools.intervals import order_interval, summary
 
 DOCUMENT = {
     "version": "0.1", "machine": {"cpus": 2, "kernel": "6.18", "page_size": 4096},
@@ -101,6 +100,12 @@ def test_a_failed_verification_stands_out():
     assert "NOT verified" in rendered({**DOCUMENT, "verified": False})
 
 
+def test_what_only_the_workload_knows_is_told():
+    facts = {"rows_a_mutator": 12345, "interval_us": 68.66, "service_us": {"p50": 2.5, "max": None}}
+    text = rendered(DOCUMENT | {"facts": facts})
+    assert "rows a mutator 12,345, interval us 68.7, service us p50 2.50, service us max –" in text
+
+
 def test_rendering_leaves_the_document_alone_and_survives_json():
     document = copy.deepcopy(DOCUMENT)
     text = rendered(document)
@@ -172,15 +177,3 @@ def test_json_refuses_what_json_has_no_word_for():
         output.dump_json({"p50": float("nan")})
 
 
-@pytest.mark.parametrize(("rounds", "k", "coverage"), [
-    (1, 0, 0.0), (2, 0, 0.5), (5, 0, 0.9375), (6, 0, 0.96875), (9, 1, 0.9609375),
-    (20, 5, 0.9586105),
-])
-def test_the_interval_of_the_median_is_the_sign_tests(rounds, k, coverage):
-    assert order_interval(rounds) == (k, pytest.approx(coverage))
-
-
-def test_summaries():
-    assert summary([3, 1, 2]) == {"median": 2, "low": 1, "high": 3, "rounds": 3}
-    assert summary(range(1, 21)) == {"median": 10.5, "low": 6, "high": 15, "rounds": 20}
-    assert summary([]) == {"median": None, "low": None, "high": None, "rounds": 0}

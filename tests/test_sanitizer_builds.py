@@ -58,6 +58,35 @@ def test_a_run_fails_by_its_status_or_by_a_report(status, report, verdict, tmp_p
 
 def test_a_run_without_tests_is_a_failure():
     assert sanitize.Chunk("x", 0, sanitize.Counts(), [], 1).faults() == ["no test ran"]
+    assert sanitize.Chunk("x", 5, sanitize.Counts(), [], 1).faults() == [
+        "pytest ended with status 5"]
+    of_a_file = sanitize.Chunk("x", 5, sanitize.Counts(), [], 1, 1, may_be_empty=True)
+    assert of_a_file.faults() == []
+
+
+def test_files_that_passed_are_not_run_again(tmp_path, monkeypatch):
+    """... with the same modules, arguments and seed; those that failed, and all others, are."""
+    variant = sanitize.Variant("tsan")
+    variant.home = tmp_path
+    ran = []
+
+    def run(name, arguments, seed, may_be_empty):
+        ran.append(name)
+        (tmp_path / "runs" / name).mkdir(parents=True, exist_ok=True)
+        return sanitize.Chunk(name, int(name == "bad"), sanitize.Counts(3), [], 1)
+
+    monkeypatch.setattr(variant, "run", run)
+    monkeypatch.setattr(variant, "say", lambda chunk: None)
+    monkeypatch.setattr(variant, "chunks", lambda *ignored: {"good": [], "bad": []})
+    for seed, resume, wanted in ((1, False, ["good", "bad"]), (1, True, ["bad"]),
+                                 (2, True, ["good", "bad"]), (2, False, ["good", "bad"])):
+        ran.clear()
+        done = variant.run_all(True, [], seed, resume)
+        assert (ran, [chunk.counts.passed for chunk in done]) == (wanted, [3, 3])
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "new.so").write_text("built anew")
+    variant.run_all(True, [], 2, True)
+    assert ran[2:] == ["good", "bad"]
 
 
 def test_counts_are_those_of_pytest(tmp_path):

@@ -4,7 +4,6 @@ Until the flip a cycle has changed nothing that anybody relies on: marks are cle
 one begins, and the plan is made anew.  What has to be undone is what mutators see: the barrier, its
 log, and the limit of allocation.  After the flip there is no way back; a fork waits for the rest.
 """
-from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport FP_CYCLE_ABANDONED, failpoint
 from gcheap.core.large cimport stay_large
 from gcheap.core.layout cimport HeapState, MutatorState, PAUSE_MARK_END, PHASE_IDLE, PauseRecord
@@ -15,6 +14,7 @@ from gcheap.core.native cimport store32_relaxed, store32_release, store64_relaxe
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport discard_log, hand_over
+from gcheap.core.slow_pause cimport pause_ended
 
 cdef enum:
     SLICE = 1 << 16             # slots traced between two looks at a fork's wish
@@ -55,7 +55,7 @@ cdef void abandon(HeapState* h, Marker* k, PauseRecord* pause) noexcept nogil:
     store64_relaxed(&h.alloc_limit, h.half_bytes)
     stay_large(h)
     resume_world(h, pause)
-    record_pause(h.events, pause)
+    pause_ended(h, pause)
     gather_marks(k)
     end_marking(k)
     store32_release(&h.phase, PHASE_IDLE)

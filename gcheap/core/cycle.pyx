@@ -15,9 +15,11 @@ no mutator can name an address in it before it is registered (I6).  Under stw al
 inside one pause.
 """
 from gcheap.core.abandon cimport abandon, held, trace_until_held
-from gcheap.core.events cimport record_cycle, record_pause, record_start
+from gcheap.core.ahead cimport Ahead, end_ahead, forward_ahead, rewrite_roots
+from gcheap.core.events cimport record_cycle, record_phase, record_start
 from gcheap.core.failpoint cimport (
-    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_BEFORE, FP_MARK_BEFORE,
+    FP_CYCLE_BEGIN, FP_CYCLE_EMPTIED, FP_CYCLE_STAY, FP_FLIP_AFTER, FP_FLIP_AHEAD,
+    FP_FLIP_BEFORE, FP_MARK_BEFORE,
     FP_MARK_CONCURRENT, FP_MARK_END, FP_MARK_TRACED, FP_PLAN_BEGIN, FP_PLAN_DONE,
     FP_REGISTER_DONE, FP_REGISTER_MORE, FP_REGISTER_REFUSED, FP_RELOCATE_DONE, FP_UFFD_REGISTER,
     FP_UFFD_UNREGISTER, FP_UNREGISTER_BEFORE, FP_UNREGISTER_DONE, failpoint)
@@ -30,8 +32,10 @@ from gcheap.core.large cimport (
 from gcheap.core.layout cimport (
     BACKEND_MOVE, BACKEND_STW, CauseTotals, CycleRecord, EVENT_FLIPPED, EVENT_MARKED,
     EVENT_RELOCATED, HeapState, LARGE_SPACES, MutatorState, PAUSE_FULL,
-    PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY, PHASE_FINISH,
-    PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE, PauseRecord, WORD, word)
+    PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY,
+    PHASE_CONCURRENT_MARK, PHASE_CONCURRENT_RELOCATE, PHASE_FINISH, PHASE_IDLE, PHASE_MARK,
+    PHASE_MARK_CONTINUE, PHASE_NON_STRONG, PHASE_PLAN, PHASE_REGISTER, PHASE_RELOCATE, PHASE_RESET,
+    PHASE_SELECT, PauseRecord, PhaseRecord, WORD, word)
 from gcheap.core.listener cimport tell
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
@@ -40,25 +44,27 @@ from gcheap.core.mark_team cimport gather_marks, trace_together
 from gcheap.core.memory_wait cimport MemoryWait, await_memory, begin_wait, end_wait
 from gcheap.core.native cimport (
     add64_relaxed, check_that, clock_ns, gcheap_fatal, load64_relaxed, store32_relaxed,
-    store32_release, store64_relaxed)
+    store32_release, store64_relaxed, thread_cpu_ns)
 from gcheap.core.nonstrong cimport (
     announce_cleared, block_weak_reads, forward_non_strong, process_non_strong)
 from gcheap.core.pinned cimport sweep_pinned
-from gcheap.core.plan cimport forward, plan
+from gcheap.core.pagemap cimport end_map
+from gcheap.core.plan cimport plan
 from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress, cause_of
-from gcheap.core.roots cimport visit_roots
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over
+from gcheap.core.slow_pause cimport pause_ended
 from gcheap.core.space cimport empty_half
+from gcheap.core.tally cimport take_tally
 from gcheap.core.tlab cimport retire_tlab
 from gcheap.core.uffd cimport uffd_register, uffd_unregister
 from gcheap.core.units cimport release_evacuated
 from gcheap.core.verify cimport (
     verify_cycle_end, verify_mark_end, verify_mark_start, verify_planned, verify_relocated)
-from gcheap.core.warm cimport warm_roots
 from libc.errno cimport ENOMEM
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 cdef enum:
     PAUSE_BUDGET = 128          # slots that Mark End traces at most, the first time
@@ -66,14 +72,34 @@ cdef enum:
     SPACES = 1 + LARGE_SPACES
     NO_LIMIT = -1
     CLEAR_PASSES = 8
+    PHASES_IN_PAUSE = 8
 
 cdef struct Cycle:
     CycleRecord record
     Marker marker
     PauseRecord pause
+    Ahead ahead                 # empty but around the flip of a concurrent cycle
     uint64_t cleared            # bytes of the half whose marks were cleared before the pause
     uint64_t used_at_tams
     uint64_t live_bytes
+    bint stopped                # inside a pause
+    uint32_t ended              # phases that ended in it
+    PhaseRecord phase[PHASES_IN_PAUSE]
+
+
+cdef void end_phase(HeapState* h, Cycle* c, uint32_t kind, uint64_t started) noexcept nogil:
+    """Records a phase; when mutators stand still, only once they go on."""
+    cdef PhaseRecord record
+    record.cycle = c.record.cycle
+    record.start_ns = started
+    record.end_ns = clock_ns()
+    record.kind = kind
+    record.in_pause = c.stopped
+    if not c.stopped:
+        record_phase(h.events, &record)
+    elif c.ended < PHASES_IN_PAUSE:
+        c.phase[c.ended] = record
+        c.ended += 1
 
 
 cdef void retire_all(HeapState* h) noexcept nogil:
@@ -106,11 +132,17 @@ cdef void begin_pause(HeapState* h, Cycle* c, int kind) noexcept nogil:
     c.pause.kind = kind         # before the stop: a warning of a slow one names it
     c.pause.cycle = c.record.cycle
     stop_world(h, &c.pause)
+    c.stopped = True
+    c.ended = 0
 
 
 cdef void end_pause(HeapState* h, Cycle* c) noexcept nogil:
+    cdef uint32_t i
     resume_world(h, &c.pause)
-    record_pause(h.events, &c.pause)
+    c.stopped = False
+    for i in range(c.ended):
+        record_phase(h.events, &c.phase[i])
+    pause_ended(h, &c.pause)
 
 
 # ---- the phases --------------------------------------------------------------------------
@@ -164,6 +196,7 @@ cdef bint mark_end(HeapState* h, Cycle* c, uint64_t tries) noexcept nogil:
     bound_large(h)
     if h.verify:
         verify_mark_end(h)
+    c.record.used_mark_end = load64_relaxed(&h.used)
     tell(h, EVENT_MARKED, &c.pause)
     return True
 
@@ -171,16 +204,18 @@ cdef bint mark_end(HeapState* h, Cycle* c, uint64_t tries) noexcept nogil:
 cdef bint mark_concurrently(HeapState* h, Cycle* c) noexcept nogil:
     """Concurrent Mark and Pause Mark End, as often as it takes.  False: a fork waits."""
     cdef bint done = False
-    cdef uint64_t tries = 0
+    cdef uint64_t tries = 0, started = clock_ns()
     mark_roots(&c.marker)
     mark_held(&c.marker)
     while not done:
         if not trace_until_held(&c.marker):
             return False
         failpoint(FP_MARK_TRACED)
+        end_phase(h, c, PHASE_MARK_CONTINUE if tries else PHASE_CONCURRENT_MARK, started)
         begin_pause(h, c, PAUSE_MARK_END)
         done = mark_end(h, c, tries)
         end_pause(h, c)
+        started = clock_ns()
         tries += 1
     return True
 
@@ -193,6 +228,7 @@ cdef void weak_phase(HeapState* h, Cycle* c) noexcept nogil:
     end_marking(&c.marker)
     c.live_bytes = c.marker.live_words * WORD + c.marker.large_bytes
     c.record.weak_ns = clock_ns() - started
+    end_phase(h, c, PHASE_NON_STRONG, started)
 
 
 cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
@@ -207,6 +243,7 @@ cdef void plan_phase(HeapState* h, Cycle* c, bint full) noexcept nogil:
     check_that(h.r.registered_bytes <= h.half_bytes, b"the slide does not fit (bytes, half)",
                h.r.registered_bytes, h.half_bytes)
     c.record.plan_ns = clock_ns() - started
+    end_phase(h, c, PHASE_SELECT, started)
     failpoint(FP_PLAN_DONE)
     if h.verify:
         verify_planned(h)
@@ -286,22 +323,19 @@ cdef void register_phase(HeapState* h) noexcept nogil:
     add64_relaxed(&h.register_refusals, 1)
 
 
-cdef word forward_root(void* context, HeapState* h, word value) noexcept nogil:
-    return forward(h, value)
-
-
 cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     """Inside a pause: from here on nobody but a unit's owner knows a from-space address (I1)."""
     cdef uint64_t top = load64_relaxed(&h.top)
     cdef uint64_t black = load64_relaxed(&h.used) - c.used_at_tams
     failpoint(FP_FLIP_BEFORE)
     retire_all(h)
+    c.record.used_relocate_start = load64_relaxed(&h.used)
     h.r.from_bytes = top
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     flip_large(h)
-    visit_roots(h, forward_root, NULL)
+    rewrite_roots(h, &c.ahead)
     forward_non_strong(h)
-    h.current = 1 - h.current
+    store32_relaxed(&h.current, 1 - h.current)
     store32_relaxed(&h.flips, h.flips + 1)
     # Allocation goes on above everything registered; the gap is only virtual.
     store64_relaxed(&h.top, h.r.registered_bytes)
@@ -313,12 +347,14 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     c.record.wasted_bytes = h.r.wasted_words * WORD
     store64_relaxed(&h.wasted_bytes, c.record.wasted_bytes)
     c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
+    end_map(h)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
     tell(h, EVENT_FLIPPED, &c.pause)
 
 
 cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
+    cdef uint64_t started = clock_ns()
     compact_large(h)
     compact(h)
     failpoint(FP_RELOCATE_DONE)
@@ -336,8 +372,10 @@ cdef void relocate_phase(HeapState* h, Cycle* c) noexcept nogil:
     if h.r.backend != BACKEND_MOVE:
         release_evacuated(h, True)
     empty_halves(h, 1 - h.current, False)
+    store64_relaxed(&h.pool_bytes, 0)
     forward_frozen(h)
     failpoint(FP_CYCLE_EMPTIED)
+    end_phase(h, c, PHASE_CONCURRENT_RELOCATE, started)
     tell(h, EVENT_RELOCATED, &c.pause)
 
 
@@ -359,8 +397,10 @@ cdef bint worth_relocating(HeapState* h, Cycle* c, bint full) noexcept nogil:
 cdef void stay(HeapState* h, Cycle* c) noexcept nogil:
     """Nothing to win: the objects stay where they are.  No flip, so no pause either."""
     failpoint(FP_CYCLE_STAY)
+    c.record.used_relocate_start = load64_relaxed(&h.used)
     store64_relaxed(&h.live_bytes, c.live_bytes)
     store64_relaxed(&h.alloc_limit, h.half_bytes)
+    store64_relaxed(&h.pool_bytes, 0)
     stay_large(h)
 
 
@@ -386,10 +426,12 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
     trace(&c.marker, <uint64_t>NO_LIMIT)
     mark_end(h, c, 0)
     c.record.mark_ns = clock_ns() - started
+    end_phase(h, c, PHASE_CONCURRENT_MARK, started)
     weak_phase(h, c)
-    h.alloc_limit = h.r.tams_bytes      # nothing is allocated black
+    # Nothing is allocated black.  Relaxed: stalled mutators, whom no pause stops, look for room.
+    store64_relaxed(&h.alloc_limit, h.r.tams_bytes)
     for i in range(LARGE_SPACES):
-        h.large[i].limit = h.large[i].tams
+        store64_relaxed(&h.large[i].limit, h.large[i].tams)
     plan_phase(h, c, full)
     started = clock_ns()
     flip(h, c)
@@ -407,7 +449,7 @@ cdef void run_stw(HeapState* h, Cycle* c, bint full) noexcept nogil:
 
 cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     """False: abandoned."""
-    cdef uint64_t started = clock_ns()
+    cdef uint64_t started = clock_ns(), registering
     open_roots(&c.marker, h)
     begin_pause(h, c, PAUSE_MARK_START)
     store32_release(&h.phase, PHASE_MARK)
@@ -430,8 +472,11 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         announce_progress(h)
         verify_pause(h, c, False)
         return True
+    registering = clock_ns()
     register_phase(h)
-    warm_roots(h)
+    forward_ahead(h, &c.ahead)
+    end_phase(h, c, PHASE_REGISTER, registering)
+    failpoint(FP_FLIP_AHEAD)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
     started = clock_ns()
@@ -439,6 +484,7 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
         relocate_phase(h, c)
     end_pause(h, c)
     announce_progress(h)
+    end_ahead(&c.ahead)
     failpoint(FP_FLIP_AFTER)
     if h.r.backend != BACKEND_STW:
         relocate_phase(h, c)
@@ -462,22 +508,24 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
     without effect, because a fork waits."""
     cdef bint done = True
     cdef Cycle c
+    memset(&c.record, 0, sizeof(CycleRecord))
+    c.stopped = False
+    c.record.cpu_ns = thread_cpu_ns()
     c.record.cycle = load64_relaxed(&h.started)
     c.record.start_ns = clock_ns()
     c.record.used_before = load64_relaxed(&h.used)
     c.record.limit_bytes = load64_relaxed(&h.pacing.limit)
-    c.record.relocate_ns = c.record.relocated = c.record.black_bytes = 0
-    c.record.dense_bytes = c.record.wasted_bytes = c.record.weak_ns = 0
-    c.record.mark_ns = c.record.plan_ns = c.record.cycle_ns = 0
-    c.record.collected_bytes = c.record.used_after = 0
     c.record.live_bytes = load64_relaxed(&h.live_bytes)
     c.record.cause = cause_of(h, c.record.cycle)
+    c.ahead.old = c.ahead.new = NULL
+    c.ahead.count = 0
     c.marker.roots = NULL
     c.marker.root_count = c.marker.root_room = 0
     record_start(h.events, &c.record)
     announce_progress(h)
     failpoint(FP_CYCLE_BEGIN)
     clear_ahead(h, &c)
+    end_phase(h, &c, PHASE_RESET, c.record.start_ns)
     if h.backend == BACKEND_STW:
         run_stw(h, &c, full)
     else:
@@ -487,6 +535,8 @@ cdef bint run_cycle(HeapState* h, bint full) noexcept nogil:
         return False
     c.record.live_bytes = c.live_bytes
     c.record.used_after = load64_relaxed(&h.used)
+    take_tally(h, &c.record.tally)
+    c.record.cpu_ns = thread_cpu_ns() - c.record.cpu_ns
     c.record.cycle_ns = clock_ns() - c.record.start_ns
     c.record.cause = cause_of(h, c.record.cycle)
     add_totals(&h.totals[c.record.cause], &c.record)

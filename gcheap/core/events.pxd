@@ -1,6 +1,6 @@
 """Recording what happened: log-linear histograms, and rings of pause and cycle records."""
 from gcheap.core.layout cimport (
-    CycleRecord, Events, HISTOGRAM_SLOTS, Histogram, PauseRecord)
+    CycleRecord, Events, HISTOGRAM_SLOTS, Histogram, PauseRecord, PhaseRecord, StallRecord)
 from gcheap.core.native cimport count_leading_zeros, load64_relaxed, store64_relaxed
 from libc.stdint cimport uint64_t
 
@@ -55,6 +55,10 @@ cdef Histogram* new_histogram() noexcept nogil          # NULL when memory is ou
 cdef void record_pause(Events* events, const PauseRecord* record) noexcept nogil
 cdef void record_start(Events* events, const CycleRecord* record) noexcept nogil
 cdef void record_cycle(Events* events, const CycleRecord* record) noexcept nogil
+cdef void record_phase(Events* events, const PhaseRecord* record) noexcept nogil
+cdef void record_stall(Events* events, const StallRecord* record) noexcept nogil
+cdef uint64_t copy_since(const void* ring, uint64_t written, uint64_t size, uint64_t* seen,
+                         void* into, uint64_t room, uint64_t* lost) noexcept nogil
 # The last records, oldest first, into an array of RECORDS; both return how many.
 cdef uint64_t copy_pauses(Events* events, void* into) noexcept nogil
 cdef uint64_t copy_cycles(Events* events, void* into) noexcept nogil

@@ -1,7 +1,9 @@
-"""Rings of pause and cycle records.  The collector writes, and whoever makes a pause of his own;
-any thread copies; a futex mutex guards the rings, taken by their writers outside of pauses only.
+"""Rings of records: pauses, cycles, their phases, allocation stalls.  The collector writes, whoever
+makes a pause of his own, and who has stalled; any thread copies; a futex mutex guards the rings,
+taken by their writers outside of pauses only.
 """
-from gcheap.core.layout cimport CycleRecord, Events, Histogram, PauseRecord, RECORDS
+from gcheap.core.layout cimport (
+    CycleRecord, Events, Histogram, PauseRecord, PhaseRecord, RECORDS, StallRecord)
 from gcheap.core.native cimport mutex_lock, mutex_unlock
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
@@ -31,6 +33,37 @@ cdef void record_cycle(Events* events, const CycleRecord* record) noexcept nogil
     events.cycle[events.cycles % RECORDS] = record[0]
     events.cycles += 1
     mutex_unlock(&events.lock)
+
+
+cdef void record_phase(Events* events, const PhaseRecord* record) noexcept nogil:
+    mutex_lock(&events.lock)
+    events.phase[events.phases % RECORDS] = record[0]
+    events.phases += 1
+    mutex_unlock(&events.lock)
+
+
+cdef void record_stall(Events* events, const StallRecord* record) noexcept nogil:
+    mutex_lock(&events.lock)
+    events.stall[events.stalls % RECORDS] = record[0]
+    events.stalls += 1
+    mutex_unlock(&events.lock)
+
+
+cdef uint64_t copy_since(const void* ring, uint64_t written, uint64_t size, uint64_t* seen,
+                         void* into, uint64_t room, uint64_t* lost) noexcept nogil:
+    """Under the lock: up to `room` records after the first `seen`, oldest first; returns how many.
+    What the ring has overwritten meanwhile is added to `lost`."""
+    cdef uint64_t n = written - seen[0], i
+    if n > RECORDS:
+        lost[0] += n - RECORDS
+        seen[0] += n - RECORDS
+        n = RECORDS
+    n = min(n, room)
+    for i in range(n):
+        memcpy(<char*>into + i * size,
+               <const char*>ring + (seen[0] + i) % RECORDS * size, size)
+    seen[0] += n
+    return n
 
 
 cdef uint64_t copy_ring(Events* events, const void* ring, const uint64_t* written, uint64_t size,

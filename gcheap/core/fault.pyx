@@ -29,13 +29,15 @@ Source: SigbusHandler of Android ART's mark-compact collector.
 from gcheap.core.events cimport hist_record
 from gcheap.core.failpoint cimport FP_MUTATOR_FAULT, FP_MUTATOR_WAIT, failpoint
 from gcheap.core.layout cimport (
-    HeapState, MutatorState, PHASE_RELOCATE, PLACED, word)
+    FAULT_BUILT, FAULT_HOLE, FAULT_WAITED, HeapState, MutatorState, PHASE_RELOCATE, PLACED,
+    TRACE_FAULT, word)
 from gcheap.core.native cimport (
     add64_relaxed, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, mutex_lock,
     mutex_unlock, set_errno, sleep_ns, store64_relaxed, store64_release)
 from gcheap.core.place cimport place_hole
 from gcheap.core.relocate cimport build_unit
 from gcheap.core.safepoint cimport thread_mutator
+from gcheap.core.trace cimport trace_slice, tracing
 from gcheap.core.units cimport claim, is_registered, state_of, unit_at, unit_size, wait_placed
 from libc.errno cimport ENOSPC, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -115,6 +117,21 @@ cdef bint serve(HeapState* h, MutatorState* m, word address) noexcept nogil:
     return True
 
 
+cdef void fault_ended(MutatorState* m, uint64_t started, uint64_t pages,
+                      uint64_t waits) noexcept nogil:
+    """Counts the time of a fault served by the calling thread with `m`, whose counters were `pages`
+    and `waits` before."""
+    cdef uint32_t how = FAULT_HOLE
+    hist_record(m.fault_hist, clock_ns() - started)
+    if tracing(m.heap):
+        pages = m.fault_pages - pages
+        if pages:
+            how = FAULT_BUILT
+        elif m.fault_waits > waits:
+            how = FAULT_WAITED
+        trace_slice(m, TRACE_FAULT, how, pages, started)
+
+
 cdef void pass_on(int number, siginfo_t* info, void* context) noexcept nogil:
     """A SIGBUS that is none of ours: the earlier handler's, or the end of the process."""
     global chaining
@@ -154,7 +171,7 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
     cdef word address = <word>info.si_addr
     cdef HeapState* h
     cdef MutatorState* m
-    cdef uint64_t start, started
+    cdef uint64_t start, started, pages = 0, waits = 0
     cdef int i
     if info.si_code == BUS_ADRERR:
         for i in range(MAX_HEAPS):
@@ -167,10 +184,13 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
                     and is_registered(h, address)):
                 started = clock_ns()
                 m = thread_mutator(h)
+                if m != NULL:
+                    pages = m.fault_pages
+                    waits = m.fault_waits
                 serve(h, m, address)
                 if m != NULL:
                     store64_relaxed(&m.faults, m.faults + 1)
-                    hist_record(m.fault_hist, clock_ns() - started)
+                    fault_ended(m, started, pages, waits)
                 else:
                     add64_relaxed(&h.foreign_faults, 1)
             else:

@@ -46,7 +46,6 @@ path or a RUNNING stretch; vfork and posix_spawn share the parent's memory until
 handlers, and need none.  A thread is RUNNING in one heap at a time.
 """
 from gcheap.core.engine cimport await_start, resume_start
-from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport (
     FP_FORK_CHILD, FP_FORK_HELD, FP_FORK_PARENT, FP_FORK_PREPARE, FP_FORK_STOPPED, failpoint,
     forget_waiting)
@@ -61,6 +60,8 @@ from gcheap.core.native cimport (
 from gcheap.core.registry cimport first_heap, last_heap, lock_heaps, unlock_heaps
 from gcheap.core.safepoint cimport (
     keep_only_this_thread, park_this_thread, resume_world, stop_world, unpark_this_thread)
+from gcheap.core.slow_pause cimport pause_ended
+from gcheap.core.trace cimport forget_tracing
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as posix_close
 
@@ -153,7 +154,7 @@ cdef void thaw_all(bint in_parent) noexcept nogil:
         if concerns(h):
             thaw(h)
             if in_parent:
-                record_pause(h.events, &h.fork_pause)
+                pause_ended(h, &h.fork_pause)
                 resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)
@@ -181,6 +182,7 @@ cdef void adopt(HeapState* h) noexcept nogil:
     h.collector_thread = 0
     forget_fault_server(h)
     forget_team(h)
+    forget_tracing(h)
     h.collector_alive = 1               # as good as: request_cycle starts it
     h.engine_error = 0
     store32_seq(&h.engine, ENGINE_OFF if h.closed else ENGINE_COLD)

@@ -73,11 +73,11 @@ are not attached too.  The time recorded runs from the read to the end of the se
 Sources: Documentation/admin-guide/mm/userfaultfd.rst; handle_userfault, userfaultfd_ctx_read and
 userfaultfd_unregister in fs/userfaultfd.c.
 """
-from gcheap.core.events cimport hist_record, new_histogram
+from gcheap.core.events cimport new_histogram
 from gcheap.core.failpoint cimport (
     FP_HANDLER_POLL, FP_HANDLER_READ, FP_HANDLER_SERVED, FP_THREAD_BELL, FP_THREAD_SERVER,
     FP_UFFD_POLL, FP_UFFD_READ, FP_UFFD_WAKE, failpoint)
-from gcheap.core.fault cimport serve
+from gcheap.core.fault cimport fault_ended, serve
 from gcheap.core.layout cimport (
     FaultServer, HeapState, LARGE_SPACES, LargeSpace, MutatorState, PHASE_PLAN, word)
 from gcheap.core.native cimport (
@@ -91,6 +91,7 @@ from gcheap.core.units cimport is_registered
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport strcpy
 from posix.unistd cimport close as posix_close, write
 
 cdef extern from "gcheap/native/uffd_abi.h" nogil:
@@ -120,6 +121,7 @@ cdef void wake(HeapState* h, word at, uint64_t nbytes) noexcept nogil:
 cdef void serve_message(HeapState* h, gc_uffd_msg* message, uint64_t read_at) noexcept nogil:
     cdef MutatorState* m = &h.server.self
     cdef word address = message.words[1]
+    cdef uint64_t pages = m.fault_pages, waits = m.fault_waits
     check_that(message.event == GC_EVENT_PAGEFAULT,
                b"an event that was not asked for (event, address)", message.event, address)
     # Acquire: the flip's stores to `r` come before its store of the phase.
@@ -129,7 +131,7 @@ cdef void serve_message(HeapState* h, gc_uffd_msg* message, uint64_t read_at) no
     if is_registered(h, address):
         serve(h, m, address)
     failpoint(FP_HANDLER_SERVED)
-    hist_record(m.fault_hist, clock_ns() - read_at)
+    fault_ended(m, read_at, pages, waits)
     wake(h, address & ~(h.page - 1), h.page)
 
 
@@ -193,6 +195,7 @@ cdef FaultServer* new_server(HeapState* h) noexcept nogil:
         return NULL
     s.bell = -1
     s.self.heap = h
+    strcpy(s.self.name, b"gcheap-faults")
     s.self.fault_hist = new_histogram()
     if s.self.fault_hist == NULL:
         free(s)

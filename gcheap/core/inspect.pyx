@@ -49,7 +49,6 @@ other, and count in what is reachable; but they are not reasons for a life, so t
 not change what is seen.
 """
 from gcheap.core.addresses cimport set_add, set_close, set_open
-from gcheap.core.events cimport record_pause
 from gcheap.core.failpoint cimport FP_INSPECT_STOPPED, failpoint
 from gcheap.core.frozen cimport read_frozen
 from gcheap.core.guardian cimport read_guarded
@@ -66,6 +65,7 @@ from gcheap.core.roots cimport (
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport hand_over, log_target
 from gcheap.core.signals cimport unblock_sigbus
+from gcheap.core.slow_pause cimport pause_ended
 from gcheap.core.weaktable cimport ValueVisitor, visit_values
 from gcheap.core.words cimport Words, words_forget, words_free, words_push
 from libc.errno cimport ENOMEM
@@ -110,7 +110,7 @@ cdef int end_inspection(Inspection* k) noexcept nogil:
     k.pause.kind = PAUSE_INSPECT
     k.pause.cycle = 0
     resume_world(k.heap, &k.pause)
-    record_pause(k.heap.events, &k.pause)
+    pause_ended(k.heap, &k.pause)
     words_free(&k.queue)
     words_free(&k.parents)
     set_close(&k.seen)

@@ -1,7 +1,7 @@
 """Large objects: spaces of their own, tables instead of live bits.  See large.pyx."""
 from gcheap.core.layout cimport (
     HeapState, LARGE_SPACES, LargeSpace, MutatorState, ShapeInfo, word)
-from gcheap.core.native cimport load32_relaxed
+from gcheap.core.native cimport load32_relaxed, prefetch_read
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef bint large_room(HeapState* h, uint64_t nbytes) noexcept nogil
@@ -56,6 +56,18 @@ cdef inline word forward_large(HeapState* h, word address) noexcept nogil:
         if grain < s.from_grains:
             return s.to_base + ((grain + s.black_shift) << s.shift)
     return address
+
+
+cdef inline void fetch_large(HeapState* h, word address) noexcept nogil:
+    """Prefetches what forward_large() is going to read for `address`."""
+    cdef LargeSpace* s
+    cdef uint64_t grain
+    cdef int i
+    for i in range(LARGE_SPACES):
+        s = &h.large[i]
+        grain = (address - s.from_base) >> s.shift
+        if grain < s.tams:
+            prefetch_read(&s.from_runs[grain])
 
 
 cdef inline uint64_t source_grain(LargeSpace* s, uint64_t grain) noexcept nogil:

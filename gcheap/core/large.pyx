@@ -31,14 +31,14 @@ from gcheap.core.assemble cimport fix_slots
 from gcheap.core.failpoint cimport FP_LARGE_CLAIMED, failpoint
 from gcheap.core.layout cimport (
     HUGE_LEAST, HeapState, LARGE_HUGE, LARGE_RUNS, LARGE_SPACES, LargeRun, LargeSpace,
-    MutatorState, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo, UNCLAIMED, WORD, word)
+    MutatorState, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo, WORD, word)
 from gcheap.core.lockfree cimport bump_below
 from gcheap.core.native cimport add64_relaxed, load64_relaxed, store32_relaxed, store64_relaxed
 from gcheap.core.objects cimport header_words
 from gcheap.core.pacing cimport ask_when_due
+from gcheap.core.pagemap cimport forget_units
 from gcheap.core.tlab cimport NO_ROOM, TAKEN, charge, discharge
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
 
 
 cdef inline uint64_t grains_of(LargeSpace* s, uint64_t nbytes) noexcept nogil:
@@ -152,7 +152,7 @@ cdef void plan_large(HeapState* h) noexcept nogil:
         s.registered = to + (s.limit - s.tams)
         for k in range(to, s.registered):
             s.to_runs[k].bytes = 0      # the gap, until black objects are adopted
-        memset(h.states + s.first_state, UNCLAIMED, s.registered)
+        forget_units(h, s.first_state, s.registered)
 
 
 cdef void flip_large(HeapState* h) noexcept nogil:

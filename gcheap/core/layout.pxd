@@ -115,6 +115,10 @@ cdef enum UnitState:            # see core/units.pyx for the protocol
     PLACING = 3
     PLACED = 4
 
+cdef enum PlacedBy:             # who built a unit: for whoever looks at it
+    PLACED_BY_COMPACTOR = 0
+    PLACED_BY_MUTATOR = 1       # in a fault; faults="handler": the fault thread, for a mutator
+
 cdef enum ChunkState:           # a unit-sized, aligned chunk of from-space
     CHUNK_IN_USE = 0            # some unit that reads from it is not PLACED
     CHUNK_FREE = 1              # evacuated: may be a buffer, or be released
@@ -187,6 +191,17 @@ cdef struct PauseRecord:
     uint32_t kind
     uint32_t mutators           # attached when the pause began
 
+cdef struct Tally:              # what a heap has counted so far
+    uint64_t calls[3]           # of ioctls, by IoctlKind
+    uint64_t pages[3]
+    uint64_t refused[3]
+    uint64_t faults
+    uint64_t fault_pages
+    uint64_t fault_waits
+    uint64_t hole_faults
+    uint64_t foreign_faults
+    uint64_t recycled_bytes
+
 cdef struct CycleRecord:
     uint64_t cycle
     uint64_t start_ns
@@ -205,6 +220,34 @@ cdef struct CycleRecord:
     uint64_t used_after
     uint64_t collected_bytes    # what `used` lost by the flip
     uint64_t cause              # Cause
+    uint64_t cpu_ns             # thread-CPU time of the collector thread
+    uint64_t used_mark_end
+    uint64_t used_relocate_start
+    # Counted since the heap was made, as of the end of the cycle.
+    Tally tally
+
+cdef enum PhaseKind:            # of the work between pauses; under stw inside the pause
+    PHASE_RESET = 0             # the marks of the last cycle, which forwarding read, are cleared
+    PHASE_CONCURRENT_MARK = 1
+    PHASE_MARK_CONTINUE = 2     # ... again, when Mark End found too much left
+    PHASE_NON_STRONG = 3
+    PHASE_SELECT = 4            # planning
+    PHASE_REGISTER = 5          # to-space is registered and emptied, roots are fetched
+    PHASE_CONCURRENT_RELOCATE = 6
+
+cdef struct PhaseRecord:
+    uint64_t cycle
+    uint64_t start_ns
+    uint64_t end_ns
+    uint32_t kind               # PhaseKind
+    uint32_t in_pause           # 1: mutators stood still
+
+cdef struct StallRecord:        # one allocation stall
+    uint64_t start_ns
+    uint64_t wait_ns
+    uint64_t bytes              # what was to be allocated
+    int64_t thread_id
+    char name[32]               # of the mutator
 
 cdef struct CauseTotals:        # of all cycles with one cause; atomic
     uint64_t cycles
@@ -220,8 +263,12 @@ cdef struct Events:
     uint32_t unused
     uint64_t pauses             # ever recorded; the ring keeps the last RECORDS
     uint64_t cycles
+    uint64_t phases
+    uint64_t stalls
     PauseRecord pause[RECORDS]
     CycleRecord cycle[RECORDS]
+    PhaseRecord phase[RECORDS]
+    StallRecord stall[RECORDS]
     CycleRecord current         # as of its start; of the cycle that began last
 
 # ---- the write barrier's log ---------------------------------------------------------------
@@ -234,6 +281,69 @@ cdef struct SatbBuffer:         # old values of overwritten slots; see core/satb
     uint64_t count
     uint64_t read               # entries that the marker has looked at; its own
     word entry[SATB_ENTRIES]
+
+# ---- tracing: core/trace.pyx ------------------------------------------------------------------
+
+cdef enum:
+    TRACE_EVENTS = 8192         # of one ring: 256 KiB
+
+cdef enum TraceKind:
+    TRACE_RUNNING = 0           # a mutator is in the heap
+    TRACE_SAFEPOINT = 1         # ... stopped
+    TRACE_STALL = 2             # ... waits for room: amount bytes
+    TRACE_FAULT = 3             # amount: pages that it placed; detail: a FaultEnd
+    TRACE_BATCH = 4             # the compactor: amount pages; detail: a BatchOf
+    TRACE_PLACE = 5             # ... the part of it that is the kernel's
+
+cdef enum FaultEnd:
+    FAULT_BUILT = 0
+    FAULT_WAITED = 1            # somebody else had the unit
+    FAULT_HOLE = 2              # or it was there already, or the range unregistered
+
+cdef enum BatchOf:
+    BATCH_SLIDE = 0             # units that were assembled
+    BATCH_WHOLE = 1             # units that move as they are
+    BATCH_LARGE = 2             # grains of large objects
+
+cdef struct TraceEvent:         # a slice of time
+    uint64_t start_ns
+    uint64_t end_ns
+    uint32_t kind
+    uint32_t detail
+    uint64_t amount
+
+cdef enum RingState:
+    RING_FREE = 0
+    RING_OWNED = 1
+    RING_ENDED = 2              # its thread is gone; the reader frees it
+
+cdef struct TraceRing:
+    # Read-mostly.
+    TraceRing* next
+    uint32_t state              # atomic
+    uint32_t unused
+    uint64_t owner              # a number for each thread that ever had it
+    int64_t thread_id
+    char name[32]
+    # The writer's.
+    uint64_t head               # atomic: events ever written
+    uint64_t lost               # atomic
+    uint64_t open_ns            # start of the running slice that has not ended; 0: none
+    uint64_t seen_ns            # when its thread was last known to be inside
+    uint64_t seen_tick
+    uint64_t pad[8]             # a cache line between writer and reader
+    # The reader's.
+    uint64_t tail               # atomic: events ever read
+    uint64_t said               # of `lost`, told so far
+    TraceEvent event[TRACE_EVENTS]
+
+cdef struct Tracing:
+    uint32_t on                 # atomic
+    uint32_t lock               # futex mutex: the list of rings
+    uint64_t tick               # atomic: the reader bumps it
+    uint64_t owners
+    TraceRing* rings
+    TraceRing* compactor        # atomic
 
 # ---- mutators ----------------------------------------------------------------------------
 
@@ -284,6 +394,7 @@ cdef struct MutatorState:
     uint64_t since_cycle        # collect_every: allocations since this mutator asked for one
     uint32_t flips              # HeapState.flips when this thread last made sure of SIGBUS
     char name[32]
+    TraceRing* ring             # atomic; NULL: there is none
 
 # ---- the thread that serves faults -------------------------------------------------------
 
@@ -365,6 +476,20 @@ cdef struct Relocation:
 
 cdef enum:
     WAIT_SHARDS = 64
+
+cdef struct Mapped:             # what the tables describe, for core/pagemap.pyx; atomic
+    uint64_t sequence           # 1 + the flips so far; 0: nothing, from a plan to its flip
+    uint64_t chunks             # from-space chunks whose live words the plan has counted
+    uint64_t from_units         # of from-space at the flip
+    uint64_t units              # of to-space, to be placed
+    uint64_t gap_end            # the unit from which on allocation went on: between them is nothing
+    uint64_t old_gap            # of the old half
+    uint64_t old_gap_end
+    uint64_t grains[LARGE_SPACES]
+    uint64_t from_grains[LARGE_SPACES]
+    uint64_t grain_gap_end[LARGE_SPACES]
+    uint64_t old_grain_gap[LARGE_SPACES]
+    uint64_t old_grain_gap_end[LARGE_SPACES]
 
 # ---- stress and verification -----------------------------------------------------------------
 
@@ -480,11 +605,15 @@ cdef struct HeapState:
     uint32_t forked             # a forked child of a fork="none" heap: nothing works any more
     FaultServer* server         # NULL: faulting threads serve themselves (sigbus)
     uint64_t safepoint_warning_ns   # 0: never warn of a mutator that does not stop
+    uint64_t pause_warning_ns   # a pause that takes longer is reported; 0: none is
+    uint64_t pause_warned_ns    # when that was last done; under events.lock, as the next
+    uint64_t pauses_unsaid
 
     # Side tables.
     Block* blocks
     UnitPlan* plan
     uint8_t* states             # UnitState per to-space unit, then per large grain; atomic
+    uint8_t* placed_by          # PlacedBy, in the same order; written by the unit's owner
     uint8_t* chunk_states       # ChunkState per from-space chunk; atomic
     uint32_t* readers           # per from-space chunk: units that read it and are not PLACED
     word* mark_stack            # of the collector
@@ -505,6 +634,7 @@ cdef struct HeapState:
     uint64_t handed_out         # bytes ever given to TLABs and large runs
 
     Relocation r
+    Mapped mapped
     LargeSpace large[LARGE_SPACES]
     PinnedSpace pinned
     uint32_t epoch              # of the last marking begun; changes only inside pauses
@@ -568,6 +698,7 @@ cdef struct HeapState:
     uint64_t skipped_bytes      # zero pages that became holes instead of being copied
     uint64_t zeroed_bytes
     uint64_t recycled_bytes     # evacuated from-space pages used again as buffers
+    uint64_t pool_bytes         # evacuated, and neither used again nor given back yet
     uint64_t released_bytes     # given back by madvise
     uint64_t stray_pages
     uint64_t hole_faults
@@ -581,6 +712,7 @@ cdef struct HeapState:
 
     StressModes stress
     Verification verification
+    Tracing tracing
     Events* events
     void* weak                  # WeakState*, of core/weakdata.pxd
     void* team                  # MarkTeam*, of core/mark_team.pxd; NULL: one thread marks

@@ -19,10 +19,11 @@ Source: the offset vector and first-object arrays of Android ART's mark-compact 
 from gcheap.core.layout cimport (
     BLOCK_BYTES, BLOCK_WORDS, Block, CHUNK_FREE, CHUNK_IN_USE, HeapState, NO_START, ShapeInfo,
     UNCLAIMED, UnitPlan, WORD, word)
-from gcheap.core.native cimport check_that, popcount, select_bit
+from gcheap.core.native cimport (
+    check_that, popcount, select_bit, store32_relaxed, store64_relaxed, store8_relaxed)
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
+from gcheap.core.pagemap cimport begin_map, forget_units
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memset
 
 
 cdef enum:
@@ -67,7 +68,8 @@ cdef void sum_whole(HeapState* h, uint64_t chunk, uint64_t total) noexcept nogil
     u.whole = 1
     h.r.dense_units += 1
     for i in range(per_chunk):
-        block[i].before = <uint32_t>(total + i * BLOCK_WORDS)
+        # Relaxed, here and below: pagemap.pyx may be reading.
+        store32_relaxed(&block[i].before, <uint32_t>(total + i * BLOCK_WORDS))
         block[i].live = <uint64_t>-1
 
 
@@ -78,7 +80,7 @@ cdef uint64_t sum_chunk(HeapState* h, uint64_t chunk, uint64_t total) noexcept n
     cdef Block* block = &h.blocks[chunk * per_chunk]
     cdef UnitPlan* u
     for i in range(chunk * per_chunk, (chunk + 1) * per_chunk):
-        block.before = <uint32_t>total
+        store32_relaxed(&block.before, <uint32_t>total)
         n = popcount(block.live)
         while boundary < total + n:
             u = &h.plan[boundary // h.unit_words]
@@ -126,7 +128,8 @@ cdef uint64_t sum_blocks(HeapState* h, bint full) noexcept nogil:
     if total % h.unit_words:
         h.plan[total // h.unit_words].words = <uint32_t>(total % h.unit_words)
     h.r.wasted_words = budget - spare
-    h.blocks[h.r.chunks * (h.unit_bytes // BLOCK_BYTES)].before = <uint32_t>total
+    store32_relaxed(&h.blocks[h.r.chunks * (h.unit_bytes // BLOCK_BYTES)].before,
+                    <uint32_t>total)
     h.blocks[h.r.chunks * (h.unit_bytes // BLOCK_BYTES)].live = 0
     h.blocks[h.r.chunks * (h.unit_bytes // BLOCK_BYTES)].first_start = NO_START
     return total
@@ -182,16 +185,18 @@ cdef void plan_straddles(HeapState* h) noexcept nogil:
 
 cdef void plan_chunks(HeapState* h) noexcept nogil:
     """How many units read each from-space chunk (I3); one that nobody reads is free at once."""
-    cdef uint64_t c, low, high
+    cdef uint64_t c, low, high, pool = 0
     for c in range(h.r.chunks):
         low = h.blocks[c * (h.unit_bytes // BLOCK_BYTES)].before
         high = h.blocks[(c + 1) * (h.unit_bytes // BLOCK_BYTES)].before
         if high == low:
             h.readers[c] = 0
-            h.chunk_states[c] = CHUNK_FREE
+            store8_relaxed(&h.chunk_states[c], CHUNK_FREE)
+            pool += h.unit_bytes
         else:
             h.readers[c] = <uint32_t>((high - 1) // h.unit_words - low // h.unit_words + 1)
-            h.chunk_states[c] = CHUNK_IN_USE
+            store8_relaxed(&h.chunk_states[c], CHUNK_IN_USE)
+    store64_relaxed(&h.pool_bytes, pool)
 
 
 cdef void plan(HeapState* h, bint full) noexcept nogil:
@@ -200,6 +205,7 @@ cdef void plan(HeapState* h, bint full) noexcept nogil:
     Needs r.from_base, r.tams_bytes and r.to_base; fills the rest of `r` except what the flip
     alone knows (from_bytes, units).  `full`: not a word of waste.
     """
+    begin_map(h)
     h.r.chunks = h.r.tams_bytes >> h.unit_shift
     h.r.slid_words = sum_blocks(h, full)
     h.r.slid_units = (h.r.slid_words + h.unit_words - 1) // h.unit_words
@@ -208,5 +214,5 @@ cdef void plan(HeapState* h, bint full) noexcept nogil:
     plan_chunks(h)
     h.r.registered_bytes = (h.r.slid_units * h.unit_bytes
                             + (h.alloc_limit - h.r.tams_bytes))
-    memset(h.states, UNCLAIMED, h.r.registered_bytes >> h.unit_shift)
+    forget_units(h, 0, h.r.registered_bytes >> h.unit_shift)
     h.r.take_cursor = h.r.release_cursor = h.r.free_hint = 0

@@ -19,15 +19,17 @@ from gcheap.core.failpoint cimport (
     FP_MUTATOR_PLACED, FP_MUTATOR_PLACING, failpoint)
 from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
-    ASSEMBLED, BACKEND_MOVE, BACKEND_STW, HeapState, LARGE_SPACES, LargeSpace, MutatorState,
-    PLACED, PLACING, UNCLAIMED, WORD, word)
-from gcheap.core.native cimport add64_relaxed, load32_relaxed
+    ASSEMBLED, BACKEND_MOVE, BACKEND_STW, BATCH_LARGE, BATCH_SLIDE, BATCH_WHOLE, HeapState,
+    LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING, TRACE_BATCH,
+    TRACE_PLACE, UNCLAIMED, WORD, word)
+from gcheap.core.native cimport add64_relaxed, load32_relaxed, store8_relaxed
 from gcheap.core.place cimport BY_COMPACTOR, BY_MUTATOR, OF_LARGE, place
 from gcheap.core.space cimport release_pages
+from gcheap.core.trace cimport trace_compactor, trace_start, tracing
 from gcheap.core.units cimport (
     claim, give_back, publish, release_evacuated, set_state, state_of, take_one, take_run,
     wait_placed)
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     PAGE_TABLE_BYTES = 2 << 20
@@ -67,9 +69,19 @@ cdef uint64_t batch_limit(HeapState* h, uint64_t unit) noexcept nogil:
     return n
 
 
+cdef void place_batch(HeapState* h, word dst, word src, uint64_t nbytes, bint holes,
+                      uint32_t site, uint32_t what) noexcept nogil:
+    """The compactor's own way to `place`: traced."""
+    cdef uint64_t started = trace_start(h)
+    place(h, dst, src, nbytes, holes, site)
+    if tracing(h):
+        trace_compactor(h, TRACE_PLACE, what, nbytes // h.page, started)
+
+
 cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
     """Assembles and places units from `unit` on; returns the first one not looked at."""
     cdef uint64_t want = batch_limit(h, unit), n = 0, i = 0
+    cdef uint64_t started = trace_start(h)
     cdef word buffer = h.staging
     cdef bint recycled = False
     if h.r.backend == BACKEND_STW:
@@ -98,12 +110,15 @@ cdef uint64_t slide_batch(HeapState* h, uint64_t unit) noexcept nogil:
     set_state(h, unit, i, PLACING)
     failpoint(FP_COMPACTOR_PLACING)
     if h.r.backend != BACKEND_STW:
-        place(h, unit_address(h, unit), buffer, i << h.unit_shift, False, BY_COMPACTOR)
+        place_batch(h, unit_address(h, unit), buffer, i << h.unit_shift, False, BY_COMPACTOR,
+                    BATCH_SLIDE)
         if recycled:
             add64_relaxed(&h.recycled_bytes, i << h.unit_shift)
     failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, unit, i)
     failpoint(FP_COMPACTOR_PLACED)
+    if tracing(h):
+        trace_compactor(h, TRACE_BATCH, BATCH_SLIDE, i * h.unit_pages, started)
     return unit + i
 
 
@@ -111,6 +126,7 @@ cdef uint64_t whole_batch(HeapState* h, uint64_t unit) noexcept nogil:
     """Fixes and moves whole units from `unit` on whose sources adjoin; returns the first one not
     looked at."""
     cdef uint64_t want = batch_limit(h, unit), i = 0
+    cdef uint64_t started = trace_start(h)
     cdef word source = whole_source(h, unit)
     while (i < want and moves_whole(h, unit + i)
             and whole_source(h, unit + i) == source + (i << h.unit_shift) and claim(h, unit + i)):
@@ -125,17 +141,20 @@ cdef uint64_t whole_batch(HeapState* h, uint64_t unit) noexcept nogil:
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, unit, i, PLACING)
     failpoint(FP_COMPACTOR_PLACING)
-    place(h, unit_address(h, unit), source, i << h.unit_shift, True, BY_COMPACTOR)
+    place_batch(h, unit_address(h, unit), source, i << h.unit_shift, True, BY_COMPACTOR,
+                BATCH_WHOLE)
     failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, unit, i)
     failpoint(FP_COMPACTOR_PLACED)
+    if tracing(h):
+        trace_compactor(h, TRACE_BATCH, BATCH_WHOLE, i * h.unit_pages, started)
     return unit + i
 
 
 cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain) noexcept nogil:
     """Fixes and moves grains from `grain` on whose sources adjoin; returns the first one not
     looked at."""
-    cdef uint64_t first = source_grain(s, grain), want, i = 0
+    cdef uint64_t first = source_grain(s, grain), want, i = 0, started = trace_start(h)
     cdef word to = grain_address(s, s.to_base, grain)
     cdef word source = grain_address(s, s.from_base, first)
     if (<uint64_t>1 << s.shift) >= PAGE_TABLE_BYTES:
@@ -156,12 +175,14 @@ cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain) noexcept 
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, s.first_state + grain, i, PLACING)
     failpoint(FP_COMPACTOR_PLACING)
-    place(h, to, source, i << s.shift, True, OF_LARGE)
+    place_batch(h, to, source, i << s.shift, True, OF_LARGE, BATCH_LARGE)
     failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, s.first_state + grain, i)
     if h.r.backend != BACKEND_MOVE:
         release_pages(h, source, i << s.shift)      # nobody else reads it
     failpoint(FP_COMPACTOR_PLACED)
+    if tracing(h):
+        trace_compactor(h, TRACE_BATCH, BATCH_LARGE, (i << s.shift) // h.page, started)
     return grain + i
 
 
@@ -220,6 +241,8 @@ cdef void build_unit(HeapState* h, MutatorState* m, uint64_t unit) noexcept nogi
     cdef word buffer = m.bounce, source
     cdef bint recycled = False
     cdef int i
+    # Relaxed: PLACED, stored later with release, publishes it.
+    store8_relaxed(&h.placed_by[unit], PLACED_BY_MUTATOR)
     if unit >= h.half_units:
         i = LARGE_SPACES - 1
         while unit < h.large[i].first_state:

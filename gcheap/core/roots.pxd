@@ -33,6 +33,10 @@ cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogi
 ctypedef word (*RootVisitor)(void* context, HeapState* h, word value) noexcept nogil
 cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil
 
+ctypedef void (*RangeVisitor)(void* context, HeapState* h, word* at, uint64_t count,
+                              uint64_t tag_mask, uint64_t tag_bits) noexcept nogil
+cdef void visit_ranges(HeapState* h, RangeVisitor visit, void* context) noexcept nogil
+
 
 cdef inline word* handle_value(HeapState* h, uint32_t index) noexcept nogil:
     """Where the address of handle `index` stands.  Its owner reads it while RUNNING."""

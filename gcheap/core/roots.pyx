@@ -61,7 +61,7 @@ cdef uint32_t take_handle(HeapState* h, MutatorState* m, word value) noexcept no
             if index == 0:
                 return 0
     m.handle_free = load32_relaxed(handle_link(h, index)) & ~<uint32_t>HANDLE_DROPPED
-    store64_relaxed(handle_value(h, index), value)      # warm_roots may be reading it
+    store64_relaxed(handle_value(h, index), value)      # forward_ahead may be reading it
     # After the value: a pause scans only when this thread is not RUNNING, so order is free.
     store32_relaxed(handle_link(h, index), 0)
     return index
@@ -186,15 +186,39 @@ cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogi
         area = area.next
 
 
+cdef void visit_ranges(HeapState* h, RangeVisitor visit, void* context) noexcept nogil:
+    """Calls visit(context, h, words, count, tag_mask, tag_bits) for every shadow stack and root area of
+    a stopped world."""
+    cdef MutatorState* m = h.mutators
+    cdef RootArea* area = h.areas
+    while m != NULL:
+        visit(context, h, m.shadow, m.shadow_top - m.shadow, h.tag_mask, h.tag_bits)
+        m = m.next
+    while area != NULL:
+        visit(context, h, area.base, load64_relaxed(area.count), area.tag_mask, area.tag_bits)
+        area = area.next
+
+
+cdef struct Visit:
+    RootVisitor visit
+    void* context
+
+
+cdef void visit_range(void* context, HeapState* h, word* at, uint64_t count, uint64_t tag_mask,
+                      uint64_t tag_bits) noexcept nogil:
+    cdef Visit* v = <Visit*>context
+    cdef uint64_t i
+    for i in range(count):
+        if is_reference(tag_mask, tag_bits, at[i]):
+            at[i] = v.visit(v.context, h, at[i] & ~tag_mask) | tag_bits
+
+
 cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept nogil:
     """Calls visit(context, h, address) for every root of a stopped world and stores what it
     returns.  Cost: the handles ever in use at once, the words of shadow stacks and root areas."""
     cdef uint64_t c, i, chunks = load32_acquire(&h.handle_high) // HANDLE_CHUNK
     cdef HandleChunk* chunk
-    cdef MutatorState* m
-    cdef RootArea* area = h.areas
-    cdef word* at
-    cdef word value
+    cdef Visit each
     for c in range(chunks):
         chunk = h.handles[c]
         for i in range(HANDLE_CHUNK):
@@ -202,18 +226,6 @@ cdef void visit_roots(HeapState* h, RootVisitor visit, void* context) noexcept n
             if load32_relaxed(&chunk.link[i]) == 0 and (c or i):
                 # Relaxed: a thread that is not RUNNING may be asking for the kind of its array.
                 store64_relaxed(&chunk.value[i], visit(context, h, chunk.value[i]))
-    m = h.mutators
-    while m != NULL:
-        at = m.shadow
-        while at < m.shadow_top:
-            value = at[0]
-            if is_reference(h.tag_mask, h.tag_bits, value):
-                at[0] = visit(context, h, value & ~h.tag_mask) | h.tag_bits
-            at += 1
-        m = m.next
-    while area != NULL:
-        for i in range(load64_relaxed(area.count)):
-            value = area.base[i]
-            if is_reference(area.tag_mask, area.tag_bits, value):
-                area.base[i] = visit(context, h, value & ~area.tag_mask) | area.tag_bits
-        area = area.next
+    each.visit = visit
+    each.context = context
+    visit_ranges(h, visit_range, &each)

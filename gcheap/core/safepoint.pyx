@@ -30,7 +30,7 @@ from gcheap.core.layout cimport (
     BACKEND_STW, EVENT_MUTATOR_ADDED, EVENT_MUTATOR_REMOVED, EVENT_MUTATOR_RESTARTED,
     EVENT_MUTATOR_STOPPING, EVENT_MUTATORS_STOPPED, EVENT_REQUESTING_STOP,
     EVENT_RESTARTING_MUTATORS, HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
-    SHADOW_WORDS, word)
+    SHADOW_WORDS, TRACE_SAFEPOINT, word)
 from gcheap.core.listener cimport tell, tell_of
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
@@ -42,6 +42,8 @@ from gcheap.core.satb cimport hand_over
 from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.space cimport free_bounce, new_bounce, release_heap
 from gcheap.core.tlab cimport retire_tlab
+from gcheap.core.trace cimport (
+    trace_attached, trace_detached, trace_inside, trace_left, trace_slice, trace_start, tracing)
 from gcheap.core.watchdog cimport wait_for_stop
 from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -102,10 +104,18 @@ cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noex
     set_name(m, name)
     failpoint(FP_MUTATOR_ATTACH)
     mutex_lock(&h.list_lock)
-    m.next = h.mutators
-    h.mutators = m
-    add32_seq(&h.refs, 1)
+    error = trace_attached(h, m)
+    if error == 0:
+        m.next = h.mutators
+        h.mutators = m
+        add32_seq(&h.refs, 1)
     mutex_unlock(&h.list_lock)
+    if error:
+        unmap_memory(shadow, SHADOW_WORDS * sizeof(word))
+        free_bounce(h, m.bounce)
+        free(m.fault_hist)
+        free(m)
+        return error
     m.thread_next = <MutatorState*>thread_head_get()
     thread_head_set(m)
     out[0] = m
@@ -120,6 +130,7 @@ cdef void unlink_mutator(HeapState* h, MutatorState* m) noexcept nogil:
     while link[0] != m:
         link = &link[0].next
     link[0] = m.next
+    trace_detached(m)
     retire_tlab(m)
     hand_over(m)
     return_handles(h, m)
@@ -227,17 +238,25 @@ cdef inline void notice_flip(MutatorState* m) noexcept nogil:
 
 cdef void enter_running(MutatorState* m) noexcept nogil:
     """OUTSIDE -> RUNNING.  Waits while a pause is on."""
+    cdef uint64_t since
     while True:
         store32_seq(&m.run, RUNNING)
         failpoint(FP_MUTATOR_ENTER)
         if not load32_seq(&m.heap.pause):
             notice_flip(m)
+            if tracing(m.heap):
+                trace_inside(m)
             return
         store32_seq(&m.run, PARKED)
+        since = trace_start(m.heap)
         wait_for_resume(m.heap)
+        if tracing(m.heap):
+            trace_slice(m, TRACE_SAFEPOINT, 0, 0, since)
 
 
 cdef inline void stop_running(MutatorState* m, uint32_t run) noexcept nogil:
+    if tracing(m.heap):
+        trace_left(m)
     store32_seq(&m.run, run)
     failpoint(FP_MUTATOR_LEAVE)
     if load32_seq(&m.heap.pause):
@@ -265,8 +284,10 @@ cdef void end_stall(MutatorState* m) noexcept nogil:
 
 cdef void park(MutatorState* m) noexcept nogil:
     """A safepoint of a RUNNING mutator: waits here while a pause is on."""
+    cdef uint64_t since
     if not load32_seq(&m.heap.pause):
         return
+    since = trace_start(m.heap)
     tell_of(m, EVENT_MUTATOR_STOPPING)
     while load32_seq(&m.heap.pause):
         store32_seq(&m.run, PARKED)
@@ -274,6 +295,8 @@ cdef void park(MutatorState* m) noexcept nogil:
         store32_seq(&m.run, RUNNING)
         tell_of(m, EVENT_MUTATOR_RESTARTED)
     notice_flip(m)
+    if tracing(m.heap):
+        trace_slice(m, TRACE_SAFEPOINT, 0, 0, since)
 
 
 # ---- the collector's side ----------------------------------------------------------------

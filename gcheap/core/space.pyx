@@ -19,6 +19,7 @@ from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
     add64_relaxed, count_trailing_zeros, load64_relaxed, sub32_acq_rel)
 from gcheap.core.registry cimport strike_heap
+from gcheap.core.trace cimport free_rings
 from gcheap.core.weak cimport free_weak_state
 from libc.errno cimport EAGAIN, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -35,7 +36,7 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef enum:
     HUGE_SHIFT = 21
     GUARD = 2 << 20
-    TABLES = 9 + 2 * LARGE_SPACES
+    TABLES = 10 + 2 * LARGE_SPACES
 
 
 cdef inline uint64_t round_up(uint64_t value, uint64_t grain) noexcept nogil:
@@ -154,8 +155,9 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     sizes[6] = 2 * (h.half_bytes // 64) + h.page if h.verify else 0
     sizes[7] = h.batch_units * h.unit_bytes
     sizes[8] = h.pinned.pages * sizeof(LargeRun)
+    sizes[9] = sizes[2]
     for i in range(2 * LARGE_SPACES):
-        sizes[9 + i] = h.large[i // 2].half_grains * sizeof(LargeRun)
+        sizes[10 + i] = h.large[i // 2].half_grains * sizeof(LargeRun)
     h.side_bytes = 0
     for i in range(TABLES):
         sizes[i] = round_up(sizes[i], h.page)
@@ -183,8 +185,9 @@ cdef int reserve_space(HeapState* h) noexcept nogil:
     h.visited = <uint64_t*>at[6] if h.verify else NULL
     h.staging = at[7]
     h.pinned.runs = <LargeRun*>at[8]
+    h.placed_by = <uint8_t*>at[9]
     for i in range(2 * LARGE_SPACES):
-        h.large[i // 2].runs[i % 2] = <LargeRun*>at[9 + i]
+        h.large[i // 2].runs[i % 2] = <LargeRun*>at[10 + i]
     return 0
 
 
@@ -228,6 +231,7 @@ cdef void release_heap(HeapState* h) noexcept nogil:
             free(h.handles[i])
         free(h.handles)
     free(h.events)
+    free_rings(h)
     free(h.reach_hist)
     free(h.retired.fault_hist)
     if h.server != NULL:

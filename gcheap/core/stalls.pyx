@@ -5,13 +5,15 @@ waits PARKED or OUTSIDE, so here it may take a lock and write.  A stall longer t
 `stall_warning_ms` puts one line on standard error, by write(2), without the GIL: at most one a
 second for a heap; how many were not shown is said in the next line.
 """
-from gcheap.core.events cimport hist_record
-from gcheap.core.layout cimport HeapState, MutatorState
+from gcheap.core.events cimport hist_record, record_stall
+from gcheap.core.layout cimport HeapState, MutatorState, StallRecord, TRACE_STALL
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, cas64, clock_ns, load64_relaxed, mutex_lock, mutex_unlock,
     store64_relaxed, sub32_seq, sub64_relaxed)
+from gcheap.core.trace cimport trace_slice, tracing
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
+from libc.string cimport memcpy
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t posix_write "write"(int fd, const void* data, size_t count)
@@ -63,6 +65,12 @@ cdef void stall_ended(Stall* s, MutatorState* m) noexcept nogil:
     """Counts a stall of the calling thread, which is not RUNNING."""
     cdef HeapState* h = m.heap
     cdef uint64_t waited_ns = clock_ns() - s.began_ns
+    cdef StallRecord record
+    record.start_ns = s.began_ns
+    record.wait_ns = waited_ns
+    record.bytes = s.bytes
+    record.thread_id = m.thread_id
+    memcpy(record.name, m.name, sizeof(record.name))
     sub32_seq(&h.stalls.waiting, 1)
     # Relaxed: stats() of another thread reads them.
     store64_relaxed(&m.stalls, m.stalls + 1)
@@ -71,5 +79,8 @@ cdef void stall_ended(Stall* s, MutatorState* m) noexcept nogil:
     mutex_lock(&h.stalls.lock)
     hist_record(h.stalls.hist, waited_ns)
     mutex_unlock(&h.stalls.lock)
+    record_stall(h.events, &record)
+    if tracing(h):
+        trace_slice(m, TRACE_STALL, 0, s.bytes, s.began_ns)
     if h.stalls.warning_ns and waited_ns >= h.stalls.warning_ns:
         warn(s, m, waited_ns)

@@ -38,9 +38,9 @@ from gcheap.core.layout cimport (
     BACKEND_MOVE, CHUNK_FREE, CHUNK_TAKEN, HeapState, PLACED, WAIT_SHARDS,
     word)
 from gcheap.core.native cimport (
-    add32_seq, cas8, cpu_relax, futex_wait, futex_wake_all, load32_seq,
+    add32_seq, add64_relaxed, cas8, cpu_relax, futex_wait, futex_wake_all, load32_seq,
     load64_relaxed, load8_acquire, load8_relaxed, store64_relaxed, store8_release, sub32_acq_rel,
-    sub32_seq, fence_seq)
+    sub32_seq, sub64_relaxed, fence_seq)
 from gcheap.core.plan cimport words_before_chunk
 from gcheap.core.space cimport release_pages
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -69,13 +69,17 @@ cdef void free_sources(HeapState* h, uint64_t unit) noexcept nogil:
     if h.plan[unit].whole:
         sub32_acq_rel(&h.readers[chunk], 1)
         # It was the chunk's only reader; a MOVE has taken the pages, so they are no buffer.
-        store8_release(&h.chunk_states[chunk],
-                       CHUNK_TAKEN if h.r.backend == BACKEND_MOVE else CHUNK_FREE)
+        if h.r.backend == BACKEND_MOVE:
+            store8_release(&h.chunk_states[chunk], CHUNK_TAKEN)
+        else:
+            store8_release(&h.chunk_states[chunk], CHUNK_FREE)
+            add64_relaxed(&h.pool_bytes, h.unit_bytes)
         return
     while before < high and chunk < h.r.chunks:
         after = words_before_chunk(h, chunk + 1)
         if after > before and after > low and sub32_acq_rel(&h.readers[chunk], 1) == 1:
             failpoint(FP_RECYCLE_PUSH)
+            add64_relaxed(&h.pool_bytes, h.unit_bytes)
             store8_release(&h.chunk_states[chunk], CHUNK_FREE)
             store64_relaxed(&h.r.free_hint, chunk)
         before = after
@@ -144,6 +148,7 @@ cdef uint64_t take_run(HeapState* h, uint64_t want, word* at) noexcept nogil:
     n = 1
     while n < want and c + n < h.r.chunks and cas8(&h.chunk_states[c + n], CHUNK_FREE, CHUNK_TAKEN):
         n += 1
+    sub64_relaxed(&h.pool_bytes, n << h.unit_shift)
     return n
 
 
@@ -156,6 +161,7 @@ cdef bint take_one(HeapState* h, word* at) noexcept nogil:
             return False
         if cas8(&h.chunk_states[c], CHUNK_FREE, CHUNK_TAKEN):
             failpoint(FP_RECYCLE_POP)
+            sub64_relaxed(&h.pool_bytes, h.unit_bytes)
             at[0] = chunk_address(h, c)
             return True
     return False
@@ -164,6 +170,7 @@ cdef bint take_one(HeapState* h, word* at) noexcept nogil:
 cdef void give_back(HeapState* h, word at, uint64_t count) noexcept nogil:
     """Returns chunks of a run that were not used; only the compactor takes runs."""
     cdef uint64_t c = (at - h.r.from_base) >> h.unit_shift, i
+    add64_relaxed(&h.pool_bytes, count << h.unit_shift)
     for i in range(count):
         store8_release(&h.chunk_states[c + i], CHUNK_FREE)
     if count and c < h.r.take_cursor:
@@ -178,4 +185,5 @@ cdef void release_evacuated(HeapState* h, bint all) noexcept nogil:
     if c == first or (((c - first) << h.unit_shift) < RELEASE_BYTES and not all):
         return
     release_pages(h, chunk_address(h, first), (c - first) << h.unit_shift)
+    sub64_relaxed(&h.pool_bytes, (c - first) << h.unit_shift)
     h.r.release_cursor = c

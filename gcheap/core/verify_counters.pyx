@@ -9,7 +9,7 @@ from gcheap.core.layout cimport (
     BACKEND_STW, CHUNK_IN_USE, HANDLE_DROPPED, HeapState, IOCTL_COPY, IOCTL_MOVE, LARGE_SPACES,
     LargeSpace, MutatorState, PLACED, RUNNING)
 from gcheap.core.native cimport (
-    check_that, clock_ns, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire,
+    check_that, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire,
     sleep_ns)
 from gcheap.core.roots cimport handle_link
 from gcheap.core.tlab cimport allocated_by
@@ -17,8 +17,8 @@ from gcheap.core.units cimport state_of
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    ENTERING_NS = 10000000000   # far more than any machine keeps a thread waiting
     ENTERED_NS = 10000
+    ENTERING_LOOKS = 1000000    # ten seconds of sleep at least, of which no stop of this process is one
 
 
 cdef void check_placed(HeapState* h) noexcept nogil:
@@ -60,10 +60,12 @@ cdef void check_sources(HeapState* h) noexcept nogil:
 cdef bint stands_still(MutatorState* m) noexcept nogil:
     """Whether a mutator is not RUNNING in a pause.  One that enters the heap is, until it has looked
     whether there is a pause: it touches nothing meanwhile, and is waited for."""
-    cdef uint64_t started = clock_ns()
+    cdef uint64_t looks = 0
     while load32_acquire(&m.run) == RUNNING:
-        if clock_ns() - started > ENTERING_NS:
+        # Looks, not time: after SIGSTOP the clock has gone on, and that thread has not.
+        if looks == ENTERING_LOOKS:
             return False
+        looks += 1
         sleep_ns(ENTERED_NS)
     return True
 

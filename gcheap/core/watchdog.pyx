@@ -11,33 +11,18 @@ loses the line instead of holding the pause.
 
 Source: HotSpot's SafepointTimeout and SafepointTimeoutDelay (share/runtime/safepoint.cpp).
 """
-from gcheap.core.layout cimport (
-    HeapState, MutatorState, PAUSE_MARK_END, PAUSE_MARK_START,
-    PAUSE_RELOCATE_START, PAUSE_VERIFY, PauseRecord)
+from gcheap.core.layout cimport HeapState, MutatorState, PauseRecord
 from gcheap.core.native cimport add64_relaxed, clock_ns, futex_wait
-from gcheap.core.poll cimport POLLOUT, poll, pollfd
+from gcheap.core.slow_pause cimport kind_name, say_at_once
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from posix.unistd cimport write
 
 cdef enum:
-    STANDARD_ERROR = 2
     MS = 1000000                # nanoseconds
-
-cdef const char* kind_name(uint32_t kind) noexcept nogil:
-    """As Heap.pauses() calls it."""
-    if kind == PAUSE_MARK_START:
-        return b"mark_start"
-    if kind == PAUSE_MARK_END:
-        return b"mark_end"
-    if kind == PAUSE_RELOCATE_START:
-        return b"relocate_start"
-    return b"verify" if kind == PAUSE_VERIFY else b"full"
 
 
 cdef void warn(MutatorState* m, const PauseRecord* pause, uint64_t waited_ns) noexcept nogil:
     cdef char line[320]
-    cdef pollfd target
     cdef int length
     # glibc's snprintf allocates nothing for these conversions.
     length = snprintf(
@@ -46,11 +31,7 @@ cdef void warn(MutatorState* m, const PauseRecord* pause, uint64_t waited_ns) no
         b"in the heap and neither polls nor leaves it, and no other mutator can run\n",
         kind_name(pause.kind), <unsigned long long>(waited_ns // MS), m.name,
         <long long>m.thread_id)
-    target.fd = STANDARD_ERROR
-    target.events = POLLOUT
-    target.revents = 0
-    if poll(&target, 1, 0) == 1 and target.revents & POLLOUT:
-        write(STANDARD_ERROR, line, length)
+    say_at_once(line, length)
 
 
 cdef uint64_t wait_for_stop(HeapState* h, MutatorState* m, const PauseRecord* pause,

@@ -23,3 +23,5 @@ cdef int gc_set_listener(HeapState* h, Listener listener, void* data) noexcept n
 # NULL: a Python exception is set.  With the GIL.
 cdef HeapState* gc_heap_of_object(PyObject* heap) noexcept with gil
 cdef PyObject* gc_object_of_heap(HeapState* h) noexcept with gil
+
+cdef object tagged_heap(dict options, tag)

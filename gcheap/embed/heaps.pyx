@@ -51,9 +51,11 @@ def _given(text):
     return options
 
 
-cdef object make_heap(bytes options, tag):
+cdef object tagged_heap(dict options, tag):
+    """A Heap whose rule for shadow stacks, root areas and arrays of slots is `tag`; None: the
+    default."""
     cdef HeapCore core
-    heap = Heap(**_given(options.decode()))
+    heap = Heap(**options)
     core = core_of(heap)
     if tag is not None:
         core.h.tag_mask, core.h.tag_bits = check_tag("slots", tag)
@@ -64,7 +66,8 @@ cdef object make_heap(bytes options, tag):
 
 cdef HeapState* make_heap_nogil(const char* options, const TagRule* tag) noexcept with gil:
     try:
-        heap = make_heap(b"" if options == NULL else <bytes>options, rule(tag))
+        heap = tagged_heap(_given((b"" if options == NULL else <bytes>options).decode()),
+                           rule(tag))
         _known[heap.native()] = _kept[heap.native()] = heap
         return <HeapState*><uintptr_t>heap.native()
     except BaseException as error:

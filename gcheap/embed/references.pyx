@@ -32,7 +32,7 @@ cdef word gc_handle_load(MutatorState* m, uint32_t handle) noexcept nogil:
 
 
 cdef void gc_handle_store(MutatorState* m, uint32_t handle, word obj) noexcept nogil:
-    store64_relaxed(handle_value(m.heap, handle), obj)      # warm_roots may be reading it
+    store64_relaxed(handle_value(m.heap, handle), obj)      # forward_ahead may be reading it
 
 
 cdef uint32_t gc_new_weak(MutatorState* m, word obj) noexcept nogil:

@@ -6,11 +6,14 @@ as it does everywhere; everything else is kept as it was, or refused.
 """
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from gcheap.text import shown
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from gcheap.face.late import np
 
 # What numpy raises for values that it cannot convert; the last for a date that becomes text.
 REFUSALS = (TypeError, ValueError, OverflowError, RuntimeError)

@@ -9,16 +9,18 @@ from gcheap.core.native cimport (
 from gcheap.core.pacing cimport request_shrinking
 from gcheap.core.requests cimport cycle_running
 from gcheap.core.space cimport resident_bytes
-from gcheap.face import inspect, reports
+from gcheap.face import inspect, observers, reports
 from gcheap.face.callbacks import callbacks_of
 from gcheap.face.finalize import finalize
 from gcheap.face.guardian import Guardian
 from gcheap.face.mutator cimport attach
+from gcheap.face.pagemap import page_map
 from gcheap.face.shape cimport define_shape
 from gcheap.face.snapshot import snapshot
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.options import signature
+from gcheap.records import Histogram, records
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 cdef extern from "<Python.h>":
@@ -49,6 +51,14 @@ cdef class Heap:
                  "none": the child has none of its memory, and every use there raises HeapClosed
     safepoint_warning_ms
                  a pause that waits longer for a mutator names it on standard error; 0: never
+    pause_warning_ms
+                 a pause that is longer is reported on standard error, unless cycles are verified;
+                 0: none is
+    log          what is logged, in the form of HotSpot's -Xlog, and where to
+                 (docs/reference/log.md): "gc*", "gc*=debug:file=gc.log"; "off"
+    trace        "1": one line a cycle on standard error; a path that ends in .json, .pftrace or
+                 .perfetto-trace: from now until close, what each thread does
+                 (docs/reference/trace.md); "off"
     verify       0 to 4: checks of each cycle (docs/reference/verification.md); a broken invariant
                  is written to standard error and aborts
     relocate     "worth": a cycle that would win less than a unit does not relocate; "always"
@@ -233,7 +243,7 @@ cdef class Heap:
         "inspect") as long as it takes to look at every object.  Raises MemoryError when there is
         none to look with, RuntimeError for a native mutator that is running.
         """
-        return inspect.census(self.core)
+        return records(inspect.census(self.core))
 
     def referrers(self, ref):
         """What holds the object of `ref`: a list of pairs.
@@ -290,7 +300,7 @@ cdef class Heap:
         start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's
         stop on), cpu_ns (thread CPU time of the work), mutators.
         """
-        return reports.pause_records(self.core)
+        return records(reports.pause_records(self.core))
 
     def cycles(self):
         """The last cycles (at most 16,384), oldest first: a structured array of ns and bytes.
@@ -301,23 +311,50 @@ cdef class Heap:
         used_before and used_after count as capacity does, collected_bytes is what the cycle made
         free.
         """
-        return reports.cycle_records(self.core)
+        return records(reports.cycle_records(self.core))
 
     def histogram(self, name):
-        """(values_ns, counts, max_ns) of "fault", "stall" (waits of allocations for room) or
+        """A `Histogram` (values_ns, counts, max_ns) of "fault", "stall" (waits of allocations for room) or
         "time_to_safepoint".
 
         Values are the upper edges of the non-empty buckets (3 significant digits).  A fault is
         timed in the fault path; with faults="handler" from the moment its message was read until
         its page was there, so that the ways into the kernel and back are not in it.
         """
-        return reports.histogram(self.core, name)
+        return Histogram(*reports.histogram(self.core, name))
+
+    def trace(self, path):
+        """Begins a trace: what each thread does, written to the file `path` at the end of the
+        returned context manager (or by its `stop()`, or when the heap closes).
+
+        Chrome's JSON when the name ends in .json, Perfetto's protobuf when it ends in .pftrace or
+        .perfetto-trace, for which the package `perfetto` must be there (pip install
+        'gcheap[trace]'); both open in ui.perfetto.dev.  %p in it is the process, %h the heap's
+        number.  A heap has one trace at a time.  Raises OptionError for another name or where it
+        plainly cannot be written.  docs/reference/trace.md says what is in it.
+        """
+        self.core.check_open()
+        return observers.start_trace(self.core, path)
 
     def resident_bytes(self):
         """Resident bytes of the heap's mappings and side tables now (mincore)."""
         # With the GIL: nobody can close the heap under the walk.
         self.core.check_open()
         return resident_bytes(self.core.h) + resident_stacks(self.core.h)
+
+    def page_map(self):
+        """What each unit holds now: a structured array, a row a unit, half by half in their order.
+
+        unit (its index within its half), space (0: small objects, 1: large ones in runs of units,
+        2: huge ones, whose unit is 2 MiB), half (0 or 1), current (whether mutators allocate in
+        that half), state and by (codes: gcheap.pagemap has the names), live_bytes (what the last
+        slide found live there; -1: not known).  What was never handed out has no row.
+
+        Nothing is stopped: during a relocation the rows change while they are read.  Between two
+        cycles the map shows the last slide: who placed each unit, and how full the old half was.
+        docs/reference/page-map.md has the states.
+        """
+        return records(page_map(self.core))
 
     def native(self):
         """The address of the native heap (`HeapState*` of gcheap/core/layout.pxd, `gc_heap *` of

@@ -6,8 +6,6 @@ any thread, at any time, drops the root.  The address is read from the table ins
 operation, while the mutator is RUNNING, and never leaves it.
 """
 
-import numpy as np
-
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -15,7 +13,7 @@ from gcheap.core.barrier cimport store_slot
 from gcheap.core.identity cimport identity_hash
 from gcheap.core.inspect cimport drop_observer
 from gcheap.core.layout cimport (
-    MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_SLOTS, word)
+    MutatorState, SHAPE_BYTES, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOTS, word)
 from gcheap.core.native cimport load64_relaxed
 from gcheap.core.objects cimport is_reference, shape_of_header
 from gcheap.core.pinned cimport is_pinned
@@ -24,7 +22,8 @@ from gcheap.core.safepoint cimport leave_running
 from gcheap.core.space cimport release_pinned
 from gcheap.errors import ForeignRef
 from gcheap.face.exactly import to_array
-from gcheap.face.shape cimport Field, Shape, builtin_shape
+from gcheap.face.late import np
+from gcheap.face.shape cimport Field, Shape, builtin_shape, complete
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport read_value, whole_number, write_value
 from gcheap.text import shown
@@ -148,6 +147,8 @@ cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t len
             raw.is_pinned = is_pinned(core.h, load64_relaxed(handle_value(core.h, handle)))
             ref = raw
         shape = core.shapes[shape_id] if shape_id > SHAPE_BYTES else builtin_shape(core, shape_id)
+        if kind == SHAPE_RAW and shape.element is None:
+            complete(shape)
     except BaseException:
         making = False
         drop_observer(core.h, handle)       # whichever it is

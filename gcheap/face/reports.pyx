@@ -5,8 +5,6 @@ Each of these may be called from any thread, and fails with HeapClosed once the 
 """
 import errno as errno_names
 
-import numpy as np
-
 from gcheap.core.events cimport (
     copy_cycles, copy_pauses, hist_add, hist_upper, new_histogram)
 from gcheap.core.layout cimport (
@@ -17,6 +15,7 @@ from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.roots cimport live_handles
 from gcheap.core.tlab cimport allocated_by
 from gcheap.face.callbacks import CAUSES, PAUSES
+from gcheap.face.late import np
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts
 from gcheap.text import shown
@@ -30,13 +29,12 @@ ctypedef tuple (*RowOf)(const void*)
 
 _BACKENDS = ("move", "copy", "stw")
 _IOCTLS = {"move": IOCTL_MOVE, "copy": IOCTL_COPY, "zeropage": IOCTL_ZEROPAGE}
-PAUSE_DTYPE = np.dtype([("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), ("reach_ns", "u8"),
-                        ("work_ns", "u8"), ("cpu_ns", "u8"), ("mutators", "u4")])
-CYCLE_DTYPE = np.dtype([(name, "u8") for name in (
+PAUSE_FIELDS = [("cycle", "u8"), ("phase", "U16"), ("start_ns", "u8"), ("reach_ns", "u8"),
+                ("work_ns", "u8"), ("cpu_ns", "u8"), ("mutators", "u4")]
+CYCLE_FIELDS = [(name, "u8") for name in (
     "cycle", "start_ns", "cycle_ns", "mark_ns", "weak_ns", "plan_ns", "relocate_ns", "used_before",
     "live_bytes", "black_bytes", "dense_bytes", "wasted_bytes", "relocated", "limit_bytes",
-    "used_after", "collected_bytes")]
-                       + [("cause", "U8")])
+    "used_after", "collected_bytes")] + [("cause", "U8")]
 
 
 def backend_name(HeapCore core not None):
@@ -178,12 +176,12 @@ cdef tuple row_of_cycle(const void* record):
 
 def pause_records(HeapCore core not None):
     """See `Heap.pauses`."""
-    return read_records(core, copy_pauses, sizeof(PauseRecord), row_of_pause, PAUSE_DTYPE)
+    return read_records(core, copy_pauses, sizeof(PauseRecord), row_of_pause, PAUSE_FIELDS)
 
 
 def cycle_records(HeapCore core not None):
     """See `Heap.cycles`."""
-    return read_records(core, copy_cycles, sizeof(CycleRecord), row_of_cycle, CYCLE_DTYPE)
+    return read_records(core, copy_cycles, sizeof(CycleRecord), row_of_cycle, CYCLE_FIELDS)
 
 
 def histogram(HeapCore core not None, name):

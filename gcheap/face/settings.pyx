@@ -24,6 +24,7 @@ cdef int apply_settings(HeapState* h, options) except -1:
         h.pacing.c = policy.c
         h.pacing.minimum = policy.minimum
     h.pacing.idle_ns = options["idle_ms"] * MS
+    h.pause_warning_ns = options["pause_warning_ms"] * MS
     h.stalls.warning_ns = options["stall_warning_ms"] * MS
     h.stalls.hist = new_histogram()
     # Address space until a cycle is surveyed.

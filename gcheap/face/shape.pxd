@@ -28,4 +28,5 @@ cdef class Shape:
 cdef Shape define_shape(HeapCore core, name, refs, raw, tag)
 cdef Shape define_array(HeapCore core, name, uint32_t kind, item, tag)
 cdef Shape array_shape(HeapCore core, dtype)
+cdef int complete(Shape shape) except -1
 cdef Shape builtin_shape(HeapCore core, uint32_t id)

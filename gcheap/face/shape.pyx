@@ -6,12 +6,11 @@
 import copy
 import keyword
 
-import numpy as np
-
 from gcheap.core.layout cimport (
     MAX_SHAPES, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS, ShapeInfo)
 from gcheap.core.native cimport store32_release
 from gcheap.errors import ShapeError
+from gcheap.face.late import np
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport value_code
 from gcheap.options import format_size
@@ -202,9 +201,15 @@ cdef Shape define_array(HeapCore core, name, uint32_t kind, item, tag):
         if not 0 < item <= MAX_ITEM:
             raise wrong(name, f"elements of {item} bytes; expected 1 to {MAX_ITEM}")
         shape.item = item
-        shape.raw = np.dtype(f"V{item}" if item > 1 else "u1")
-        shape.element = make_field("element", False, 16, shape.raw)
     return define(core, shape)
+
+
+cdef int complete(Shape shape) except -1:
+    """What Python sees of the elements of a raw array.  Not before it looks: native programs that
+    define shapes need no numpy."""
+    shape.raw = np.dtype(f"V{shape.item}" if shape.item > 1 else "u1")
+    shape.element = make_field("element", False, 16, shape.raw)
+    return 0
 
 
 cdef Shape define(HeapCore core, Shape shape):
@@ -214,8 +219,10 @@ cdef Shape define(HeapCore core, Shape shape):
         core.check_open()
         known = core.shapes_by_name.get(shape.name)
         if known is not None:
-            if ((known.kind, known.refs, known.tag) == (shape.kind, shape.refs, shape.tag)
-                    and (known.raw is None) == (shape.raw is None) and known.raw == shape.raw):
+            if ((known.kind, known.refs, known.tag, known.item)
+                    == (shape.kind, shape.refs, shape.tag, shape.item)
+                    and (shape.kind == SHAPE_RAW or (
+                        (known.raw is None) == (shape.raw is None) and known.raw == shape.raw))):
                 return known
             raise wrong(shape.name, f"defined already, as {known!r}; choose another name for "
                                     f"refs={shape.refs}, raw={shape.raw}, tag={shape.tag}")
@@ -257,9 +264,8 @@ cdef Shape builtin_shape(HeapCore core, uint32_t id):
             shape.item = 8
         else:
             shape = new_shape(core, "bytes", SHAPE_RAW, DEFAULT_TAG)
-            shape.raw = np.dtype("u1")
             shape.item = 1
-            shape.element = make_field("element", False, 16, shape.raw)
+            complete(shape)
         shape.id = id
         core.shapes[id] = shape
     return shape

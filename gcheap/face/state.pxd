@@ -15,6 +15,8 @@ cdef class HeapCore:
     # Serializes shape definitions and close; reentrant, for what garbage collection or a signal
     # runs meanwhile.
     cdef object guard
+    cdef public list followers          # face/observers.py
+    cdef readonly object number         # of this heap, from 1; face/observers.py
     cdef object callbacks               # None until asked for: face/callbacks.pyx
     cdef build(self, given)
     cdef choose_backend(self, str wanted, str faults)

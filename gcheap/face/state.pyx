@@ -32,6 +32,7 @@ from gcheap.core.space cimport release_heap, release_space, reserve_space
 from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS
 from gcheap.core.weak cimport new_weak_state
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
+from gcheap.face import observers
 from gcheap.face.limits import mapping_advice, no_tables, no_thread
 from gcheap.face.settings cimport apply_settings
 from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve
@@ -68,6 +69,8 @@ cdef class HeapCore:
         cdef HeapState* h = self.h
         cdef int error
         self.options = options = resolve(given)
+        self.followers = []
+        self.number = next(observers.numbers)
         self.guard = threading.RLock()
         self.shapes = [None] * 3
         self.shapes_by_name = {}
@@ -105,6 +108,8 @@ cdef class HeapCore:
         if error:
             raise no_thread("the collector thread", error)
         _live.add(self)
+        for observe in observers.on_made:
+            observe(self)
 
     cdef choose_backend(self, str wanted, str faults):
         cdef uint64_t features = 0, ioctls = 0
@@ -249,6 +254,9 @@ cdef class HeapCore:
             failpoint(FP_CLOSE_BEGIN)
             end_engine(h)
             failpoint(FP_CLOSE_ENDED)
+        for follower in self.followers or ():
+            follower.end()
+        with nogil:
             mutex_lock(&h.list_lock)        # whole in a forked child, or not begun
             unwatch_heap(h)
             if h.fd >= 0:

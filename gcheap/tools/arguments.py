@@ -2,6 +2,7 @@
 import argparse
 import math
 import os
+import sys
 
 from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, parse_size, resolve
@@ -19,10 +20,20 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
+        self.usage_status = EXIT_USAGE      # of a command whose manners are not ours
+        self.prepare = list                 # the words, before they are parsed
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Of a command with a status of its own: complains itself of what it does not know."""
+        args = self.prepare(sys.argv[1:] if args is None else args)
+        known, rest = super().parse_known_args(args, namespace)
+        if rest and self.usage_status != EXIT_USAGE:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
 
     def error(self, message):
         line = printable(" ".join(message.split()))
-        self.exit(EXIT_USAGE, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
+        self.exit(self.usage_status, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
 
 
 def accepted(check):

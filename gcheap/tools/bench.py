@@ -1,7 +1,18 @@
 """`gcheap bench SUITE`: measurements that compare configurations, one module a suite."""
-from gcheap.tools import bench_backends, bench_marking, bench_pauses, bench_uffd
+from gcheap.tools import (
+    bench_alloc,
+    bench_backends,
+    bench_lbo,
+    bench_lox,
+    bench_marking,
+    bench_pauses,
+    bench_peers,
+    bench_roots,
+    bench_uffd,
+)
 
-SUITES = (bench_backends, bench_marking, bench_pauses, bench_uffd)
+SUITES = (bench_alloc, bench_backends, bench_lbo, bench_lox, bench_marking, bench_pauses,
+          bench_peers, bench_roots, bench_uffd)
 
 
 def add(commands):

@@ -4,13 +4,10 @@ Every round runs `churn` afresh with the same seed under each configuration, A B
 so that drift of the machine meets all of them alike.  Ratios are formed inside a round and
 then summarized over the rounds.
 """
-import os
-import platform
-
 from rich.text import Text
 
-import gcheap
 from gcheap.options import format_size
+from gcheap.provenance import describe
 from gcheap.stress import StressConfig, run_stress
 from gcheap.tools.arguments import (
     add_heap_options,
@@ -22,16 +19,22 @@ from gcheap.tools.arguments import (
     settle_heap_options,
     size_argument,
 )
-from gcheap.tools.consoles import progress_console, result_console
-from gcheap.tools.intervals import METHOD, order_interval, summary
-from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.intervals import summary
+from gcheap.tools.suite import metric, metrics_of, run_suite, take_turns, whole_rounds
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 MIN_CYCLES = 3                  # cycles a run needs before its median counts
 MOST_SECONDS = 600              # of one run, however few cycles it makes
 LABELS = {"move": "move", "copy": "copy", "copy_single": "copy by page"}
-
+UNITS = {                       # figure of a row -> its unit, and which side is the good one
+    "relocate_ms": ("ms", "less"),
+    "relocate_start_p99_us": ("µs", "less"),
+    "resident_over_used": ("", "less"),
+    "ops_per_s": ("/s", "more"),
+    "noise_p99_us": ("µs", None),
+}
 
 HEAP_OPTIONS = ("faults", "unit_pages")
 
@@ -67,38 +70,26 @@ def add(suites):
 
 def run(args):
     """Run the rounds; after Ctrl-C report the whole rounds there are."""
-    if args.json:
-        check_target(args.json)
     settle_heap_options(args, HEAP_OPTIONS)
     if args.seconds is None:
         args.seconds = max(2.0, args.live / (32 << 20))
-    runs, interrupted = [], False
-    try:
-        measure(args, runs, progress_console())
-    except KeyboardInterrupt:
-        interrupted = True
-    document = summarize(runs, config_of(args), interrupted)
-    if document["rounds"]:
-        show(document, result_console(args.json))
-    else:
-        progress_console().print(Text("interrupted before a whole round was done"))
-    if args.json:
-        emit_json(document, args.json)
-    if interrupted:
-        return 130
-    return 0 if all(row["verified"] for row in runs) else 1
+    config, rows = config_of(args), []
+    return run_suite("backends", args, config, lambda console: measure(args, rows, console),
+                     lambda: summarize(rows, config), show)
 
 
-def measure(args, runs, console):
-    """Append one row a run to `runs`, round by round."""
+def measure(args, rows, console):
+    """Append one row a run to `rows`, round by round."""
+    cases = configurations(args.unit_pages)
     seconds = args.seconds
-    for turn in range(1, args.rounds + 1):
-        for name, options in configurations(args.unit_pages).items():
-            row, seconds = measure_one(args, options, seconds)
-            runs.append({"round": turn, "configuration": name, **row})
-            console.print(Text(
-                f"round {turn}/{args.rounds}  {name:<12} relocate "
-                f"{_ms(row['relocate_ms'])}, {row['cycles']} cycles in {row['seconds']:.1f} s"))
+
+    def take(case):
+        nonlocal seconds
+        row, seconds = measure_one(args, cases[case], seconds)
+        return row | {"progress": f"relocate {_ms(row['relocate_ms'])}, {row['cycles']} cycles "
+                                  f"in {row['seconds']:.1f} s"}
+
+    take_turns(args.rounds, cases, take, rows, console)
 
 
 def measure_one(args, options, seconds):
@@ -138,44 +129,38 @@ def config_of(args):
             "min_cycles": MIN_CYCLES}
 
 
-def summarize(runs, config, interrupted=False):
-    """The document: a pure function of the rows of `measure` (only whole rounds count)."""
+def summarize(runs, config):
+    """The suite's part of the document: a pure function of the rows of `measure` (only whole
+    rounds count)."""
     names = list(configurations(config["unit_pages"]))
-    rounds = _whole_rounds(runs, names)
+    rounds = whole_rounds(runs, names)
+    metrics = metrics_of(rounds, names, UNITS)
+    metrics |= {f"move / {over}: relocate": metric("", "less", ratios(rounds, over))
+                for over in names[1:]}
 
     def each(key):
         return {name: summary([row[name][key] for row in rounds
                                if row[name][key] is not None]) for name in names}
 
-    def ratio(over):
-        return summary([row["move"]["relocate_ms"] / row[over]["relocate_ms"]
-                        for row in rounds
-                        if row["move"]["relocate_ms"] and row[over]["relocate_ms"]])
-
     return {
-        "version": gcheap.__version__,
-        "benchmark": "backends",
-        **machine(),
-        "config": config,
         "rounds": len(rounds),
-        "interrupted": interrupted,
-        "interval": {"method": METHOD,
-                     "coverage": order_interval(len(rounds))[1] if rounds else None},
-        "move_over_copy_single": ratio("copy_single"),
-        "move_over_copy_batched": ratio("copy"),
+        "metrics": metrics,
+        "move_over_copy_single": summary(ratios(rounds, "copy_single")),
+        "move_over_copy_batched": summary(ratios(rounds, "copy")),
         "heap_resident_over_used": each("resident_over_used"),
         "relocate_ms": each("relocate_ms"),
         "relocate_start_p99_us": each("relocate_start_p99_us"),
         "noise_p99_us": each("noise_p99_us"),
         "ops_per_s": each("ops_per_s"),
         "runs": runs,
+        "verified": all(row["verified"] for row in runs),
     }
 
 
-def machine():
-    return {"machine": platform.machine(), "kernel": platform.release(),
-            "cpus": len(os.sched_getaffinity(0)),
-            "page_size": os.sysconf("SC_PAGE_SIZE")}
+def ratios(rounds, over):
+    """Relocation time under move over that under another configuration, round by round."""
+    return [row["move"]["relocate_ms"] / row[over]["relocate_ms"] for row in rounds
+            if row["move"]["relocate_ms"] and row[over]["relocate_ms"]]
 
 
 def show(document, console):
@@ -184,8 +169,7 @@ def show(document, console):
     rounds = f"{document['rounds']} round" + ("s" if document["rounds"] != 1 else "")
     console.print(Text(
         f"churn, {format_size(config['live'])} live in {format_size(config['capacity'])}, "
-        f"faults {config['faults']}, {rounds}, {document['machine']}, Linux {document['kernel']}, "
-        f"{document['cpus']} CPUs"))
+        f"faults {config['faults']}, {rounds}, {describe(document)}"))
     console.print()
     columns = (("relocation", "relocate_ms", _ms), ("flip p99", "relocate_start_p99_us", _us),
                ("noise p99", "noise_p99_us", _us),
@@ -207,7 +191,7 @@ def show(document, console):
     console.print(ratios)
     console.print()
     coverage = document["interval"]["coverage"]
-    console.print(Text(f"low–high: order-statistic interval of the median, "
+    console.print(Text(f"low–high: bootstrap interval of the median, "
                        f"{100 * coverage:.0f} % coverage at {rounds}"))
 
 
@@ -216,14 +200,6 @@ def spread(row, form):
     if row["median"] is None:
         return NOTHING
     return f"{form(row['median'])}\n{form(row['low'])}–{form(row['high'])}"
-
-
-def _whole_rounds(runs, names):
-    """[{configuration: row}] of the rounds in which every configuration ran."""
-    turns = {}
-    for row in runs:
-        turns.setdefault(row["round"], {})[row["configuration"]] = row
-    return [turn for turn in turns.values() if len(turn) == len(names)]
 
 
 def _ms(value):

@@ -24,7 +24,8 @@ from gcheap.tools.bench_backends import machine, spread
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.intervals import METHOD, summary
 from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 HEAP_OPTIONS = ("backend", "unit_pages")

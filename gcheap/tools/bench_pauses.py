@@ -4,7 +4,6 @@ One heap a size, all alive at once, with the same roots.  They take turns, A B C
 each turn one forced cycle under running mutators, so that drift of the machine meets all sizes
 alike.  What must come out is that no pause depends on how much is live.
 """
-import os
 from contextlib import ExitStack
 
 import numpy as np
@@ -13,7 +12,8 @@ from rich.text import Text
 import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import format_size, parse_size
-from gcheap.percentiles import of_samples
+from gcheap.percentiles import difference, of_histogram, of_samples
+from gcheap.provenance import available_bytes, describe
 from gcheap.tools.arguments import (
     accepted,
     add_heap_options,
@@ -23,18 +23,20 @@ from gcheap.tools.arguments import (
     positive_int,
     settle_heap_options,
 )
-from gcheap.tools.bench_backends import machine
-from gcheap.tools.consoles import progress_console, result_console
-from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.suite import metric, noise_line, run_suite
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 SIZES = "64MiB,256MiB,1GiB,4GiB"
 LEAST_LIVE = 1 << 20
 WARM_UP_TURNS = 2               # not counted: each half and each table is touched once
+NOISE_SECONDS = 0.5
 LIMIT = 1.5                     # largest over smallest: up to it a pause counts as flat
 PAUSES = ("mark_start", "mark_end", "relocate_start", "full")
 REACH = "time_to_safepoint"
+# What mutators wait for elsewhere -> histogram of the heap.
+WAITS = {"fault": "fault", "allocation_stall": "stall"}
 CONCURRENT = {"concurrent_mark": "mark_ns", "concurrent_weak": "weak_ns",
               "concurrent_plan": "plan_ns", "concurrent_relocate": "relocate_ns"}
 JUDGED = {"wall_p50": "wall_p50_us", "cpu_p99": "cpu_p99_us"}
@@ -77,33 +79,25 @@ def add(suites):
 
 def run(args):
     """Measure and report; after Ctrl-C report the cycles there are."""
-    if args.json:
-        check_target(args.json)
     if not 0 <= args.seed < 1 << 56:
         raise OptionError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 56) - 1}")
     settle_heap_options(args, HEAP_OPTIONS)
     for live in args.live:
         check_share(live, args.mutators)
-    console = progress_console()
     backend = backend_of(args)
     groups = groups_of(args.live, backend, available_bytes())
-    if len(groups) > 1:
-        console.print(Text("memory for one heap at a time: the sizes do not take turns"))
+    config = config_of(args, backend, len(groups) == 1)
     measured = {live: Measured(live) for live in args.live}
-    interrupted = False
-    try:
+
+    def measure_all(console):
+        if len(groups) > 1:
+            console.print(Text("memory for one heap at a time: the sizes do not take turns"))
         for group in groups:
             measure(args, group, measured, console)
-    except KeyboardInterrupt:
-        interrupted = True
-    document = summarize(list(measured.values()), config_of(args, backend, len(groups) == 1),
-                         interrupted)
-    show(document, result_console(args.json))
-    if args.json:
-        emit_json(document, args.json)
-    if interrupted:
-        return 130
-    return 0 if all(row["verified"] for row in document["runs"]) else 1
+
+    return run_suite("pauses", args, config, measure_all,
+                     lambda: summarize(list(measured.values())), show,
+                     noise_seconds=NOISE_SECONDS)
 
 
 # ---- what fits ---------------------------------------------------------------------------
@@ -129,21 +123,14 @@ def groups_of(sizes, backend, available):
     OptionError when even the largest alone does not fit the available memory.
     """
     each = [int(live * RESIDENT.get(backend, RESIDENT_COPIED)) for live in sizes]
+    if available is None:               # a kernel that does not say: nothing is refused
+        return [sizes]
     if max(each) > available:
         raise OptionError(
             f"--live {format_size(sizes[-1])}: under {backend} it takes about "
             f"{format_size(max(each))} of memory, and {format_size(available)} are available; "
             f"give smaller sizes")
     return [sizes] if sum(each) <= available else [[live] for live in sizes]
-
-
-def available_bytes():
-    """What the kernel says can be had without swapping (MemAvailable of /proc/meminfo)."""
-    with open("/proc/meminfo") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 # ---- measuring ---------------------------------------------------------------------------
@@ -158,6 +145,12 @@ class Measured:
         self.cycles = []
         self.marked_bytes = None        # found live by the last cycle
         self.verified = None
+        self.before = {}                # histograms of WAITS, before the measured turns
+        self.after = {}
+
+    def begin(self, heap):
+        """The next turn is the first to count."""
+        self.before = {name: heap.histogram(name) for name in WAITS.values()}
 
     def take(self, heap, turn):
         """Keeps what the heap recorded of one turn."""
@@ -166,6 +159,7 @@ class Measured:
         self.pauses.append(pauses[pauses["cycle"] == turn.cycle])
         self.cycles.append(cycles[cycles["cycle"] == turn.cycle])
         self.marked_bytes = heap.stats().live_bytes
+        self.after = {name: heap.histogram(name) for name in WAITS.values()}
 
 
 def measure(args, group, measured, console):
@@ -183,6 +177,8 @@ def measure(args, group, measured, console):
             console.print(Text(f"{format_size(live)}: populated"))
         for number in range(1 - WARM_UP_TURNS, args.cycles + 1):
             for taker in takers:
+                if number == 1:
+                    measured[taker.live].begin(taker.heap)
                 turn = taker.turn()
                 if number > 0:
                     measured[taker.live].take(taker.heap, turn)
@@ -201,20 +197,37 @@ def config_of(args, backend, interleaved):
 
 # ---- the document ------------------------------------------------------------------------
 
-def summarize(measured, config, interrupted=False):
-    """The document: a pure function of what was measured, smallest size first."""
+def summarize(measured):
+    """The suite's part of the document: a pure function of what was measured, smallest size
+    first."""
     runs = [row_of(one) for one in measured]
     return {
-        "version": gcheap.__version__,
-        "benchmark": "pauses",
-        **machine(),
-        "config": config,
-        "interrupted": interrupted,
+        "rounds": min(len(one.turns) for one in measured),
+        "metrics": metrics_of(measured),
         "limit": LIMIT,
         "pauses": [phase for phase in PAUSES if phase in runs[0]["phases"]],
         "flat": flatness(runs[0], runs[-1]),
         "runs": runs,
+        "verified": all(row["verified"] for row in runs),
     }
+
+
+def metrics_of(measured):
+    """Each pause of each size, one value a turn: its wall and its CPU time; of several Mark Ends
+    in a cycle the longest."""
+    found = {}
+    for one in measured:
+        for phase in PAUSES:
+            turns = [pauses[pauses["phase"] == phase] for pauses in one.pauses]
+            turns = [rows for rows in turns if len(rows)]
+            for clock, key in (("wall", "work_ns"), ("CPU", "cpu_ns")):
+                if turns:
+                    found[f"{format_size(one.live)}: {phase.replace('_', ' ')}, {clock}"] = metric(
+                        "µs", "less", [int(rows[key].max()) / 1e3 for rows in turns])
+        if one.pauses:
+            found[f"{format_size(one.live)}: time to safepoint"] = metric(
+                "µs", "less", [int(rows["reach_ns"].max()) / 1e3 for rows in one.pauses])
+    return found
 
 
 def row_of(one):
@@ -228,6 +241,8 @@ def row_of(one):
             if len(rows):
                 phases[phase] = times(rows["work_ns"], rows["cpu_ns"])
         phases[REACH] = times(pauses["reach_ns"])
+        phases |= {phase: waited(difference(one.before[name], one.after[name]))
+                   for phase, name in WAITS.items()}
         if "full" not in phases:        # otherwise all of them are parts of that pause
             phases |= {name: times(cycles[key]) for name, key in CONCURRENT.items()}
     return {
@@ -249,6 +264,16 @@ def times(wall_ns, cpu_ns=()):
             value = of_samples(samples, q)
             row[f"{name}_{percentile}_us"] = None if value is None else value / 1e3
     return row
+
+
+def waited(histogram):
+    """The same of a histogram."""
+    values, counts, longest = histogram
+    row = {"count": int(counts.sum())}
+    for percentile, q in (("p50", 0.5), ("p99", 0.99)):
+        value = of_histogram(values, counts, longest, q)
+        row[f"wall_{percentile}_us"] = None if value is None else value / 1e3
+    return row | {"cpu_p50_us": None, "cpu_p99_us": None}
 
 
 def flatness(smallest, largest):
@@ -273,21 +298,18 @@ def ratio(smallest, largest, phase, key):
 def show(document, console):
     """Print the document: smallest against largest, then whether each pause is flat."""
     config, runs = document["config"], document["runs"]
-    smallest, largest = runs[0], runs[-1]
     console.print(Text(
         f"{config['workload']}, {_plural(config['mutators'], 'mutator')}, "
         f"{config['handles']:,} handles, "
         f"backend {config['backend']}, faults {config['faults']}, "
         f"{_plural(min(row['cycles'] for row in runs), 'cycle')} a size, "
         f"{'in turns' if config['interleaved'] else 'one size after the other'}, "
-        f"{document['machine']}, Linux {document['kernel']}, {document['cpus']} CPUs"))
-    if not smallest["cycles"] or not largest["cycles"]:
-        console.print(Text("interrupted before each size had a cycle"))
-        return
+        f"{describe(document)}"))
     for title, clock in (("wall", "wall"), ("CPU", "cpu")):
         console.print()
         console.print(comparison(runs, title, clock))
     console.print()
+    console.print(noise_line(document))
     for phase, row in document["flat"].items():
         console.print(verdict(phase, row))
 
@@ -301,8 +323,8 @@ def comparison(runs, title, clock):
                    f"{small} p99", f"{large} p99", "ratio"):
         table.add_column(header, justify="right" if table.columns else "left", no_wrap=True)
     for phase, row in smallest["phases"].items():
-        if row[f"{clock}_p50_us"] is None:
-            continue
+        if row[f"{clock}_p50_us"] is None and (clock == "cpu" or phase not in WAITS):
+            continue                    # that nobody waited is said, what is not measured is not
         cells = []
         for percentile in ("p50", "p99"):
             key = f"{clock}_{percentile}_us"

@@ -14,14 +14,11 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-import gcheap
 from gcheap.errors import GcheapError
 from gcheap.tools import plots
 from gcheap.tools.arguments import add_json, positive_int
-from gcheap.tools.bench_backends import machine
-from gcheap.tools.consoles import progress_console, result_console
-from gcheap.tools.intervals import METHOD, order_interval, summary
-from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.intervals import summary
+from gcheap.tools.suite import metric, run_suite
 from gcheap.tools.uffd_tables import show
 
 # In the order in which they are shown; `gcheap.tools._uffd_costs.Scratch` has one method each.
@@ -83,26 +80,18 @@ def add(suites):
 
 def run(args):
     """Run the rounds; after Ctrl-C report the whole rounds there are."""
-    if args.json:
-        check_target(args.json)
     if args.plot:
         plots.check(args.plot)
     config = config_of(args)
     found = Found()
-    try:
-        measure(config, found, progress_console())
-    except KeyboardInterrupt:
-        found.interrupted = True
-    document = summarize(found, config)
-    if document["rounds"]:
-        show(document, result_console(args.json))
-    else:
-        progress_console().print(Text("interrupted before a whole round was done"))
-    if args.json:
-        emit_json(document, args.json)
-    if args.plot and document["rounds"]:
-        plots.draw_uffd(document, args.plot)
-    return 130 if found.interrupted else 0
+
+    def show_and_draw(document, console):
+        show(document, console)
+        if args.plot:
+            plots.draw_uffd(document, args.plot)
+
+    return run_suite("uffd", args, config, lambda console: measure(config, found, console),
+                     lambda: summarize(found, config), show_and_draw)
 
 
 def config_of(args):
@@ -143,7 +132,6 @@ class Found:
     rounds: list = field(default_factory=list)          # {Sample: ns}
     shares: list = field(default_factory=list)          # of its CPU that the thread beside had
     skipped: dict = field(default_factory=dict)         # what was not measured: why
-    interrupted: bool = False
 
 
 def measure(config, found, console):
@@ -352,7 +340,7 @@ def huge_page_size():
 
 
 def summarize(found, config):
-    """The document: a pure function of what `measure` collected."""
+    """The suite's part of the document: a pure function of what `measure` collected."""
     rounds = found.rounds
     samples = list(rounds[0]) if rounds else []
 
@@ -364,17 +352,11 @@ def summarize(found, config):
                  unit: over_rounds(sample)} for sample in samples if sample.kind == kind]
 
     return {
-        "version": gcheap.__version__,
-        "benchmark": "uffd",
-        **machine(),
-        "cpu": cpu_model(),
-        "config": config,
         "rounds": len(rounds),
-        "interrupted": found.interrupted,
+        "metrics": {title(sample): metric("ns", "less", [values[sample] for values in rounds])
+                    for sample in samples},
         "skipped": found.skipped,
         "other_thread_ran": summary(found.shares),
-        "interval": {"method": METHOD,
-                     "coverage": order_interval(len(rounds))[1] if rounds else None},
         "costs": rows("cost", "operation", "batch", "ns_per_page"),
         "faults": rows("fault", "served_by", "pages_per_fault", "ns_per_fault"),
         "huge_pages": [{"operation": row["operation"], "bytes": config["huge_bytes"],
@@ -400,11 +382,8 @@ def claim_row(rounds, copy):
     }
 
 
-def cpu_model():
-    """The CPU's name as the kernel reports it, None where it does not."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return None
+def title(sample):
+    """The name of a sample's figure among the metrics."""
+    count = {"fault": "pages a fault"}.get(sample.kind, "pages a call")
+    return (f"{sample.kind}: {sample.name}, {sample.batch} {count}"
+            + (", beside a running thread" if sample.threads else ""))

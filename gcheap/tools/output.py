@@ -53,7 +53,24 @@ def dump_json(document):
     """`document` as ASCII text, fit for any terminal and file; a NaN or infinity is a mistake here
     and raises ValueError."""
     # json leaves DEL as it is, the one control character of ASCII above the letters.
-    return json.dumps(document, indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+    return _pretty(document, "\n").replace("\x7f", "\\u007f") + "\n"
+
+
+def _pretty(value, line):
+    """As json.dumps(indent=2) has it, but a list of numbers or short texts is one line."""
+    if isinstance(value, dict) and value:
+        inner = line + "  "
+        rows = (f"{_key(key)}: {_pretty(item, inner)}" for key, item in value.items())
+        return "{" + inner + f",{inner}".join(rows) + line + "}"
+    if isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple))
+                                                for item in value):
+        inner = line + "  "
+        return "[" + inner + f",{inner}".join(_pretty(item, inner) for item in value) + line + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _key(key):
+    return json.dumps({key: 0})[1:-len(": 0}")]
 
 
 def emit_json(document, target):

@@ -7,6 +7,7 @@ import os
 
 from gcheap.errors import GcheapError
 from gcheap.options import format_size
+from gcheap.provenance import describe
 from gcheap.text import printable
 from gcheap.tools.output import check_target, write_whole
 
@@ -82,7 +83,7 @@ def _costs(axis, document, threads):
     axis.set_yscale("log")
     axis.set_xticks(batches, [str(batch) for batch in batches])
     axis.set_xlabel("pages per call")
-    axis.set_ylabel(f"time per page of {format_size(document['page_size'])} (ns)")
+    axis.set_ylabel(f"time per page of {format_size(document['machine']['page_size'])} (ns)")
     axis.set_title(f"Cost of a page, {BESIDE[threads]}")
     _plain_numbers(axis.yaxis)
 
@@ -190,10 +191,8 @@ def _plain_numbers(axis):
 
 
 def _machine(document):
-    cpu = f"{document['cpu']}, " if document.get("cpu") else ""
     rounds = document["rounds"]
-    return (f"{cpu}{document['cpus']} CPUs, {document['machine']}, Linux {document['kernel']}; "
-            f"medians of {rounds} round" + ("s" if rounds != 1 else ""))
+    return (f"{describe(document)}; medians of {rounds} round" + ("s" if rounds != 1 else ""))
 
 
 def _save(figure, target):

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from gcheap.tools.tables import duration, number
+from gcheap.units import duration, number
 
 PLAIN_SECONDS = 2.0             # between two plain lines of the same phase
 
@@ -43,30 +43,33 @@ class Progress:
             self._bars.stop()
 
     def __call__(self, glance):
-        now = time.monotonic()
-        self._note_rate(now, glance.ops)
+        self.note_rate(glance)
         running = glance.phase == "run"
         if self._bars is not None:
             self._bars.update(
-                self._task, description=glance.phase, facts=self._facts(glance),
+                self._task, description=glance.phase, facts=self.facts(glance),
                 total=glance.seconds if running else None, completed=glance.elapsed,
                 refresh=True)
             return
+        now = time.monotonic()
         kind = glance.phase.split()[0]
         if kind != self._phase or now >= self._next_line:
             self._phase = kind
             self._next_line = now + PLAIN_SECONDS
             self._console.print(Text(
-                f"{self._workload}: {glance.phase} {self._facts(glance)}".rstrip()))
+                f"{self._workload}: {glance.phase} {self.facts(glance)}".rstrip()))
 
-    def _note_rate(self, now, ops):
+    def note_rate(self, glance):
+        """Takes the speed since the glance before into account."""
+        now, ops = time.monotonic(), glance.ops
         if self._last is not None and now > self._last[0]:
             rate = (ops - self._last[1]) / (now - self._last[0])
             # Smoothed over about a second of glances, so that the figure can be read.
             self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
         self._last = (now, ops)
 
-    def _facts(self, glance):
+    def facts(self, glance):
+        """Time, speed and counters in a line."""
         if not glance.ops:
             return ""
         facts = [f"{glance.elapsed:.0f} of {glance.seconds:g} s"]

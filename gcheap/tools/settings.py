@@ -3,9 +3,8 @@
 Everything is read below a root, so that tests can lay out a machine of their own.  What cannot
 be read is None: an older kernel, or one built without it.
 """
-from contextlib import suppress
+from gcheap.kernel_files import HUGE_PAGES, fields, kilobytes, selected, text
 
-HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 HUGE_PAGE_SIZE = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 HUGETLB_PAGES = "/proc/sys/vm/nr_hugepages"
 MEMORY = "/proc/meminfo"
@@ -51,37 +50,9 @@ def container(root):
     return next((word for word in GROUP_WORDS if word in groups), None)
 
 
-def selected(setting):
-    """The bracketed word of a setting such as "always [madvise] never"; None for None."""
-    if setting is None:
-        return None
-    for part in setting.split():
-        if part.startswith("["):
-            return part.strip("[]")
-    return setting
-
-
-def text(root, path):
-    with suppress(OSError):
-        return (root / path.lstrip("/")).read_text().strip()
-    return None
-
-
 def number(value):
     """A whole number, None for what is none."""
     try:
         return int(value)
     except (TypeError, ValueError):
         return None
-
-
-def fields(content):
-    """{name: value} of lines such as "Seccomp:  2"."""
-    pairs = (line.partition(":") for line in (content or "").splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def kilobytes(value):
-    """Bytes of "2048 kB"."""
-    count = number(value.split()[0]) if value else None
-    return None if count is None else count * 1024

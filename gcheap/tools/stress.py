@@ -1,8 +1,12 @@
 """`gcheap stress [WORKLOAD…]`: run workloads, show progress, end with the tables."""
 from rich.text import Text
 
+from gcheap.errors import OptionError
+from gcheap.report import Run, write_report
+from gcheap.report.reading import RunFileError, check_document
+from gcheap.report.svg import check_drawing
 from gcheap.stress import StressConfig, run_stress
-from gcheap.tools import tables
+from gcheap.tools import tables, workload_arguments
 from gcheap.tools.arguments import (
     add_heap_options,
     add_json,
@@ -15,12 +19,14 @@ from gcheap.tools.arguments import (
     size_argument,
 )
 from gcheap.tools.consoles import progress_console, result_console
+from gcheap.tools.liveview import LiveView
 from gcheap.tools.output import check_target, emit_json
 from gcheap.tools.progress import Progress
-from gcheap.workloads import DEFAULT, WORKLOADS
+from gcheap.tools.workload_arguments import NAMES, add_set, chosen
+from gcheap.trace.target import parse_target
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "relocate", "collect_every",
-                "delay_placements_us", "mark_threads")
+                "delay_placements_us", "mark_threads", "log", "trace")
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -33,7 +39,9 @@ def add(commands):
                     "Exit status: 0 verified, 1 a check failed, 2 it could not run, "
                     "130 interrupted (the results so far are shown).")
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
-                        help=f"{', '.join(WORKLOADS)} (default {DEFAULT})")
+                        help=NAMES)
+    parser.add_argument("--list", action="store_true",
+                        help="tell each workload in a line, with its settings, and run none")
     parser.add_argument("--seconds", type=positive_seconds, metavar="S",
                         default=StressConfig.seconds,
                         help="measured seconds, from the end of population and warm-up "
@@ -50,7 +58,13 @@ def add(commands):
     add_policy(parser)
     parser.add_argument("--seed", type=int, metavar="N", default=StressConfig.seed,
                         help="of everything random (default %(default)s)")
+    add_set(parser)
     add_json(parser)
+    parser.add_argument("--report", metavar="FILE.html",
+                        help="write the page of these runs, as gcheap report does")
+    parser.add_argument("--live-view", action="store_true",
+                        help="show the page map of the heap as it moves; needs a terminal of 80 x "
+                             "24, and takes time from what is measured")
     parser.set_defaults(run=run)
 
 
@@ -58,18 +72,26 @@ def run(args):
     """Run every workload; after Ctrl-C show what there is and exit with status 130."""
     if args.json:
         check_target(args.json)
+    if args.report:
+        check_drawing()
+        check_target(args.report)
+    if args.list:
+        return show_list(args.json)
     options = heap_options(args, HEAP_OPTIONS)
+    if len(args.workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
+        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one heap; "
+                          "put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,
                      live=args.live, capacity=default_capacity(args), seed=args.seed,
-                     policy=args.policy, **options)
-        for workload in args.workloads or [DEFAULT]]
+                     policy=args.policy, settings=settings, **options)
+        for workload, settings in chosen(args.workloads, args.settings)]
     console = result_console(args.json)
     documents = []
     interrupted = False
     for config in configs:
-        document = run_one(config)
+        document = run_one(config, args.live_view)
         if document is not None:
             documents.append(document)
             tables.show(document, console)
@@ -78,16 +100,42 @@ def run(args):
             break
     if args.json and documents:
         emit_json(documents[0] if len(configs) == 1 else {"runs": documents}, args.json)
+    if args.report and documents:
+        report(documents, args.report)
     if interrupted:
         return EXIT_INTERRUPTED
     return 0 if all(document["verified"] for document in documents) else EXIT_FAILED
 
 
-def run_one(config):
+def show_list(target):
+    """The workloads as a table, or as JSON."""
+    if target != "-":
+        result_console(target).print(workload_arguments.table())
+    if target:
+        emit_json({"workloads": workload_arguments.document()}, target)
+    return 0
+
+
+def report(documents, target):
+    """Write the page of those that were measured; a line when none was."""
+    runs = []
+    for document in documents:
+        try:
+            check_document(document, document["workload"])
+        except RunFileError as error:           # interrupted before its measurement
+            progress_console().print(Text(f"not in the report: {error}"))
+            continue
+        runs.append(Run(document["workload"], document))
+    if runs:
+        write_report(runs, target)
+
+
+def run_one(config, live_view=False):
     """The document of one run with live progress; None when interrupted before it began."""
     console = progress_console()
+    shown = LiveView if live_view and LiveView.fits(console) else Progress
     try:
-        with Progress(console, config.workload) as progress:
+        with shown(console, config.workload) as progress:
             return run_stress(config, progress)
     except KeyboardInterrupt:
         console.print(Text(f"{config.workload}: interrupted before there were results"))

@@ -7,10 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gcheap.options import format_size
 from gcheap.text import printable_lines
+from gcheap.units import NOTHING, duration, number, percent, size, three_digits
 
-NOTHING = "–"                   # a percentile without samples is null in the document
 WINDOWS = ("1ms", "5ms", "10ms", "50ms")
 PERCENTILES = ("p50", "p99", "p99_9", "p99_99", "max")
 
@@ -23,8 +22,26 @@ def show(document, console):
         console.print()
         console.print(table)
     console.print()
+    if document.get("facts"):
+        console.print(facts_line(document))
     console.print(backend_line(document))
     console.print(verdict(document))
+
+
+def facts_line(document):
+    """What only this workload knows."""
+    facts = {}
+    for name, value in document["facts"].items():
+        for more, number in value.items() if isinstance(value, dict) else [("", value)]:
+            facts[f"{name} {more}".strip()] = number
+    return Text(", ".join(f"{name.replace('_', ' ')} {_fact(value)}"
+                          for name, value in facts.items()))
+
+
+def _fact(value):
+    if value is None:
+        return NOTHING
+    return f"{value:,}" if isinstance(value, int) else three_digits(value)
 
 
 def heading(document):
@@ -78,6 +95,8 @@ def faults(document):
     per_fault = f"{row['pages'] / row['count']:.1f}" if row["count"] else NOTHING
     table.add_row("faults", number(row["count"]), *(
         duration(_scaled(row, key, 1e3)) for key in ("p50", "p99", "max")), NOTHING, per_fault)
+    # Some of them waited for a unit that another thread was building.
+    table.add_row("of them, waits", number(row.get("waits")), *[NOTHING] * 5)
     stalls = document["stalls"]
     table.add_row("allocation stalls", number(stalls["count"]), NOTHING, NOTHING,
                   duration(_scaled(stalls, "max", 1e6)),
@@ -162,36 +181,6 @@ def new_table(**options):
     """An empty table in the manner of all of gcheap's: two spaces between columns, no frame."""
     return PlainTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), pad_edge=False,
                  **options)
-
-
-def duration(nanoseconds):
-    """A time in the unit that fits, three significant digits; a dash for None."""
-    if nanoseconds is None:
-        return NOTHING
-    # Rounded first, so that 999.7 ns becomes 1 µs and not 1,000 ns.
-    nanoseconds = float(f"{nanoseconds:.3g}")
-    for limit, divisor, unit in ((1e3, 1, "ns"), (1e6, 1e3, "µs"), (1e9, 1e6, "ms")):
-        if nanoseconds < limit:
-            return f"{three_digits(nanoseconds / divisor)} {unit}"
-    return f"{three_digits(nanoseconds / 1e9)} s"
-
-
-def three_digits(value):
-    if value >= 100 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def number(value):
-    return NOTHING if value is None else f"{value:,.0f}"
-
-
-def percent(fraction):
-    return NOTHING if fraction is None else f"{100 * fraction:.1f} %"
-
-
-def size(count):
-    return NOTHING if count is None else format_size(int(count))
 
 
 def _table(first, *columns):

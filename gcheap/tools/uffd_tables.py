@@ -2,7 +2,9 @@
 from rich.text import Text
 
 from gcheap.options import format_size
-from gcheap.tools.tables import NOTHING, duration, new_table, number, percent
+from gcheap.provenance import describe
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number, percent
 
 CLAIMS = ("allocated", "recycled")
 ENOUGH = 0.9                    # of its CPU for the thread beside, or the machine was busy
@@ -13,7 +15,7 @@ SHORT = {0: "alone", 1: "+1 thread"}
 def show(document, console):
     """Print every table."""
     config = document["config"]
-    pages = format_size(config["pages"] * document["page_size"])
+    pages = format_size(config["pages"] * document["machine"]["page_size"])
     console.print(Text(machine_line(document)))
     console.print(Text(f"{plural(document['rounds'], 'round')} of {number(config['pages'])} "
                        f"pages ({pages}) a sample, medians"))
@@ -39,15 +41,13 @@ def show(document, console):
     for what, why in document["skipped"].items():
         console.print(Text(f"not measured: {what}: {why}", style="yellow"))
     coverage = document["interval"]["coverage"]
-    console.print(Text(f"low–high: order-statistic interval of the median, "
+    console.print(Text(f"low–high: bootstrap interval of the median, "
                        f"{100 * coverage:.0f} % coverage at "
                        f"{plural(document['rounds'], 'round')}"))
 
 
 def machine_line(document):
-    cpu = f"{document['cpu']}, " if document["cpu"] else ""
-    return (f"{document['machine']}, {cpu}{plural(document['cpus'], 'CPU')}, "
-            f"Linux {document['kernel']}, pages of {format_size(document['page_size'])}")
+    return f"{describe(document)}, pages of {format_size(document['machine']['page_size'])}"
 
 
 def costs_table(document, threads):

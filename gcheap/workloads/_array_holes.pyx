@@ -19,33 +19,33 @@ each is written by one mutator and read by all, and it keeps what was dropped me
 Safepoints: allocations, every 32 KiB of filling and checking, and each operation.  A local
 address never lives across one; what must is in the mutator's shadow-stack frame (AT_...).
 """
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from gcheap._fastpath cimport (
-    gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_length,
-    gc_load, gc_load_element, gc_poll, gc_pop, gc_publish_element, gc_push, gc_store,
-    gc_store_element)
-from gcheap.core.layout cimport CAUSE_EXPLICIT, MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
-from gcheap.core.native cimport (
-    clock_ns, load64_relaxed, store64_relaxed, unlikely)
+    gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_load,
+    gc_load_element, gc_poll, gc_publish_element, gc_store, gc_store_element)
+from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.native cimport unlikely
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.workloads._arrays cimport (
-    AT_CROSS, AT_TABLE, Arrays, CROSS_BYTES, ELEMENT_EVERY, Entry, FRAME, GROUP, Holes,
+    AT_ARRAY, AT_CROSS, AT_TABLE, CROSS_BYTES, ELEMENT_EVERY, Entry, FRAME, GROUP, Holes,
     KIND_BYTES, KIND_SLOTS, KIND_WORDS, LEAST_BYTES, LINK_BYTES, MOST_BYTES, Part, audit_array,
     bytes_of, check_sample, check_words, drop_next, entry_of, fill_hole, header_holds, is_hub,
     item_of, key_of, kind_of, link_slot, place_of, words_of)
-from gcheap.workloads._random cimport mix64, random64, scaled
+from gcheap.workloads._random cimport random64, scaled
 from gcheap.workloads._record cimport (
-    BAD_ID, FAILURES_BEFORE_STOP, Recording, own_lines, record_failure, record_operation,
-    stop_wanted, whole_lines)
+    BAD_ID, FAILURES_BEFORE_STOP, record_failure, stop_wanted)
 
 import math
+
+from gcheap.errors import OptionError
+from gcheap.options import format_size
 
 
 # ---- reading with checks -----------------------------------------------------------------
 
-cdef void check_survivor(Holes* c) noexcept nogil:
+cdef void check_survivor(Holes c) noexcept nogil:
     """A random array of the part that is no hole: a cycle is likely to have moved it."""
     cdef uint64_t place = c.part.low + scaled(random64(&c.part.random), c.part.count)
     while not entry_of(c, place).present:
@@ -55,7 +55,7 @@ cdef void check_survivor(Holes* c) noexcept nogil:
 
 # ---- the shared table --------------------------------------------------------------------
 
-cdef void read_cross(Holes* c) noexcept nogil:
+cdef void read_cross(Holes c) noexcept nogil:
     """Checks a small array to which any mutator linked, whatever became of its place."""
     cdef uint64_t i = scaled(random64(&c.part.random), c.world.cross)
     cdef word link = gc_acquire_element(c.frame[AT_CROSS], i), array
@@ -72,7 +72,7 @@ cdef void read_cross(Holes* c) noexcept nogil:
                     words_of(kind_of(place), gc_length(array)))
 
 
-cdef bint write_cross(Holes* c, uint64_t place) noexcept nogil:
+cdef bint write_cross(Holes c, uint64_t place) noexcept nogil:
     """Links to the array at `place`, when it is small and raw, from an entry of this mutator's
     own.  False when the heap is exhausted."""
     cdef Entry* e = entry_of(c, place)
@@ -94,7 +94,7 @@ cdef bint write_cross(Holes* c, uint64_t place) noexcept nogil:
 
 # ---- one operation -----------------------------------------------------------------------
 
-cdef inline bint operation(Holes* c) noexcept nogil:
+cdef inline bint operate(Holes c) noexcept nogil:
     """False when the heap is exhausted."""
     cdef Part* p = c.part
     cdef uint64_t place = place_of(p, p.filled)
@@ -111,21 +111,9 @@ cdef inline bint operation(Holes* c) noexcept nogil:
     return True
 
 
-cdef void run_loop(Holes* c) noexcept nogil:
-    c.r.last_ns = clock_ns()
-    while True:
-        if unlikely(not operation(c)):
-            c.r.exhausted = 1
-            return
-        if unlikely(c.r.failures > FAILURES_BEFORE_STOP):
-            return
-        if unlikely(not record_operation(c.r)):
-            return
-
-
 # ---- population --------------------------------------------------------------------------
 
-cdef bint populate_part(Holes* c) noexcept nogil:
+cdef bint populate_part(Holes c) noexcept nogil:
     """Fills every place, then drops the first holes; false when the heap is exhausted."""
     cdef Part* p = c.part
     cdef uint64_t i, _i
@@ -134,13 +122,13 @@ cdef bint populate_part(Holes* c) noexcept nogil:
             return True
         if not fill_hole(c, i):
             return False
-        store64_relaxed(&c.world.built, c.world.built + 1)      # relaxed: for the display only
+        c.one_built()
     for _i in range(p.count // 4):
         drop_next(c)
     return True
 
 
-cdef bint make_tables(Holes* c) noexcept nogil:
+cdef bint make_tables(Holes c) noexcept nogil:
     cdef word made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, c.world.places)
     if made == 0:
         return False
@@ -149,25 +137,12 @@ cdef bint make_tables(Holes* c) noexcept nogil:
     if made == 0:
         return False
     c.frame[AT_CROSS] = made
-    c.world.owner_frame = c.frame
     return True
-
-
-cdef void adopt(Holes* c) noexcept nogil:
-    """Takes the tables over from the mutator that made them.
-
-    This thread is running, so no pause is under way until its next safepoint: the words in
-    the other mutator's frame are up to date and stay so, whatever that thread does.
-    """
-    if c.world.owner_frame != c.frame:
-        # Relaxed: written before these threads met, and then by pauses only.
-        c.frame[AT_TABLE] = load64_relaxed(&c.world.owner_frame[AT_TABLE])
-        c.frame[AT_CROSS] = load64_relaxed(&c.world.owner_frame[AT_CROSS])
 
 
 # ---- the audit ---------------------------------------------------------------------------
 
-cdef void audit_all(Holes* c) noexcept nogil:
+cdef void audit_all(Holes c) noexcept nogil:
     cdef uint64_t i, _i
     for i in range(c.part.low, c.part.low + c.part.count):
         audit_array(c, i)
@@ -178,7 +153,7 @@ cdef void audit_all(Holes* c) noexcept nogil:
         read_cross(c)
 
 
-cdef uint64_t first_of(Holes* c, int kind) noexcept nogil:
+cdef uint64_t first_of(Holes c, int kind) noexcept nogil:
     """The first place of the part that holds a `kind` of some size and is no hub, nor a hole."""
     cdef uint64_t place = c.part.low
     while place + 1 < c.part.low + c.part.count and (
@@ -188,8 +163,8 @@ cdef uint64_t first_of(Holes* c, int kind) noexcept nogil:
     return place
 
 
-cdef void break_one(Holes* c, int kind) noexcept nogil:
-    """See ArrayHolesSession.damage.  Holds no safepoint."""
+cdef void break_one(Holes c, int kind) noexcept nogil:
+    """See DAMAGES.  Holds no safepoint."""
     cdef uint64_t place = c.part.low + GROUP
     cdef word table = c.frame[AT_TABLE]
     cdef word array, element
@@ -219,9 +194,6 @@ cdef void break_one(Holes* c, int kind) noexcept nogil:
 
 # ---- the Python side ---------------------------------------------------------------------
 
-DAMAGES = ("bytes", "words", "slot", "element", "link", "lost", "hole")
-
-
 def largest(share):
     """Bytes of the largest array of a mutator with so many live bytes."""
     return min(MOST_BYTES, share // 16)
@@ -234,131 +206,73 @@ def place_count(share):
     return int(share / mean) // GROUP * GROUP
 
 
-cdef class ArrayHolesSession:
-    """`array-holes` on one heap; the calls are those of `ChurnSession`, and in the same order."""
-    cdef Arrays world
-    cdef Holes* all
-    cdef int mutators
-    cdef uint64_t each
+cdef class ArrayHoles(Holes):
+    """One mutator of `array-holes`.
 
-    def __cinit__(self, heap, *, int mutators, live, seed, **_other):
-        cdef uint64_t i, count = place_count(live // mutators)
-        cdef Holes* c
-        self.mutators = mutators
-        self.world.mutators = mutators
-        self.world.places = count * mutators
+    DAMAGES: the last element of a raw array of bytes or words, a tagged value of a slot array, the
+    id of an Element, a hub's link, an array that is lost, a hole that refers to an array.
+    """
+
+    DAMAGES = ("bytes", "words", "slot", "element", "link", "lost", "hole")
+
+    def __cinit__(self, heap, part):
+        cdef uint64_t count = place_count(self.share)
+        self.words = FRAME
+        self.shared = AT_ARRAY                  # the two tables
+        self.world.mutators = self.mutators
+        self.world.places = count * self.mutators
         # Links and what they keep alive take a sixteenth of the live bytes at most.
-        self.world.cross = max(4, min(1024, live // mutators // 16 // (CROSS_BYTES + LINK_BYTES))
-                               ) * mutators
+        self.world.cross = max(
+            4, min(1024, self.share // 16 // (CROSS_BYTES + LINK_BYTES))) * self.mutators
         self.world.shapes[KIND_BYTES] = SHAPE_BYTES
         self.world.shapes[KIND_SLOTS] = SHAPE_SLOT_ARRAY
         self.world.element = heap.shape("array-holes.Element", refs=("array",),
                                         raw=[("id", "u8")]).id
         self.world.link = heap.shape("array-holes.Link", refs=("array",), raw=[
             ("place", "u8"), ("generation", "u8"), ("length", "u8")]).id
-        self.each = whole_lines(sizeof(Holes))
-        self.all = <Holes*>own_lines(self.each * mutators, "the workload's mutators")
-        for i in range(<uint64_t>mutators):
-            c = self.mine(i)
-            c.world = &self.world
-            c.part = &c.own
-            c.index = i
-            c.own.low = count * i
-            c.own.count = count
-            c.own.top = largest(live // mutators)
-            c.own.budget = live // mutators * 15 // 16
-            c.own.random = mix64((<uint64_t>seed << 8) + i)
-            c.own.entries = <Entry*>calloc(count, sizeof(Entry))
-            if c.own.entries == NULL:
-                raise MemoryError("no memory for what the workload's arrays must be")
+        self.to_build = count
+        self.part = &self.own
+        self.own.low = count * self.index
+        self.own.count = count
+        self.own.top = largest(self.share)
+        self.own.budget = self.share * 15 // 16
+        self.own.random = self.random
+        self.own.entries = <Entry*>calloc(count, sizeof(Entry))
+        if self.own.entries == NULL:
+            raise MemoryError("no memory for what the workload's arrays must be")
 
     def __dealloc__(self):
-        cdef int i
-        if self.all != NULL:
-            for i in range(self.mutators):
-                free(self.mine(i).own.entries)
-            free(self.all)
+        free(self.own.entries)
 
-    cdef Holes* mine(self, uint64_t index) noexcept:
-        return <Holes*>(<uintptr_t>self.all + index * self.each)
+    def ready(self, mutator):
+        self.world.shapes[KIND_WORDS] = mutator.new_array("u8", 0).shape.id
 
-    @property
-    def populated(self):
-        """The share of the arrays built so far, 0 to 1; from any thread."""
-        return load64_relaxed(&self.world.built) / self.world.places        # display only
+    cdef bint start_shared(self) noexcept nogil:
+        return make_tables(self)
 
-    def populate(self, mutator, uint64_t index, Recording recording not None):
-        """Mutator 0 builds the arrays of all."""
-        cdef Holes* c = self.mine(index)
-        cdef bint held
-        cdef int i
-        c.m = <MutatorState*><uintptr_t>mutator.native()
-        c.r = recording.r
-        if index == 0:
-            self.world.shapes[KIND_WORDS] = mutator.new_array("u8", 0).shape.id
-        with nogil:
-            gc_enter(c.m)
-            c.frame = gc_push(c.m, FRAME)
-            held = c.frame != NULL and (index != 0 or make_tables(c))
-            gc_leave(c.m)
-        if index == 0 and held:
-            for i in range(self.mutators):
-                c.part = &self.mine(i).own
-                with nogil:
-                    gc_enter(c.m)
-                    held = held and populate_part(c)
-                    gc_leave(c.m)
-            c.part = &c.own
-        if not held:
-            c.r.exhausted = 1
+    cdef bint start(self) noexcept nogil:
+        return populate_part(self)
 
-    def run(self, uint64_t index):
-        """Operations until the run is stopped, the heap exhausted, or too much failed."""
-        cdef Holes* c = self.mine(index)
-        with nogil:
-            gc_enter(c.m)
-            adopt(c)
-            run_loop(c)
-            gc_leave(c.m)
+    cdef bint operation(self) noexcept nogil:
+        return operate(self)
 
-    def audit(self, uint64_t index):
-        """Checks everything that this mutator worked on; failures go to its recording."""
-        cdef Holes* c = self.mine(index)
-        with nogil:
-            gc_enter(c.m)
-            audit_all(c)
-            gc_leave(c.m)
+    cdef void check_all(self) noexcept nogil:
+        audit_all(self)
 
-    def damage(self, uint64_t index, str what):
-        """Breaks one thing of a mutator's part, for tests of the checks.
+    cdef void break_one(self, int what) noexcept nogil:
+        break_one(self, what)
 
-        `what`: "bytes" or "words" (the last element of a raw array), "slot" (a tagged value),
-        "element" (the id of an Element), "link" (a hub's), "lost" (an array), "hole" (it refers
-        to an array).  Called between two other calls.
-        """
-        cdef Holes* c = self.mine(index)
-        cdef int kind = DAMAGES.index(what)
-        with nogil:
-            gc_enter(c.m)
-            break_one(c, kind)
-            gc_leave(c.m)
+    def counts(self):
+        return {"arrays_replaced": self.own.filled, "shared_links_read": self.cross_reads}
 
-    def leave(self, uint64_t index):
-        """Gives the mutator's shadow-stack frame back.  Nothing of the run is left."""
-        cdef Holes* c = self.mine(index)
-        if c.frame != NULL:
-            with nogil:
-                gc_enter(c.m)       # a pause reads the shadow stacks of those outside
-                gc_pop(c.m, FRAME)
-                gc_leave(c.m)
-            c.frame = NULL
+    def sizes(self):
+        return {"arrays": self.world.places, "largest_bytes": self.own.top}
 
-    def facts(self):
-        """What the workload adds to the document: counts, all with the warm-up."""
-        cdef int i
-        replaced = reads = 0
-        for i in range(self.mutators):
-            replaced += self.mine(i).own.filled
-            reads += self.mine(i).cross_reads
-        return {"arrays": self.world.places, "largest_bytes": self.mine(0).own.top,
-                "arrays_replaced": replaced, "shared_links_read": reads}
+
+def check(config):
+    """OptionError for more live bytes than the places can be numbered in."""
+    if config.live // config.mutators > 1 << 44:
+        raise OptionError(
+            f"live {format_size(config.live)}: array-holes numbers its arrays with 32 bits, "
+            f"which is {format_size(1 << 44)} a mutator at most"
+        )

@@ -15,10 +15,10 @@ the same kind; its length is drawn anew for each generation.
 What must be there is known outside the heap, by generation and length of each place (`Entry`):
 an array that got lost, is another's or of another generation differs somewhere.
 """
-from gcheap.core.layout cimport MutatorState, word
+from gcheap.core.layout cimport word
 from gcheap.core.objects cimport array_bytes
 from gcheap.workloads._random cimport mix64
-from gcheap.workloads._record cimport Recorder
+from gcheap.workloads.worker cimport Worker
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
@@ -61,35 +61,29 @@ cdef struct Part:               # the places of one mutator: [low, low + count)
     uint64_t dropped            # arrays ever dropped: the next is at place_of(dropped)
     uint64_t filled             # holes ever filled again
 
-cdef struct Arrays:             # the same for all mutators; written before they run
+cdef struct Arrays:             # the same for all mutators
     uint64_t places
     uint64_t cross              # entries of the shared table
     uint64_t mutators
-    uint64_t built              # arrays built so far (relaxed), for the display
-    word* owner_frame           # of the mutator that populated; read by the others
     uint32_t shapes[KINDS]
     uint32_t element
     uint32_t link
     uint32_t unused
 
-cdef struct Holes:              # one mutator's; on cache lines of its own
-    MutatorState* m
-    Recorder* r
-    Arrays* world
-    Part* part                  # its own, but while the first mutator populates for all
-    word* frame
-    uint64_t index
-    uint64_t cross_reads
-    Part own
+cdef class Holes(Worker):
+    cdef Arrays world
+    cdef Part* part             # &own
+    cdef uint64_t cross_reads
+    cdef Part own
 
 # Each on the mutator's own thread, RUNNING.
-cdef bint fill_hole(Holes* c, uint64_t place) noexcept nogil    # False: exhausted.  A safepoint
-cdef void drop_next(Holes* c) noexcept nogil
-cdef bint header_holds(Holes* c, word array, uint64_t place, uint64_t length) noexcept nogil
-cdef void check_words(Holes* c, word array, uint64_t place, uint64_t key, uint64_t low,
+cdef bint fill_hole(Holes c, uint64_t place) noexcept nogil    # False: exhausted.  A safepoint
+cdef void drop_next(Holes c) noexcept nogil
+cdef bint header_holds(Holes c, word array, uint64_t place, uint64_t length) noexcept nogil
+cdef void check_words(Holes c, word array, uint64_t place, uint64_t key, uint64_t low,
                       uint64_t high) noexcept nogil
-cdef void check_sample(Holes* c, uint64_t place) noexcept nogil
-cdef void audit_array(Holes* c, uint64_t place) noexcept nogil  # A safepoint
+cdef void check_sample(Holes c, uint64_t place) noexcept nogil
+cdef void audit_array(Holes c, uint64_t place) noexcept nogil  # A safepoint
 
 cdef inline uint64_t key_of(uint64_t place, uint32_t generation) noexcept nogil:
     return mix64(place << 32 | generation)
@@ -157,5 +151,5 @@ cdef inline uint64_t place_of(const Part* p, uint64_t turn) noexcept nogil:
     return p.low + 2 * (turn % half) + (turn // half + 1) % 2
 
 
-cdef inline Entry* entry_of(Holes* c, uint64_t place) noexcept nogil:
+cdef inline Entry* entry_of(Holes c, uint64_t place) noexcept nogil:
     return &c.part.entries[place - c.part.low]

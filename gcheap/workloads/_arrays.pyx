@@ -16,6 +16,7 @@ from gcheap.core.objects cimport shape_of_header
 from gcheap.workloads._random cimport random64, scaled
 from gcheap.workloads._record cimport (
     BAD_BYTES, BAD_ID, BAD_LINK, BAD_SHAPE, BAD_SLOT, record_failure)
+from gcheap.workloads.worker cimport Worker
 
 
 # ---- making ------------------------------------------------------------------------------
@@ -30,7 +31,7 @@ cdef uint64_t draw_length(Part* p, uint64_t place) noexcept nogil:
     return (nbytes - 16) // item_of(kind_of(place))
 
 
-cdef void fill_words(Holes* c, int kind, uint64_t length, uint64_t key) noexcept nogil:
+cdef void fill_words(Holes c, int kind, uint64_t length, uint64_t key) noexcept nogil:
     """Writes every word of a fresh array, a chunk between two safepoints.
 
     A slot's old value is null, so it needs no barrier; relaxed stores, one a word, because the
@@ -49,7 +50,7 @@ cdef void fill_words(Holes* c, int kind, uint64_t length, uint64_t key) noexcept
         gc_poll(c.m)
 
 
-cdef bint make_elements(Holes* c, uint64_t length, uint64_t key) noexcept nogil:
+cdef bint make_elements(Holes c, uint64_t length, uint64_t key) noexcept nogil:
     cdef uint64_t slot = ELEMENT_EVERY - 1
     cdef word element
     while slot < length:
@@ -64,7 +65,7 @@ cdef bint make_elements(Holes* c, uint64_t length, uint64_t key) noexcept nogil:
     return True
 
 
-cdef void link_hub(Holes* c, uint64_t place, uint64_t length) noexcept nogil:
+cdef void link_hub(Holes c, uint64_t place, uint64_t length) noexcept nogil:
     """A new hub refers to what its group holds now."""
     cdef uint64_t member
     for member in range(1, GROUP):
@@ -72,7 +73,7 @@ cdef void link_hub(Holes* c, uint64_t place, uint64_t length) noexcept nogil:
                          gc_load_element(c.frame[AT_TABLE], place + member))
 
 
-cdef void link_to_hub(Holes* c, uint64_t place, word array) noexcept nogil:
+cdef void link_to_hub(Holes c, uint64_t place, word array) noexcept nogil:
     """The hub of a member, unless that is a hole, refers to `array` now."""
     cdef uint64_t hub = place // GROUP * GROUP
     cdef word at = gc_load_element(c.frame[AT_TABLE], hub)
@@ -80,7 +81,7 @@ cdef void link_to_hub(Holes* c, uint64_t place, word array) noexcept nogil:
         gc_store_element(c.m, at, link_slot(gc_length(at), place - hub), array)
 
 
-cdef bint fill_hole(Holes* c, uint64_t place) noexcept nogil:
+cdef bint fill_hole(Holes c, uint64_t place) noexcept nogil:
     """Allocates, fills and links the next array at `place`; false when the heap is exhausted."""
     cdef Entry* e = entry_of(c, place)
     cdef int kind = kind_of(place)
@@ -106,7 +107,7 @@ cdef bint fill_hole(Holes* c, uint64_t place) noexcept nogil:
     return True
 
 
-cdef void drop_next(Holes* c) noexcept nogil:
+cdef void drop_next(Holes c) noexcept nogil:
     """Drops the next array in turn.  Holds no safepoint."""
     cdef uint64_t place = place_of(c.part, c.part.dropped)
     cdef Entry* e = entry_of(c, place)
@@ -119,7 +120,7 @@ cdef void drop_next(Holes* c) noexcept nogil:
 
 # ---- reading with checks -----------------------------------------------------------------
 
-cdef bint header_holds(Holes* c, word array, uint64_t place, uint64_t length) noexcept nogil:
+cdef bint header_holds(Holes c, word array, uint64_t place, uint64_t length) noexcept nogil:
     """Whether an array of the right shape and length stands there; others are not read."""
     if unlikely(array == 0):
         record_failure(c.r, BAD_LINK, place, 0, place)
@@ -131,7 +132,7 @@ cdef bint header_holds(Holes* c, word array, uint64_t place, uint64_t length) no
     return True
 
 
-cdef void check_words(Holes* c, word array, uint64_t place, uint64_t key, uint64_t low,
+cdef void check_words(Holes c, word array, uint64_t place, uint64_t key, uint64_t low,
                       uint64_t high) noexcept nogil:
     """Checks words [low, high) of the elements; Elements and links only by not being values."""
     cdef int kind = kind_of(place)
@@ -151,7 +152,7 @@ cdef void check_words(Holes* c, word array, uint64_t place, uint64_t key, uint64
             return
 
 
-cdef void check_element(Holes* c, word array, uint64_t place, uint64_t key,
+cdef void check_element(Holes c, word array, uint64_t place, uint64_t key,
                         uint64_t slot) noexcept nogil:
     """The Element at `slot`, unless a link of the hub stands there."""
     cdef word element = gc_load_element(array, slot)
@@ -165,7 +166,7 @@ cdef void check_element(Holes* c, word array, uint64_t place, uint64_t key,
         record_failure(c.r, BAD_SLOT, place, gc_load(element, 0), array)
 
 
-cdef void check_links(Holes* c, word hub, uint64_t place) noexcept nogil:
+cdef void check_links(Holes c, word hub, uint64_t place) noexcept nogil:
     cdef uint64_t member
     cdef word found, wanted
     for member in range(1, GROUP):
@@ -175,7 +176,7 @@ cdef void check_links(Holes* c, word hub, uint64_t place) noexcept nogil:
             record_failure(c.r, BAD_SLOT, place + member, found, wanted)
 
 
-cdef void check_sample(Holes* c, uint64_t place) noexcept nogil:
+cdef void check_sample(Holes c, uint64_t place) noexcept nogil:
     """Both ends, and two pages, of an array that is there.  Holds no safepoint."""
     cdef Entry* e = entry_of(c, place)
     cdef word array = gc_load_element(c.frame[AT_TABLE], place)
@@ -198,7 +199,7 @@ cdef void check_sample(Holes* c, uint64_t place) noexcept nogil:
             check_links(c, array, place)
 
 
-cdef void audit_array(Holes* c, uint64_t place) noexcept nogil:
+cdef void audit_array(Holes c, uint64_t place) noexcept nogil:
     cdef Entry* e = entry_of(c, place)
     cdef uint64_t key = key_of(place, e.generation), at = 0, upto
     cdef uint64_t words = words_of(kind_of(place), e.length)
@@ -222,3 +223,7 @@ cdef void audit_array(Holes* c, uint64_t place) noexcept nogil:
                 at += ELEMENT_EVERY
         at = upto
         gc_poll(c.m)
+
+
+cdef class Holes(Worker):
+    """What both files of the workload know of one mutator; see _array_holes.pyx."""

@@ -9,10 +9,11 @@ p are 2p and 2p + 1) has the id
 so that a node that got lost, moved to another place or mixed up with another one is seen by
 whoever reads it, and the sum of all generations counts the replacements: a lost one shows.
 """
-from gcheap.core.layout cimport MutatorState, word
+from gcheap.core.layout cimport word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._random cimport mix64
 from gcheap.workloads._record cimport BAD_ID, BAD_LINK, Recorder, record_failure
+from gcheap.workloads.worker cimport Worker
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
@@ -39,29 +40,23 @@ cdef enum:                      # words of a mutator's shadow-stack frame
     AT_NODE = 4
     FRAME = 5
 
-cdef struct World:              # the same for all mutators; written before they run
+cdef struct World:              # the same in all mutators
     uint64_t trees
     uint64_t arrays
-    uint64_t built              # trees built so far (relaxed), for the display
     uint32_t shapes[NODE_CLASSES]
-    uint32_t unused
-    word* owner_frame           # of the mutator that populated; read by the others
 
-cdef struct Churn:              # one mutator's; on cache lines of its own
-    MutatorState* m
-    Recorder* r
-    World* world
-    word* frame
-    uint64_t random
-    uint64_t tree_low           # this mutator's trees and arrays: [low, low + count)
-    uint64_t tree_count
-    uint64_t array_low
-    uint64_t array_count
-    uint64_t operations
-    uint64_t young              # nodes ever put into the ring
-    uint64_t nodes_replaced
-    uint64_t arrays_replaced
-    uint64_t until_array        # operations until the next byte array is replaced
+cdef class Churn(Worker):
+    cdef World world
+    cdef uint64_t tree_low          # this mutator's trees and arrays: [low, low + count)
+    cdef uint64_t tree_count
+    cdef uint64_t array_low
+    cdef uint64_t array_count
+    cdef uint64_t young             # nodes ever put into the ring
+    cdef uint64_t nodes_replaced
+    cdef uint64_t arrays_replaced
+    cdef uint64_t until_array       # operations until the next byte array is replaced
+    cdef uint32_t* handles          # of hold()
+    cdef uint64_t handle_count
 
 
 cdef inline uint64_t key_of(uint64_t tree, uint64_t place) noexcept nogil:

@@ -20,26 +20,29 @@ Mutators work on disjoint parts of the trees and arrays, and share the two table
 Safepoints: allocations and one poll an operation.  A local address never lives across one;
 what must is in the mutator's shadow-stack frame (AT_...).
 """
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from gcheap._fastpath cimport (
     gc_alloc, gc_alloc_array, gc_elements, gc_enter, gc_leave, gc_load, gc_load_element,
     gc_poll, gc_pop, gc_push, gc_store, gc_store_element)
-from gcheap.core.layout cimport MutatorState, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
-from gcheap.core.native cimport (
-    clock_ns, count_leading_zeros, load64_relaxed, store64_relaxed, unlikely)
+from gcheap.core.layout cimport SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.native cimport count_leading_zeros, unlikely
+from gcheap.core.objects cimport shape_of_header
 from gcheap.core.roots cimport drop_handle, take_handle
-from gcheap.workloads._churn_audit cimport audit_all, break_one
 from gcheap.workloads._random cimport mix64, random64, scaled
 from gcheap.workloads._record cimport (
-    BAD_BYTES, BAD_FILLER, BAD_ID, BAD_LINK, BAD_RING, FAILURES_BEFORE_STOP, Recording, own_lines,
-    record_failure, record_operation, stop_wanted, whole_lines)
+    BAD_BYTES, BAD_FILLER, BAD_ID, BAD_LINK, BAD_RING, BAD_SHAPE, BAD_SUM, FAILURES_BEFORE_STOP,
+    record_failure, stop_wanted)
+from gcheap.workloads.worker cimport Worker
+
+from gcheap.errors import OptionError
+from gcheap.options import format_size
 
 
 # ---- one operation -----------------------------------------------------------------------
 
-cdef inline bint walk(Churn* c, uint64_t bits) noexcept nogil:
+cdef inline bint walk(Churn c, uint64_t bits) noexcept nogil:
     """From a random root down 8 links, in directions that `bits` says."""
     cdef uint64_t tree = c.tree_low + scaled(bits, c.tree_count)
     cdef uint64_t place = 1, i
@@ -56,7 +59,7 @@ cdef inline bint walk(Churn* c, uint64_t bits) noexcept nogil:
     return True
 
 
-cdef inline bint replace_node(Churn* c, bint sampled) noexcept nogil:
+cdef inline bint replace_node(Churn c, bint sampled) noexcept nogil:
     """False when the heap is exhausted."""
     cdef uint64_t bits = random64(&c.random)
     cdef uint64_t tree = c.tree_low + scaled(bits, c.tree_count)
@@ -97,7 +100,7 @@ cdef inline bint replace_node(Churn* c, bint sampled) noexcept nogil:
     return True
 
 
-cdef inline bint make_young(Churn* c, bint sampled) noexcept nogil:
+cdef inline bint make_young(Churn c, bint sampled) noexcept nogil:
     """False when the heap is exhausted."""
     cdef uint64_t i, size_class, slot
     cdef word fresh, old
@@ -120,7 +123,7 @@ cdef inline bint make_young(Churn* c, bint sampled) noexcept nogil:
     return True
 
 
-cdef bint replace_array(Churn* c) noexcept nogil:
+cdef bint replace_array(Churn c) noexcept nogil:
     """False when the heap is exhausted."""
     cdef uint64_t index = c.array_low + scaled(random64(&c.random), c.array_count)
     cdef word array = gc_load_element(c.frame[AT_ARRAYS], index)
@@ -144,7 +147,7 @@ cdef bint replace_array(Churn* c) noexcept nogil:
     return True
 
 
-cdef inline bint operation(Churn* c) noexcept nogil:
+cdef inline bint operate(Churn c) noexcept nogil:
     """False when the heap is exhausted."""
     cdef bint sampled = c.operations % SAMPLE == 0
     if not replace_node(c, sampled):
@@ -158,26 +161,13 @@ cdef inline bint operation(Churn* c) noexcept nogil:
         c.until_array = ARRAY_EVERY
         if not replace_array(c):
             return False
-    c.operations += 1
     gc_poll(c.m)
     return True
 
 
-cdef void run_loop(Churn* c) noexcept nogil:
-    c.r.last_ns = clock_ns()
-    while True:
-        if unlikely(not operation(c)):
-            c.r.exhausted = 1
-            return
-        if unlikely(c.r.failures > FAILURES_BEFORE_STOP):
-            return
-        if unlikely(not record_operation(c.r)):
-            return
-
-
 # ---- population --------------------------------------------------------------------------
 
-cdef word build(Churn* c, uint64_t tree, uint64_t place) noexcept nogil:
+cdef word build(Churn c, uint64_t tree, uint64_t place) noexcept nogil:
     """A new subtree, parents allocated before children; 0 when the heap is exhausted.
 
     The caller stores the result before its next safepoint.
@@ -203,21 +193,20 @@ cdef word build(Churn* c, uint64_t tree, uint64_t place) noexcept nogil:
     return node
 
 
-cdef bint populate_all(Churn* c) noexcept nogil:
+cdef bint populate_all(Churn c) noexcept nogil:
     """Builds everything that all mutators share; false when the heap is exhausted."""
-    cdef World* w = c.world
     cdef uint64_t i
     cdef word made
-    for i in range(w.trees):
+    for i in range(c.world.trees):
         if stop_wanted(c.r):
             return True
         made = build(c, i, 1)
         if made == 0:
             return False
         gc_store_element(c.m, c.frame[AT_TABLE], i, made)
-        store64_relaxed(&w.built, i + 1)        # relaxed: for the display only
+        c.one_built()
         gc_poll(c.m)
-    for i in range(w.arrays):
+    for i in range(c.world.arrays):
         if stop_wanted(c.r):
             return True
         made = gc_alloc_array(c.m, SHAPE_BYTES, ARRAY_ELEMENTS)
@@ -229,7 +218,7 @@ cdef bint populate_all(Churn* c) noexcept nogil:
     return True
 
 
-cdef bint make_tables(Churn* c) noexcept nogil:
+cdef bint make_tables(Churn c) noexcept nogil:
     cdef word made
     made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, c.world.trees)
     if made == 0:
@@ -242,36 +231,7 @@ cdef bint make_tables(Churn* c) noexcept nogil:
     return True
 
 
-cdef bint start(Churn* c, bint owner) noexcept nogil:
-    """Makes the mutator's frame and what it holds; false when the heap is exhausted."""
-    cdef word made
-    c.frame = gc_push(c.m, FRAME)
-    if c.frame == NULL:
-        return False
-    if owner:
-        if not make_tables(c) or not populate_all(c):
-            return False
-        c.world.owner_frame = c.frame
-    made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, RING)
-    if made == 0:
-        return False
-    c.frame[AT_RING] = made
-    return True
-
-
-cdef void adopt(Churn* c) noexcept nogil:
-    """Takes the tables over from the mutator that made them.
-
-    This thread is running, so no pause is under way until its next safepoint: the words in
-    the other mutator's frame are up to date and stay so, whatever that thread does.
-    """
-    if c.world.owner_frame != c.frame:
-        # Relaxed: written before these threads met, and then by pauses only.
-        c.frame[AT_TABLE] = load64_relaxed(&c.world.owner_frame[AT_TABLE])
-        c.frame[AT_ARRAYS] = load64_relaxed(&c.world.owner_frame[AT_ARRAYS])
-
-
-cdef bint hold_nodes(Churn* c, uint32_t* handles, uint64_t count) noexcept nogil:
+cdef bint hold_nodes(Churn c, uint32_t* handles, uint64_t count) noexcept nogil:
     """Takes a handle to a node of each of `count` trees, evenly spread; false without memory."""
     cdef uint64_t i, bits
     cdef word node
@@ -287,10 +247,106 @@ cdef bint hold_nodes(Churn* c, uint32_t* handles, uint64_t count) noexcept nogil
     return True
 
 
-# ---- the Python side ---------------------------------------------------------------------
+# ---- the audit ---------------------------------------------------------------------------
+
+cdef uint64_t audit_subtree(Churn c, word node, uint64_t tree, uint64_t place) noexcept nogil:
+    """Checks every node; returns the sum of the generations.  Holds no safepoint."""
+    cdef uint64_t size_class = class_of(tree, place), sum
+    cdef uint64_t key = key_of(tree, place)
+    if not node_is(c.r, node, key):
+        return 0
+    sum = node_id(node) & ((1 << GENERATION_BITS) - 1)
+    if shape_of_header((<word*>node)[0]) != c.world.shapes[size_class]:
+        record_failure(c.r, BAD_SHAPE, key, (<word*>node)[0], c.world.shapes[size_class])
+        return sum
+    if not filler_holds(node, size_class):
+        record_failure(c.r, BAD_FILLER, key, node_id(node), 0)
+    if 2 * place < TREE_NODES:
+        sum += audit_subtree(c, gc_load(node, 0), tree, 2 * place)
+        sum += audit_subtree(c, gc_load(node, 1), tree, 2 * place + 1)
+    elif gc_load(node, 0) or gc_load(node, 1):
+        record_failure(c.r, BAD_LINK, key, gc_load(node, 0) | gc_load(node, 1), 0)
+    return sum
+
+
+cdef uint64_t audit_array(Churn c, uint64_t index) noexcept nogil:
+    cdef word array = gc_load_element(c.frame[AT_ARRAYS], index)
+    cdef uint64_t id
+    if array == 0:
+        record_failure(c.r, BAD_LINK, index, 0, index)
+        return 0
+    if (shape_of_header((<word*>array)[0]) != SHAPE_BYTES
+            or (<word*>array)[1] != ARRAY_ELEMENTS):
+        record_failure(c.r, BAD_SHAPE, index, (<word*>array)[0], SHAPE_BYTES)
+        return 0
+    id = (<uint64_t*>gc_elements(array))[0]
+    if id >> GENERATION_BITS != index:
+        record_failure(c.r, BAD_ID, index, id, index << GENERATION_BITS)
+    if not array_holds(gc_elements(array)):
+        record_failure(c.r, BAD_BYTES, index, id, 0)
+    return id & ((1 << GENERATION_BITS) - 1)
+
+
+cdef void audit_ring(Churn c) noexcept nogil:
+    cdef uint64_t i, expected
+    cdef word node
+    for i in range(c.young - min(c.young, <uint64_t>RING), c.young):
+        expected = YOUNG_ID | i
+        node = gc_load_element(c.frame[AT_RING], i % RING)
+        if node == 0 or node_id(node) != expected:
+            record_failure(c.r, BAD_RING, i % RING, node_id(node) if node else 0, expected)
+        elif not filler_holds(node, i % NODE_CLASSES):
+            record_failure(c.r, BAD_FILLER, i % RING, node_id(node), 0)
+
+
+cdef void audit_all(Churn c) noexcept nogil:
+    cdef uint64_t i, nodes = 0, arrays = 0
+    for i in range(c.tree_low, c.tree_low + c.tree_count):
+        nodes += audit_subtree(c, gc_load_element(c.frame[AT_TABLE], i), i, 1)
+        gc_poll(c.m)
+        if c.r.failures > FAILURES_BEFORE_STOP:
+            return
+    for i in range(c.array_low, c.array_low + c.array_count):
+        arrays += audit_array(c, i)
+        gc_poll(c.m)
+    audit_ring(c)
+    if nodes != c.nodes_replaced:
+        record_failure(c.r, BAD_SUM, 0, nodes, c.nodes_replaced)
+    if arrays != c.arrays_replaced:
+        record_failure(c.r, BAD_SUM, 1, arrays, c.arrays_replaced)
+
+
+cdef void break_one(Churn c, int kind) noexcept nogil:
+    """See DAMAGES.  Holds no safepoint."""
+    cdef word root = gc_load_element(c.frame[AT_TABLE], c.tree_low)
+    cdef word leaf = root
+    cdef uint64_t place = 1
+    cdef uint8_t* array
+    if kind == 0:
+        (<uint64_t*>root)[3] += 1 << GENERATION_BITS
+    elif kind == 1:
+        gc_store(c.m, root, 1, 0)
+    elif kind == 2:
+        # Of the largest class, which one of the first three places is.
+        while class_of(c.tree_low, place) != NODE_CLASSES - 1:
+            place += 1
+        (<uint64_t*>(root if place == 1 else gc_load(root, place & 1)))[7] ^= 1
+    elif kind == 3:
+        while gc_load(leaf, 0):
+            leaf = gc_load(leaf, 0)
+        place = class_of(c.tree_low, (TREE_NODES + 1) // 2)
+        fill_node(leaf, place, node_id(leaf) + 1)
+    elif kind == 4:
+        array = gc_elements(gc_load_element(c.frame[AT_ARRAYS], c.array_low))
+        array[ARRAY_ELEMENTS - 1] ^= 1
+    elif kind == 5 and c.young:
+        (<uint64_t*>gc_load_element(c.frame[AT_RING], (c.young - 1) % RING))[3] ^= 1
+
+
+# ---- the workload ------------------------------------------------------------------------
 
 def tree_count(live):
-    """How many trees `live` bytes hold beside the byte arrays."""
+    """How many trees `live` bytes hold: 9/10 of it."""
     return live * 9 // 10 // TREE_BYTES
 
 
@@ -299,137 +355,97 @@ def array_count(live):
     return live // 10 // ARRAY_BYTES
 
 
-cdef class ChurnSession:
-    """`churn` on one heap by a fixed number of mutators, each with an index from 0.
+cdef class Churn(Worker):
+    """One mutator of `churn`."""
 
-    Every mutator thread calls, in this order: `populate`, `run`, `audit`, `leave`; all
-    threads have returned from one before any enters the next.  The calls release the GIL.
-    """
-    cdef World world
-    cdef Churn* churns
-    cdef int mutators
-    cdef uint32_t* handles
-    cdef uint64_t handle_count
+    DAMAGES = ("id", "link", "filler", "lost", "bytes", "ring")
 
-    def __cinit__(self, heap, *, int mutators, live, seed, **_other):
+    def __cinit__(self, heap, part):
         cdef uint64_t i
-        cdef Churn* c
-        self.mutators = mutators
-        self.world.trees = tree_count(live)
-        self.world.arrays = array_count(live)
+        self.words = FRAME
+        self.shared = AT_RING                   # the two tables
+        self.until_array = ARRAY_EVERY
+        self.world.trees = tree_count(part.live)
+        self.world.arrays = array_count(part.live)
         for i, filler in enumerate((0, 16, 32)):
             raw = [("id", "u8")] + ([("filler", f"V{filler}")] if filler else [])
             shape = heap.shape(f"churn.Node{32 + filler}", refs=("left", "right"), raw=raw)
             self.world.shapes[i] = shape.id
-        self.churns = <Churn*>own_lines(whole_lines(sizeof(Churn)) * mutators,
-                                        "the workload's mutators")
-        for i in range(<uint64_t>mutators):
-            c = self.churn(i)
-            c.world = &self.world
-            c.random = mix64((<uint64_t>seed << 8) + i)
-            c.until_array = ARRAY_EVERY
-            c.tree_low = self.world.trees * i // mutators
-            c.tree_count = self.world.trees * (i + 1) // mutators - c.tree_low
-            c.array_low = self.world.arrays * i // mutators
-            c.array_count = self.world.arrays * (i + 1) // mutators - c.array_low
+        self.tree_low = self.world.trees * self.index // self.mutators
+        self.tree_count = self.world.trees * (self.index + 1) // self.mutators - self.tree_low
+        self.array_low = self.world.arrays * self.index // self.mutators
+        self.array_count = (self.world.arrays * (self.index + 1) // self.mutators
+                            - self.array_low)
+        # Worker 0 builds the trees of all.
+        self.to_build = max(1, self.world.trees if self.index == 0 else 0)
+        self.built = 1 if self.index else 0
 
     def __dealloc__(self):
-        free(self.churns)
         free(self.handles)
 
-    cdef Churn* churn(self, uint64_t index) noexcept:
-        return <Churn*>(<uintptr_t>self.churns + index * whole_lines(sizeof(Churn)))
+    cdef bint start_shared(self) noexcept nogil:
+        return make_tables(self) and populate_all(self)
 
-    @property
-    def populated(self):
-        """The share of the trees built so far, 0 to 1; from any thread."""
-        return load64_relaxed(&self.world.built) / self.world.trees     # display only
+    cdef bint start(self) noexcept nogil:
+        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, RING)
+        if made == 0:
+            return False
+        self.frame[AT_RING] = made
+        return True
 
-    def populate(self, mutator, uint64_t index, Recording recording not None):
-        """Mutator 0 builds the live data, and each its ring of young nodes."""
-        cdef Churn* c = self.churn(index)
-        cdef bint held
-        c.m = <MutatorState*><uintptr_t>mutator.native()
-        c.r = recording.r
-        with nogil:
-            gc_enter(c.m)
-            held = start(c, index == 0)
-            gc_leave(c.m)
-        if not held:
-            c.r.exhausted = 1
+    cdef bint operation(self) noexcept nogil:
+        return operate(self)
 
-    def hold(self, uint64_t index, uint64_t count):
-        """Takes `count` handles to leaves spread over all trees, until mutator 0 leaves:
+    cdef void check_all(self) noexcept nogil:
+        audit_all(self)
+
+    cdef void break_one(self, int what) noexcept nogil:
+        break_one(self, what)
+
+    cdef void let_go(self) noexcept nogil:
+        cdef uint64_t i
+        for i in range(self.handle_count):
+            if self.handles[i]:
+                drop_handle(self.m.heap, self.handles[i])
+        self.handle_count = 0
+
+    def hold(self, uint64_t count):
+        """Takes `count` handles to leaves spread over all trees, until this mutator leaves:
         roots whose number does not depend on the live data.  Once; MemoryError without memory.
         """
-        cdef Churn* c = self.churn(index)
         cdef bint held
         if self.handles != NULL:
-            raise RuntimeError("this session holds handles already")
+            raise RuntimeError("this mutator holds handles already")
         self.handles = <uint32_t*>calloc(count + 1, sizeof(uint32_t))
         if self.handles == NULL:
             raise MemoryError(f"no memory for the numbers of {count} handles")
         self.handle_count = count
         with nogil:
-            gc_enter(c.m)
-            adopt(c)
-            held = hold_nodes(c, self.handles, count)
-            gc_leave(c.m)
+            gc_enter(self.m)
+            self.take_over()
+            held = hold_nodes(self, self.handles, count)
+            gc_leave(self.m)
         if not held:
             raise MemoryError(f"no memory for {count} handles")
 
-    def run(self, uint64_t index):
-        """Operations until the run is stopped, the heap exhausted, or too much failed."""
-        cdef Churn* c = self.churn(index)
-        with nogil:
-            gc_enter(c.m)
-            adopt(c)
-            run_loop(c)
-            gc_leave(c.m)
+    def counts(self):
+        return {"nodes_replaced": self.nodes_replaced, "arrays_replaced": self.arrays_replaced}
 
-    def audit(self, uint64_t index):
-        """Checks everything that this mutator worked on; failures go to its recording."""
-        cdef Churn* c = self.churn(index)
-        with nogil:
-            gc_enter(c.m)
-            audit_all(c)
-            gc_leave(c.m)
+    def sizes(self):
+        return {"trees": self.world.trees, "arrays": self.world.arrays}
 
-    def damage(self, uint64_t index, str what):
-        """Breaks one object of a mutator's part, for tests of the checks.
 
-        `what`: "id" (of its first tree's root), "link" (a null one there), "filler" (of a
-        node below it), "lost" (a replacement undone: the generation of a leaf), "bytes" (of
-        its first array), "ring" (the youngest node's id).  Called between two other calls.
-        """
-        cdef Churn* c = self.churn(index)
-        cdef int kind = ("id", "link", "filler", "lost", "bytes", "ring").index(what)
-        with nogil:
-            gc_enter(c.m)
-            break_one(c, kind)
-            gc_leave(c.m)
-
-    def leave(self, uint64_t index):
-        """Gives the mutator's shadow-stack frame back.  Nothing of the run is left."""
-        cdef Churn* c = self.churn(index)
-        cdef uint64_t i
-        if c.frame != NULL:
-            with nogil:
-                if index == 0:
-                    for i in range(self.handle_count):
-                        if self.handles[i]:
-                            drop_handle(c.m.heap, self.handles[i])
-                    self.handle_count = 0
-                gc_enter(c.m)       # a pause reads the shadow stacks of those outside
-                gc_pop(c.m, FRAME)
-                gc_leave(c.m)
-            c.frame = NULL
-
-    def facts(self):
-        """What the workload adds to the document: counts, all with the warm-up."""
-        nodes = arrays = 0
-        for i in range(self.mutators):
-            nodes += self.churn(i).nodes_replaced
-            arrays += self.churn(i).arrays_replaced
-        return {"trees": self.world.trees, "arrays": self.world.arrays,
-                "nodes_replaced": nodes, "arrays_replaced": arrays}
+def check(config):
+    """OptionError for live bytes that churn cannot divide among its mutators."""
+    trees, arrays = tree_count(config.live), array_count(config.live)
+    if min(trees, arrays) < config.mutators:
+        raise OptionError(
+            f"live {format_size(config.live)} gives {trees} trees and {arrays} byte arrays "
+            f"for {config.mutators} mutators: churn needs at least one of each a mutator, "
+            f"{format_size(32 * 1024 * config.mutators)}"
+        )
+    if trees >= 1 << 31:
+        raise OptionError(
+            f"live {format_size(config.live)}: churn numbers its trees with 31 bits, which is "
+            f"{format_size(1 << 55)} at most"
+        )

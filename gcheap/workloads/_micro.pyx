@@ -9,6 +9,7 @@ from gcheap._fastpath cimport (
     gc_alloc, gc_enter, gc_leave, gc_load, gc_poll, gc_pop, gc_push, gc_store)
 from gcheap.core.layout cimport MutatorState, word
 from gcheap.core.native cimport clock_ns
+from gcheap.core.roots cimport drop_handle, take_handle
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 
@@ -105,4 +106,27 @@ def enter_loop(uintptr_t mutator, uint64_t count):
             gc_enter(m)
             gc_leave(m)
         elapsed = clock_ns() - start
+    return elapsed
+
+
+def handle_loop(uintptr_t mutator, uint32_t shape, uint64_t count):
+    """Take a handle to one object and drop it again."""
+    cdef MutatorState* m = <MutatorState*>mutator
+    cdef uint64_t _i, start, elapsed = 0
+    cdef uint32_t handle = 0
+    cdef word at
+    with nogil:
+        gc_enter(m)
+        at = gc_alloc(m, shape)
+        if at != 0:
+            start = clock_ns()
+            for _i in range(count):
+                handle = take_handle(m.heap, m, at)
+                if handle == 0:
+                    break
+                drop_handle(m.heap, handle)
+            elapsed = clock_ns() - start
+        gc_leave(m)
+    if handle == 0:
+        raise MemoryError("no room for one object, or no memory for a handle")
     return elapsed

@@ -31,6 +31,8 @@ cdef enum FailureKind:
     BAD_SUM = 7                 # the audit: a replacement was lost
     BAD_COUNT = 8               # a tree with another number of nodes than built
     BAD_SLOT = 9                # a slot with another value or reference than was stored
+    BAD_ORDER = 10              # something that came before or after its turn
+    BAD_WEAK = 11               # weak: a live object's is gone, or a dead one's is still there
 
 cdef struct Control:
     uint32_t state              # ControlState; written by the supervising thread only
@@ -76,6 +78,19 @@ cdef inline uint64_t whole_lines(uint64_t nbytes) noexcept nogil:
     return (nbytes + CACHE_LINES - 1) // CACHE_LINES * CACHE_LINES
 
 
+cdef inline bint count_operation(Recorder* r) noexcept nogil:
+    """Counts an operation and looks what the run is to do; false when it is over."""
+    # Relaxed: a progress counter publishes nothing but itself.
+    store64_relaxed(&r.ops, r.ops + 1)
+    if unlikely(load32_relaxed(&r.heap.phase) == PHASE_RELOCATE):
+        r.relocate_ops += 1
+    # Relaxed: the state is all the supervisor says; a late look costs one operation.
+    cdef uint32_t state = load32_relaxed(&r.control.state)
+    if unlikely(state != r.state):
+        record_turn(r, state)
+    return r.state != STOP
+
+
 cdef inline bint record_operation(Recorder* r) noexcept nogil:
     """Ends an operation; false when the run is over.
 
@@ -88,15 +103,20 @@ cdef inline bint record_operation(Recorder* r) noexcept nogil:
     hist_record(&r.latency, duration)
     if unlikely(duration > GAP_NS):
         record_gap(r, duration)
-    # Relaxed: a progress counter publishes nothing but itself.
-    store64_relaxed(&r.ops, r.ops + 1)
-    if unlikely(load32_relaxed(&r.heap.phase) == PHASE_RELOCATE):
-        r.relocate_ops += 1
-    # Relaxed: the state is all the supervisor says; a late look costs one operation.
-    cdef uint32_t state = load32_relaxed(&r.control.state)
-    if unlikely(state != r.state):
-        record_turn(r, state)
-    return r.state != STOP
+    return count_operation(r)
+
+
+cdef inline bint record_timed(Recorder* r, uint64_t begin, uint64_t end,
+                              uint64_t latency) noexcept nogil:
+    """Ends an operation that did not begin when the one before ended; false when the run is over.
+
+    Its latency is what it says, its gap, if it is one, from begin to end.
+    """
+    r.last_ns = end
+    hist_record(&r.latency, latency)
+    if unlikely(end - begin > GAP_NS):
+        record_gap(r, end - begin)
+    return count_operation(r)
 
 
 cdef inline bint stop_wanted(Recorder* r) noexcept nogil:
@@ -110,3 +130,4 @@ cdef class RunControl:
 cdef class Recording:
     cdef Recorder* r
     cdef RunControl owner       # keeps the Control alive
+    cdef str message            # the first failure told by a workload in plain Python

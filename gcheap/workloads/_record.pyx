@@ -27,6 +27,8 @@ _FAILURES = {
     BAD_SUM: "a lost replacement (sum of generations)",
     BAD_COUNT: "another number of nodes than the tree was built with",
     BAD_SLOT: "another value in a slot",
+    BAD_ORDER: "out of order",
+    BAD_WEAK: "a weak reference or table entry that is wrong",
 }
 
 
@@ -115,6 +117,20 @@ cdef class Recording:
         self.r.heap = m.heap
         self.r.last_ns = clock_ns()
 
+    def begin(self):
+        """A run begins: the clock of its first operation starts."""
+        self.r.last_ns = clock_ns()
+
+    def operation(self):
+        """Ends an operation of a workload in plain Python; false when the run is over."""
+        return record_operation(self.r) and self.r.failures <= FAILURES_BEFORE_STOP
+
+    def fail(self, str message not None):
+        """A check of a workload in plain Python failed; the first message is kept."""
+        if self.r.failures == 0:
+            self.message = message
+        record_failure(self.r, NO_FAILURE, 0, 0, 0)
+
     def follow(self, RunControl control not None):
         """From now on another run's control tells the mutator what to do, which starts with its
         warm-up.  Between two runs of the session only.
@@ -182,5 +198,7 @@ cdef class Recording:
         cdef Failure f = self.r.first
         if self.r.failures == 0:
             return None
+        if self.message is not None:
+            return self.message
         what = _FAILURES.get(f.kind, f"failure {f.kind}")
         return f"{what} at {f.place:#x}: found {f.found:#x}, expected {f.expected:#x}"

@@ -10,46 +10,34 @@ levels (63 nodes), or a whole tree when it is smaller.
 
 Recursion holds its children in shadow-stack frames, because every allocation is a safepoint.
 """
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free
+from libc.stdint cimport uint64_t
 
-from gcheap._fastpath cimport (
-    gc_alloc, gc_enter, gc_leave, gc_load, gc_poll, gc_pop, gc_push, gc_store)
-from gcheap.core.layout cimport MutatorState, word
-from gcheap.core.native cimport clock_ns, load64_relaxed, store64_relaxed
+from gcheap._fastpath cimport gc_alloc, gc_load, gc_poll, gc_pop, gc_push, gc_store
+from gcheap.core.layout cimport word
+from gcheap.core.native cimport store64_relaxed
 from gcheap.workloads._record cimport (
-    BAD_COUNT, BAD_ID, BAD_LINK, FAILURES_BEFORE_STOP, Recorder, Recording, own_lines,
-    record_failure, record_operation, whole_lines)
+    BAD_COUNT, BAD_ID, BAD_LINK, FAILURES_BEFORE_STOP, record_failure, record_operation)
+from gcheap.workloads.worker cimport Worker
 
-cdef enum:
-    NODE_BYTES = 32
-    STEP_LEVELS = 6             # an operation: a subtree of so many levels
-    MIN_DEPTH = 4
-    MAX_DEPTH = 30              # a place takes 32 bits of an id
-
-cdef struct Trees:              # one mutator's; on cache lines of its own
-    MutatorState* m
-    Recorder* r
-    word* frame                 # of one word: the long-lived tree
-    uint64_t depth
-    uint64_t serial             # of the tree in hand; the long-lived one is 0
-    uint64_t trees              # short-lived trees built, counted and found right
-    uint64_t nodes              # built, for the display; relaxed
-    uint32_t shape
-    uint32_t stopped            # unwinding
+from gcheap.errors import OptionError
+from gcheap.options import format_size
 
 
-cdef bint step(Trees* t) noexcept nogil:
+cdef bint step(Trees t) noexcept nogil:
     """Ends an operation.  A safepoint.  False when the run is over."""
     gc_poll(t.m)
     # Relaxed: for the display only.
-    store64_relaxed(&t.nodes, t.nodes + (1 << STEP_LEVELS))
+    store64_relaxed(&t.built, t.built + (1 << STEP_LEVELS))
     if not record_operation(t.r) or t.r.failures > FAILURES_BEFORE_STOP:
         t.stopped = 1
     return not t.stopped
 
 
-cdef word build(Trees* t, uint64_t levels, uint64_t place) noexcept nogil:
+cdef void fill_node(Trees t, word node, uint64_t place) noexcept nogil:
+    (<uint64_t*>node)[3] = t.serial << 32 | place
+
+
+cdef word build(Trees t, uint64_t levels, uint64_t place) noexcept nogil:
     """A new tree, children first; 0 when the run is over or the heap exhausted.
 
     The caller keeps the result in a frame or a slot before its next safepoint.
@@ -70,7 +58,7 @@ cdef word build(Trees* t, uint64_t levels, uint64_t place) noexcept nogil:
         else:
             gc_store(t.m, node, 0, frame[0])
             gc_store(t.m, node, 1, frame[1])
-            (<uint64_t*>node)[3] = t.serial << 32 | place
+            fill_node(t, node, place)
             if levels == STEP_LEVELS or (place == 1 and levels < STEP_LEVELS):
                 frame[0] = node
                 node = frame[0] if step(t) else 0
@@ -78,7 +66,7 @@ cdef word build(Trees* t, uint64_t levels, uint64_t place) noexcept nogil:
     return node
 
 
-cdef inline bint node_is(Trees* t, word node, uint64_t place) noexcept nogil:
+cdef inline bint node_is(Trees t, word node, uint64_t place) noexcept nogil:
     cdef uint64_t expected = t.serial << 32 | place
     if node == 0:
         record_failure(t.r, BAD_LINK, expected, 0, expected)
@@ -89,7 +77,7 @@ cdef inline bint node_is(Trees* t, word node, uint64_t place) noexcept nogil:
     return True
 
 
-cdef uint64_t count_small(Trees* t, word node, uint64_t levels, uint64_t place) noexcept nogil:
+cdef uint64_t count_small(Trees t, word node, uint64_t levels, uint64_t place) noexcept nogil:
     """Nodes of a tree that are where they belong.  Holds no safepoint."""
     if not node_is(t, node, place):
         return 0
@@ -101,7 +89,7 @@ cdef uint64_t count_small(Trees* t, word node, uint64_t levels, uint64_t place) 
             + count_small(t, gc_load(node, 1), levels - 1, 2 * place + 1))
 
 
-cdef uint64_t count(Trees* t, word node, uint64_t levels, uint64_t place) noexcept nogil:
+cdef uint64_t count(Trees t, word node, uint64_t levels, uint64_t place) noexcept nogil:
     """As above, with safepoints: `node` is followed to its last use before the next one."""
     cdef uint64_t nodes
     cdef word* frame
@@ -123,39 +111,13 @@ cdef uint64_t count(Trees* t, word node, uint64_t levels, uint64_t place) noexce
     return nodes
 
 
-cdef void check_count(Trees* t, word tree, uint64_t levels) noexcept nogil:
+cdef void check_count(Trees t, word tree, uint64_t levels) noexcept nogil:
     cdef uint64_t nodes = count(t, tree, levels, 1)
     if not t.stopped and nodes != (<uint64_t>1 << levels) - 1:
         record_failure(t.r, BAD_COUNT, t.serial << 32, nodes, (<uint64_t>1 << levels) - 1)
 
 
-cdef void short_lived(Trees* t) noexcept nogil:
-    """Short-lived trees until the run is over or the heap exhausted."""
-    cdef uint64_t depth, i, next_serial = 1
-    cdef word tree
-    while True:
-        for depth in range(MIN_DEPTH, t.depth + 1, 2):
-            for i in range(<uint64_t>1 << (t.depth - depth + MIN_DEPTH)):
-                t.serial = next_serial & 0xFFFFFFF
-                next_serial += 1
-                tree = build(t, depth + 1, 1)
-                if tree == 0:
-                    return
-                check_count(t, tree, depth + 1)
-                if t.stopped:
-                    return
-                t.trees += 1
-
-
-cdef void audit_long_lived(Trees* t) noexcept nogil:
-    """Counts level by level with polls of its own: the run is over, `step` would stop it."""
-    t.serial = 0
-    cdef uint64_t nodes = audit(t, t.frame[0], t.depth + 1, 1)
-    if nodes != (<uint64_t>2 << t.depth) - 1:
-        record_failure(t.r, BAD_COUNT, 0, nodes, (<uint64_t>2 << t.depth) - 1)
-
-
-cdef uint64_t audit(Trees* t, word node, uint64_t levels, uint64_t place) noexcept nogil:
+cdef uint64_t audit(Trees t, word node, uint64_t levels, uint64_t place) noexcept nogil:
     cdef uint64_t nodes
     cdef word* frame
     if levels <= STEP_LEVELS:
@@ -189,85 +151,83 @@ def deepest(live):
     return depth
 
 
-cdef class TreesSession:
-    """`trees` on one heap; the calls are those of `ChurnSession`, and in the same order."""
-    cdef Trees* all
-    cdef int mutators
-    cdef uint64_t depth
+cdef class Trees(Worker):
+    """One mutator of `trees`, or of a workload that builds trees of the same nodes."""
 
-    def __cinit__(self, heap, *, int mutators, live, depth=None, **_other):
-        cdef uint64_t i
-        cdef Trees* t
-        self.mutators = mutators
-        self.depth = deepest(live // mutators) if depth is None else depth
-        shape = heap.shape("trees.Node", refs=("left", "right"), raw=[("id", "u8")])
-        self.all = <Trees*>own_lines(whole_lines(sizeof(Trees)) * mutators,
-                                     "the workload's mutators")
-        for i in range(<uint64_t>mutators):
-            t = self.mine(i)
-            t.depth = self.depth
-            t.shape = shape.id
+    DAMAGES = ("id", "link", "lost")
 
-    def __dealloc__(self):
-        free(self.all)
+    def __cinit__(self, heap, part):
+        self.words = 1
+        self.depth = part.settings.get("depth") or deepest(self.share) or MIN_DEPTH
+        self.shape = heap.shape("trees.Node", refs=("left", "right"), raw=[("id", "u8")]).id
+        self.to_build = 2 << self.depth
 
-    cdef Trees* mine(self, uint64_t index) noexcept:
-        return <Trees*>(<uintptr_t>self.all + index * whole_lines(sizeof(Trees)))
+    cdef bint start(self) noexcept nogil:
+        """The long-lived tree."""
+        self.frame[0] = build(self, self.depth + 1, 1)
+        return self.frame[0] != 0 or not self.r.exhausted
 
-    @property
-    def populated(self):
-        """The share of the long-lived trees built so far, 0 to 1; from any thread."""
-        cdef int i
-        nodes = 0
-        for i in range(self.mutators):
-            nodes += load64_relaxed(&self.mine(i).nodes)        # display only
-        return min(1.0, nodes / (self.mutators * (2 << self.depth)))
+    cdef void loop(self) noexcept nogil:
+        """Short-lived trees until the run is over or the heap exhausted."""
+        cdef uint64_t depth, _i
+        while True:
+            for depth in range(MIN_DEPTH, self.depth + 1, 2):
+                for _i in range(<uint64_t>1 << (self.depth - depth + MIN_DEPTH)):
+                    self.next_tree()
+                    if not self.finish_tree(build(self, depth + 1, 1), depth + 1):
+                        return
 
-    def populate(self, mutator, uint64_t index, Recording recording not None):
-        """Each mutator builds its long-lived tree."""
-        cdef Trees* t = self.mine(index)
-        t.m = <MutatorState*><uintptr_t>mutator.native()
-        t.r = recording.r
-        with nogil:
-            gc_enter(t.m)
-            t.frame = gc_push(t.m, 1)
-            if t.frame == NULL:
-                t.r.exhausted = 1
-            else:
-                t.frame[0] = build(t, t.depth + 1, 1)
-            gc_leave(t.m)
-        t.r.ops = 0             # building it was no operation of the run
+    cdef void next_tree(self) noexcept nogil:
+        self.last_serial = self.last_serial % 0xFFFFFFF + 1
+        self.serial = self.last_serial
 
-    def run(self, uint64_t index):
-        """Short-lived trees until the run is stopped, the heap exhausted, or too much failed."""
-        cdef Trees* t = self.mine(index)
-        with nogil:
-            gc_enter(t.m)
-            t.r.last_ns = clock_ns()
-            short_lived(t)
-            gc_leave(t.m)
+    cdef bint finish_tree(self, word tree, uint64_t levels) noexcept nogil:
+        """Counts a short-lived tree, which is then dropped; false when the run is over."""
+        if tree == 0:
+            return False
+        check_count(self, tree, levels)
+        self.trees += not self.stopped
+        return not self.stopped
 
-    def audit(self, uint64_t index):
-        """Counts and checks the long-lived tree; failures go to the mutator's recording."""
-        cdef Trees* t = self.mine(index)
-        with nogil:
-            gc_enter(t.m)
-            audit_long_lived(t)
-            gc_leave(t.m)
+    cdef void check_all(self) noexcept nogil:
+        """Counts level by level with polls of its own: the run is over, `step` would stop it."""
+        cdef uint64_t nodes, wanted = (<uint64_t>2 << self.depth) - 1
+        self.serial = 0
+        nodes = audit(self, self.frame[0], self.depth + 1, 1)
+        if nodes != wanted:
+            record_failure(self.r, BAD_COUNT, 0, nodes, wanted)
 
-    def leave(self, uint64_t index):
-        """Gives the mutator's shadow-stack frame back.  Nothing of the run is left."""
-        cdef Trees* t = self.mine(index)
-        if t.frame != NULL:
-            with nogil:
-                gc_enter(t.m)       # a pause reads the shadow stacks of those outside
-                gc_pop(t.m, 1)
-                gc_leave(t.m)
-            t.frame = NULL
+    cdef void break_one(self, int what) noexcept nogil:
+        cdef word node = self.frame[0], leaf
+        if what == 0:
+            (<uint64_t*>node)[3] ^= 1
+        elif what == 1:
+            gc_store(self.m, node, 1, gc_load(node, 0))
+        else:
+            leaf = gc_load(node, 0)
+            while gc_load(leaf, 0):
+                node, leaf = leaf, gc_load(leaf, 0)
+            gc_store(self.m, node, 0, 0)
 
-    def facts(self):
-        """What the workload adds to the document; counts include the warm-up."""
-        trees = 0
-        for i in range(self.mutators):
-            trees += self.mine(i).trees
-        return {"depth": self.depth, "short_lived_trees": trees}
+    def counts(self):
+        return {"short_lived_trees": self.trees}
+
+    def sizes(self):
+        return {"depth": self.depth}
+
+
+def check(config):
+    """OptionError for a depth that does not suit the live bytes."""
+    fits = deepest(config.live // config.mutators)
+    if fits is None:
+        raise OptionError(
+            f"live {format_size(config.live)}: trees of depth 6 need at least "
+            f"{format_size(config.mutators * bytes_needed(6))} for {config.mutators} mutators"
+        )
+    depth = config.settings["depth"]
+    if depth is not None and not 6 <= depth <= fits:
+        raise OptionError(
+            f"depth {depth}: accepted is 6 to {fits} with live "
+            f"{format_size(config.live)} and {config.mutators} mutators; a deeper tree needs "
+            f"more live bytes"
+        )

@@ -7,14 +7,17 @@ mutator for which it is worst; counts are sums.  A percentile with no sample is 
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from gcheap.percentiles import difference, of_histogram, of_samples
+from gcheap.workloads.cpu import CpuTime
+from gcheap.workloads.details import details
 from gcheap.workloads.mmu import minimum_utilization
 
+FORMAT = {"name": "gcheap stress", "version": 1}
+NO_HISTOGRAM = ((), (), 0)
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999, "p99_99": 0.9999, "max": 1.0}
 SHORT = ("p50", "p99", "max")
 WINDOWS = {"1ms": 1_000_000, "5ms": 5_000_000, "10ms": 10_000_000, "50ms": 50_000_000}
@@ -30,11 +33,14 @@ class Look:
     stats: object
     fault: tuple
     reach: tuple
+    stall: tuple = NO_HISTOGRAM
+    cpu: CpuTime = field(default_factory=CpuTime)
 
     @classmethod
     def at(cls, heap, now_ns):
         return cls(now_ns, heap.stats(), heap.histogram("fault"),
-                   heap.histogram("time_to_safepoint"))
+                   heap.histogram("time_to_safepoint"), heap.histogram("stall"),
+                   CpuTime.now())
 
 
 @dataclass
@@ -42,7 +48,7 @@ class Outcome:
     """What a run left behind, for `build`."""
 
     config: dict
-    version: str
+    stamp: dict  # see gcheap.provenance
     begin: Look | None = None  # None: the run ended before its measurement began
     end: Look | None = None
     pauses: object = None
@@ -56,10 +62,14 @@ class Outcome:
     noise: object = None  # Recording of the control loop
     limit: dict = field(default_factory=dict)  # policy, and least, peak and last soft heap size
     facts: dict = field(default_factory=dict)
+    series: dict = field(default_factory=dict)  # of `samples.Samples`, and the next
+    page_map: dict | None = None
 
 
 def build(outcome: Outcome) -> dict:
-    """The document.  Values are ints, floats, strings, booleans, None, and dicts of these."""
+    """The document.  Values are ints, floats, strings, booleans, None, and dicts and lists of
+    these; docs/reference/document.md describes them.
+    """
     end, recordings = outcome.end, outcome.recordings
     begin = outcome.begin or end
     seconds = (end.at_ns - begin.at_ns) / 1e9
@@ -71,8 +81,8 @@ def build(outcome: Outcome) -> dict:
     relocated = cycles[cycles["relocated"] != 0]
     failures = sum(r.failures for r in recordings)
     document = {
-        "version": outcome.version,
-        "machine": machine(),
+        "format": FORMAT,
+        **outcome.stamp,
         "config": outcome.config,
         "workload": outcome.config["workload"],
         "seconds": seconds,
@@ -84,12 +94,13 @@ def build(outcome: Outcome) -> dict:
                    else end.stats.cycles - begin.stats.cycles),
         "cycle_ms": _samples(cycles["cycle_ns"], SHORT, MS),
         "relocate_ms": _samples(relocated["relocate_ns"], SHORT, MS),
-        "pauses": _pauses(pauses),
+        "pauses": pause_figures(pauses),
         "time_to_safepoint_us": _histogram(difference(begin.reach, end.reach), SHORT, US),
         "op_latency_us": _latency(recordings),
         "mmu": {name: _mmu(recordings, window) for name, window in WINDOWS.items()},
         "faults": _faults(begin, end),
         "stalls": _stalls(begin.stats, end.stats),
+        "cost": _cost(begin, end, pauses) | {"mutators": len(recordings)},
         "relocate_ops": sum(r.relocate_ops for r in recordings if r.begin_ns),
         "bytes": {name: getattr(end.stats, f"{name}_bytes") - getattr(begin.stats, f"{name}_bytes")
                   for name in ("moved", "copied", "zeroed", "recycled")},
@@ -110,20 +121,11 @@ def build(outcome: Outcome) -> dict:
         "used_before_max_bytes": int(cycles["used_before"].max()) if len(cycles) else None,
         "gaps": {"count": sum(len(r.gaps()) for r in recordings if r.begin_ns),
                  "lost": sum(r.gaps_lost for r in recordings)},
-        "noise_floor_us": _noise(outcome.noise),
+        "noise_floor_us": noise_of(outcome.noise),
         "facts": outcome.facts,
+        "details": details(outcome, begin, end, cycles, pauses),
     }
     return document
-
-
-def machine() -> dict:
-    return {
-        "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "page_size": resource.getpagesize(),
-        "architecture": platform.machine(),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * resource.getpagesize(),
-    }
 
 
 # ---- parts -------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def _between(records, begin, end, at_ns):
     return records[(at_ns >= begin.at_ns) & (at_ns <= end.at_ns)]
 
 
-def _pauses(pauses):
+def pause_figures(pauses):
     """Pause *work*; the time to safepoint before it has a histogram of its own."""
     def row(rows):
         return {"count": len(rows)} | {
@@ -211,6 +213,24 @@ def _stalls(before, after):
     return {"count": after.stalls - before.stalls, "total_ms": total / MS, "max_ms": longest}
 
 
+def _cost(begin, end, pauses):
+    """What of the run is collection for certain, in ms: see docs/reference/bench-lbo.md."""
+    return {
+        "cpu_ms": (end.cpu.process_ns - begin.cpu.process_ns) / MS,
+        "collector_cpu_ms": (end.cpu.collector_ns - begin.cpu.collector_ns) / MS,
+        "pause_ms": int(pauses["work_ns"].sum()) / MS,
+        "fault_ms": _total(begin.fault, end.fault) / MS,
+        "stall_ms": (end.stats.stall_ns - begin.stats.stall_ns) / MS,
+    }
+
+
+def _total(before, after):
+    """ns in a histogram between two looks, each value taken for its bucket's lowest: no more
+    than it was."""
+    values, counts, _ = difference(before, after)
+    return float((np.asarray(values, float) * np.asarray(counts, float)).sum()) * 0.999
+
+
 def _ioctls(before, after):
     refused = {errno: count - before.refused.get(errno, 0)
                for errno, count in after.refused.items()}
@@ -218,7 +238,7 @@ def _ioctls(before, after):
             "refused": {errno: count for errno, count in refused.items() if count}}
 
 
-def _noise(recording):
+def noise_of(recording):
     """The control loop beside the run's figures: one clock read to the next."""
     if recording is None or not recording.ops:
         return None

@@ -1,12 +1,63 @@
-"""Watching memory: the peak of the process, and of a heap, sampled at a bounded cost."""
+"""Memory: what the machine has, the peak of the process, and at what cost a heap is sampled."""
 
 from __future__ import annotations
 
+import os
 import resource
-import time
+from contextlib import suppress
+from pathlib import Path
+
+from gcheap.errors import OptionError
+from gcheap.options import format_size
 
 SAMPLE_SECONDS = 0.05
 MOST_OF_THE_TIME = 0.05  # a large heap is sampled more rarely, to cost at most this share
+
+
+def machine_bytes(root: str = "/") -> int:
+    """Memory that a process can have here: of the machine with its swap, or what the control
+    groups allow, if that is less.  `root`: where /proc and /sys are found."""
+    total = 0
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path(root, "proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith(("MemTotal:", "SwapTotal:")):
+                total += int(line.split()[1]) * 1024
+    total = total or os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
+    return min([total, *_group_limits(Path(root))])
+
+
+def _group_limits(root):
+    """memory.max (and swap beside it) of this process's control group and those above it."""
+    limits = []
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::/"):
+                group = Path(line[len("0::/"):])
+                for part in (group, *group.parents):
+                    place = root / "sys/fs/cgroup" / part
+                    with suppress(OSError, ValueError):
+                        limit = int((place / "memory.max").read_text())
+                        with suppress(OSError):
+                            swap = (place / "memory.swap.max").read_text().strip()
+                            if swap == "max":
+                                continue
+                            limit += int(swap)
+                        limits.append(limit)
+    return limits
+
+
+def check_memory(live: int, capacity: int | None) -> None:
+    """OptionError for a run that the machine's memory cannot hold.
+
+    `capacity`: of a heap that will fill it before each cycle; None when it will not.
+    """
+    has = machine_bytes()
+    for name, needed, instead in (("live", live, "less live data"),
+                                  ("capacity", capacity, "less capacity, or another policy")):
+        if needed is not None and needed > has:
+            raise OptionError(
+                f"{name} {format_size(needed)}: this machine gives a process {format_size(has)} of "
+                f"memory and swap; ask for {instead}")
 
 
 def reset_peak_rss() -> bool:
@@ -29,23 +80,3 @@ def peak_rss_bytes() -> int:
     except OSError:
         pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-class ResidentPeak:
-    """The greatest `heap.resident_bytes()` seen; `look` samples about 20 times a second.
-
-    A peak between two samples is missed: the figure is a lower bound.
-    """
-
-    def __init__(self, heap):
-        self._heap = heap
-        self._next = 0.0
-        self.bytes = 0
-
-    def look(self):
-        """Takes a sample when one is due; cheap otherwise.  From one thread."""
-        now = time.monotonic()
-        if now >= self._next:
-            self.bytes = max(self.bytes, self._heap.resident_bytes())
-            took = time.monotonic() - now
-            self._next = now + max(SAMPLE_SECONDS, took / MOST_OF_THE_TIME)

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.options import format_size
-from gcheap.workloads._churn import ChurnSession
+from gcheap.workloads._churn import Churn
 from gcheap.workloads._record import Recording, RunControl
+from gcheap.workloads.session import Session
 
 WARM_UP_SECONDS = 0.03          # of operations in each turn before its cycle is asked for
 
@@ -49,8 +50,9 @@ class TurnTaker:
         self.live = live
         self._handles = handles
         self._control = RunControl()
-        self.heap = gcheap.Heap(2 * live, policy="fixed", stall_warning_ms=0, **options)
-        self._session = ChurnSession(self.heap, mutators=mutators, live=live, seed=seed)
+        self.heap = gcheap.Heap(2 * live, policy="fixed", stall_warning_ms=0,
+                                pause_warning_ms=0, **options)
+        self._session = Session(Churn, self.heap, mutators=mutators, live=live, seed=seed)
         self._recordings = [Recording(self._control) for _ in range(mutators)]
         self._orders = [queue.SimpleQueue() for _ in range(mutators)]
         self._answers = queue.SimpleQueue()
@@ -152,7 +154,7 @@ class TurnTaker:
         self._check_room(index)
 
     def _hold(self, _mutator, index):
-        self._session.hold(index, self._handles)
+        self._session.workers[index].hold(self._handles)
 
     def _run(self, _mutator, index):
         self._session.run(index)

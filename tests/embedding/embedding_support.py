@@ -11,12 +11,18 @@ from pathlib import Path
 
 from support import ROOT
 
+from gcheap.core._testing_sanitizer import sanitizer
+
 HERE = Path(__file__).resolve().parent
 EXAMPLES = ROOT / "examples"
-COMPILER = shutil.which(os.environ.get("CC", "cc"))
-MISSING = ("no C compiler" if COMPILER is None else
+COMPILER = shlex.split(os.environ.get("CC", "cc"))      # as "ccache gcc"
+MISSING = ("no C compiler" if shutil.which(COMPILER[0]) is None else
            "no Python.h" if not Path(sysconfig.get_path("include"), "Python.h").exists() else None)
 WARNINGS = ("-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror")
+# What embeds a build with a sanitizer has it too, as setup.py has it.
+SANITIZED = {"thread": ("-fsanitize=thread", "-Wno-tsan"),
+             "address": ("-fsanitize=address,undefined", "-fsanitize-undefined-trap-on-error"),
+             None: ()}[sanitizer()]
 
 
 def environment(package: Path | None = None, **more: str) -> dict[str, str]:
@@ -37,6 +43,11 @@ def run(command, timeout: float = 300, **kwargs) -> str:
     return done.stdout
 
 
+def compiled(command) -> None:
+    """Runs a compiler, which has no use for a sanitizer that is loaded before everything."""
+    run(command, env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"})
+
+
 def config(*options: str, cwd: Path, package: Path | None = None, **more: str) -> list[str]:
     """What `gcheap config` prints, asked for outside of the source tree."""
     return run([sys.executable, "-m", "gcheap", "config", *options], cwd=cwd,
@@ -46,22 +57,26 @@ def config(*options: str, cwd: Path, package: Path | None = None, **more: str) -
 def build_program(source: Path, target: Path, *flags: str, package: Path | None = None,
                   **more: str) -> Path:
     """Compiles a program of one file, with the flags that gcheap gives."""
-    run([COMPILER, "-std=c11", "-O1", "-g", *WARNINGS, *flags, source, "-o", target,
-         *config("--cflags", "--libs", cwd=target.parent, package=package, **more)])
+    compiled([*COMPILER, "-std=c11", "-O1", "-g", *WARNINGS, *SANITIZED, *flags, source, "-o",
+              target, *config("--cflags", "--libs", cwd=target.parent, package=package, **more)])
     return target
 
 
 def build_module(source: Path, target: Path, *flags: str) -> Path:
     """Compiles an extension module of one file; `flags` come first, so their -I does."""
     made = target / (source.stem + sysconfig.get_config_var("EXT_SUFFIX"))
-    run([COMPILER, "-std=c11", "-O1", "-g", "-shared", "-fPIC", *WARNINGS, *flags, source,
-         "-o", made, *config("--cflags", cwd=target)])
+    compiled([*COMPILER, "-std=c11", "-O1", "-g", "-shared", "-fPIC", *WARNINGS, *SANITIZED, *flags,
+              source, "-o", made, *config("--cflags", cwd=target)])
     return made
 
 
 def build_project(source: Path, target: Path, package: Path | None = None, **more: str) -> Path:
     """Copies a project with a setup.py and builds its extension modules in the copy."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.so", "*.c", "build"))
+    if SANITIZED:
+        # The build imports gcheap, which needs what is loaded before everything; gcc does not.
+        more = {"CC": "env -u LD_PRELOAD gcc", "LDSHARED": "env -u LD_PRELOAD gcc -shared",
+                "CFLAGS": " ".join(SANITIZED), "LDFLAGS": SANITIZED[0]} | more
     run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=target,
         env=environment(package, **more))
     return target

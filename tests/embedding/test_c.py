@@ -15,6 +15,7 @@ from embedding_support import (
     WARNINGS,
     build_module,
     build_program,
+    compiled,
     config,
     environment,
     run,
@@ -62,9 +63,9 @@ def test_the_header_is_plain_c(tmp_path, language):
     source.write_text('#include "gcheap.h"\nint main(void) { return gc_api != 0; }\n')
     if name == "c++" and shutil.which("c++") is None:
         pytest.skip("no C++ compiler")
-    compiler = COMPILER if name == "c" else shutil.which("c++")
-    run([compiler, "-x", name, f"-std={standard}", "-pedantic", "-Wconversion", *WARNINGS,
-         "-I", gcheap.get_include(), source, "-o", tmp_path / "use"])
+    compiler = COMPILER if name == "c" else [shutil.which("c++")]
+    compiled([*compiler, "-x", name, f"-std={standard}", "-pedantic", "-Wconversion", *WARNINGS,
+              "-I", gcheap.get_include(), source, "-o", tmp_path / "use"])
     assert run([tmp_path / "use"]) == ""
 
 
@@ -75,8 +76,8 @@ def test_two_files_of_one_program_share_the_table(tmp_path):
     (tmp_path / "two.c").write_text(
         '#include "gcheap.h"\nconst void *other(void);\n'
         'const void *other(void) { return &gc_api; }\n')
-    run([COMPILER, "-std=c11", *WARNINGS, "-I", gcheap.get_include(), tmp_path / "one.c",
-         tmp_path / "two.c", "-o", tmp_path / "both"])
+    compiled([*COMPILER, "-std=c11", *WARNINGS, "-I", gcheap.get_include(), tmp_path / "one.c",
+              tmp_path / "two.c", "-o", tmp_path / "both"])
     run([tmp_path / "both"])
 
 

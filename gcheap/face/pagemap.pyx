@@ -1,0 +1,29 @@
+# cython: nonecheck=True
+"""`Heap.page_map`: the state of each unit as a structured array."""
+import numpy as np
+
+from gcheap.core.pagemap cimport UnitRow, map_rows, read_map
+from gcheap.face.state cimport HeapCore
+from libc.stdint cimport uint64_t, uintptr_t
+
+UNIT_DTYPE = np.dtype({
+    "names": ["unit", "space", "half", "current", "state", "by", "live_bytes"],
+    "formats": ["u4", "u1", "u1", "?", "u1", "u1", "i4"],
+    "offsets": [0, 4, 5, 6, 7, 8, 12], "itemsize": sizeof(UnitRow)})
+SPARE_ROWS = 64                 # what may be handed out between counting and reading
+
+
+def page_map(HeapCore core not None):
+    """See `Heap.page_map`."""
+    cdef uint64_t count, room
+    cdef uintptr_t at
+    core.check_open()
+    room = map_rows(core.h) + SPARE_ROWS
+    while True:
+        rows = np.zeros(room, UNIT_DTYPE)
+        at = rows.ctypes.data
+        # With the GIL: nobody can close the heap meanwhile.
+        count = read_map(core.h, <UnitRow*>at, room)
+        if count <= room:
+            return rows[:count].copy() if count < room // 2 else rows[:count]
+        room = count + SPARE_ROWS

@@ -1,0 +1,118 @@
+"""Lox programs from Python: `run` for a whole program, `Session` for one that grows."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from gcheap.errors import OptionError
+from gcheap.lox._vm import NATIVES, Program, make_heap
+from gcheap.lox.compiler import CompileError, compile_source
+from gcheap.lox.names import Names, TooMany
+from gcheap.options import BY_NAME
+from gcheap.text import shown
+
+EXIT_OK = 0
+EXIT_COMPILE_ERROR = 65
+EXIT_RUNTIME_ERROR = 70
+POLICY = "factor:4,minimum=128MiB"      # few cycles: a script's heap is its own
+
+
+class Session:
+    """A Lox program whose source comes in pieces, as lines of the REPL do.
+
+    out, err         file descriptors for what it prints, and for errors
+    args             strings (or bytes), what `args()` returns
+    capacity         bytes of objects, an int or a string such as "1GiB"
+    gc_stress        n: a full collection at every n-th allocation of each thread; 0: off
+    heap_options     of `gcheap.Heap`
+
+    It belongs to the thread that made it; every method is to be called there.  OptionError for bad
+    options; OSError from `interpret` when output cannot be written.
+    """
+
+    def __init__(self, *, args: Iterable[str | bytes] = (), out: int = 1, err: int = 2,
+                 capacity: int | str = "1GiB", gc_stress: int = 0, **heap_options: Any) -> None:
+        self._err = err
+        self.gc_stress = gc_stress
+        if gc_stress:
+            if heap_options.get("collect_every") is not None:
+                raise OptionError("gc_stress is the heap's collect_every: give one of them")
+            heap_options["collect_every"] = gc_stress
+        if heap_options.get("policy") is None and BY_NAME["policy"].env not in os.environ:
+            heap_options["policy"] = POLICY
+        self.heap = make_heap({"capacity": capacity} | heap_options)
+        self._program: Any = None
+        try:
+            self._program = Program(self.heap, out, err)
+            self._globals = {name: number for number, name in enumerate(NATIVES)}
+            self._sites = 0
+            self._begun = self._program.begin(
+                [arg if isinstance(arg, bytes) else os.fsencode(arg) for arg in args])
+        except BaseException:
+            self._shut()
+            raise
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def interpret(self, source: str | bytes) -> int:
+        """Compiles and runs `source` (a str as UTF-8); returns the exit status 0, 65 or 70."""
+        if isinstance(source, str):
+            source = source.encode("utf-8", "surrogateescape")
+        elif not isinstance(source, bytes):
+            raise TypeError(f"source {shown(source)}: expected str or bytes")
+        if not self._begun or self._program.broken:
+            self._complain(b"The program has no memory to go on.\n")
+            return EXIT_RUNTIME_ERROR
+        names = Names(self._globals, self._sites)
+        try:
+            codes = compile_source(source, names)
+        except CompileError as error:
+            self._complain(error.messages)
+            return EXIT_COMPILE_ERROR
+        except TooMany as error:
+            self._complain(f"{error}\n".encode())
+            return EXIT_COMPILE_ERROR
+        self._globals |= names.new_globals
+        self._sites += len(names.new_sites)
+        return self._program.run(codes, names.new_globals, names.new_sites)
+
+    def wait(self) -> int:
+        """Waits for threads that the program spawned; 70 if one of them, ever, had a run-time
+        error, else 0."""
+        self._program.wait()
+        return EXIT_RUNTIME_ERROR if self._program.failed else EXIT_OK
+
+    def close(self) -> None:
+        """Ends the program, after its threads have ended, and the heap.  Again: does nothing."""
+        if self._program is not None:
+            self._program.wait()
+            self._shut()
+
+    def _shut(self):
+        program, self._program = self._program, None
+        if program is not None:
+            program.close()
+        self.heap.close()
+
+    def _complain(self, messages):
+        while messages:
+            messages = messages[os.write(self._err, messages):]
+
+
+def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | bytes] = (),
+        out: int = 1, err: int = 2, capacity: int | str = "1GiB", gc_stress: int = 0,
+        **heap_options: Any) -> int:
+    """Runs a Lox program on a heap of its own; returns the exit status.
+
+    0: it ran.  65: compile errors, 70: a run-time error (in any thread), printed to `err`.
+    `source` is str or bytes; `out` and `err` are file descriptors, written by native code without
+    the GIL.  The others are those of `Session`.  Any thread may call it, and several at once.
+    """
+    with Session(args=args, out=out, err=err, capacity=capacity, gc_stress=gc_stress,
+                 **heap_options) as session:
+        return session.interpret(source) or session.wait()

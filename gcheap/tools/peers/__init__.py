@@ -1,0 +1,1 @@
+"""Other systems that `gcheap bench peers` measures: finding, building, running, reading them."""

@@ -1,0 +1,161 @@
+"""One run of a peer program: started, timed out, and what it printed taken apart."""
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from gcheap.kernel_files import fields, kilobytes, text
+from gcheap.percentiles import of_histogram, of_samples
+from gcheap.provenance import ROOT
+from gcheap.tools.peers.programs import Unavailable
+from gcheap.workloads.mmu import minimum_utilization
+
+TICK_SECONDS = 0.02
+MMU_WINDOW_NS = {"1ms": 10**6, "5ms": 5 * 10**6, "10ms": 10**7, "50ms": 5 * 10**7}
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
+
+
+@dataclass
+class Found:
+    """What a program printed; times in ns but where stated.
+
+    window      seconds on its own clock between which it was measured, where it tells them
+    """
+
+    version: str = ""
+    checksum: int | None = None
+    seconds: float = 0.0
+    ops: int = 0
+    failures: int = 0
+    live: int | None = None
+    buckets: list = field(default_factory=list)         # (upper edge, count)
+    gaps: list = field(default_factory=list)            # (start, length)
+    pauses: list = field(default_factory=list)
+    collections: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    window: list = field(default_factory=list)
+    errors: str = ""                                    # all of standard error
+    peak_rss_bytes: int = 0
+
+    def was_measured(self, at_seconds):
+        """Whether a moment on the program's clock lies in the measurement."""
+        return len(self.window) < 2 or self.window[0] <= at_seconds <= self.window[1]
+
+
+PAIRS = {"bucket": "buckets", "gap": "gaps"}
+LISTS = {"pause": "pauses", "collection": "collections"}
+
+
+def parse(output):
+    """The Found of a program's output; ValueError for a line that is none of the format."""
+    found = Found()
+    for line in output.splitlines():
+        key, _, rest = line.partition(" ")
+        if key in PAIRS:
+            first, second = rest.split()
+            getattr(found, PAIRS[key]).append((int(first), int(second)))
+        elif key in LISTS:
+            getattr(found, LISTS[key]).append(int(rest))
+        elif key in ("checksum", "ops", "live"):
+            setattr(found, key, int(rest))
+        elif key == "failures":
+            found.failures = int(rest)
+        elif key == "seconds":
+            found.seconds = float(rest)
+        elif key == "version":
+            found.version = rest
+        elif key == "note":
+            found.notes.append(rest)
+        elif key in ("measuring", "measured"):
+            found.window.append(float(rest))
+        else:
+            raise ValueError(line)
+    return found
+
+
+def run(system, mode, sizes, folder, most_seconds):
+    """Runs one workload under a system: (Found, its pauses); Unavailable when it fails.
+
+    sizes   live, capacity, count, seconds, seed
+    """
+    live, capacity = sizes[:2]
+    log = folder / "collector.log"
+    log.unlink(missing_ok=True)
+    environment = {**os.environ, **system.variables(live, capacity)}
+    command = [*system.command(live, capacity, log), mode, *map(str, sizes)]
+    with open(folder / "out", "w+b") as out, open(folder / "err", "w+b") as err:
+        status, peak = _wait(command, environment, out, err, most_seconds)
+        out.seek(0), err.seek(0)
+        output = out.read().decode(errors="replace")
+        errors = err.read().decode(errors="replace")
+    if status != 0:
+        raise Unavailable(_complaint(output, errors, status))
+    try:
+        found = parse(output)
+    except ValueError as error:
+        raise Unavailable(f"printed something else than its results: {error}") from None
+    found.errors = errors
+    found.peak_rss_bytes = peak
+    return found, system.pauses(found, log)
+
+
+def _wait(command, environment, out, err, most_seconds):
+    """(exit status, peak RSS) of a command; killed when it takes too long.
+
+    The peak is the kernel's, looked at every TICK_SECONDS: what comes in the last of them is
+    missed.  (That of wait4() begins with what this process had when it forked.)
+    """
+    process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL,
+                               env=environment)
+    deadline = time.monotonic() + most_seconds
+    peak = 0
+    try:
+        while process.poll() is None:
+            status = text(ROOT, f"/proc/{process.pid}/status")
+            peak = max(peak, kilobytes(fields(status).get("VmHWM")) or 0)
+            if time.monotonic() > deadline:
+                raise Unavailable(f"took more than {most_seconds:.0f} s")
+            time.sleep(TICK_SECONDS)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return process.returncode, peak
+
+
+def _complaint(output, errors, status):
+    """Why a run failed, in a line."""
+    for line in (errors + "\n" + output).splitlines():
+        if "OutOfMemory" in line or "out of memory" in line.lower():
+            return "out of memory: it needs a larger heap"
+    for line in output.splitlines():
+        if line.startswith("failures ") and line != "failures 0":
+            return f"its data was damaged: {line.split()[1]} checks failed"
+    last = [line for line in errors.splitlines() if line.strip()][-1:]
+    return f"ended with status {status}" + (f": {last[0].strip()[:100]}" if last else "")
+
+
+def figures(mode, found, pauses):
+    """What is kept of one run: plain numbers; None for what it does not tell."""
+    row = {"peak_rss_bytes": found.peak_rss_bytes}
+    if mode == "full":
+        best = [found.live / (ns / 1e9) for ns in found.collections if ns]
+        return row | {"compacted_bytes_per_s": of_samples(best, 0.5)}
+    values, counts = zip(*found.buckets, strict=True)
+    run_ns = round(found.seconds * 1e9)
+    starts, lengths = zip(*found.gaps, strict=True) if found.gaps else ((), ())
+    row |= {"ops_per_s": found.ops / found.seconds}
+    row |= {f"{name}_us": of_histogram(values, counts, _longest(found), q) / 1e3
+            for name, q in QUANTILES.items()}
+    row |= {f"mmu_{name}": minimum_utilization(starts, lengths, 0, run_ns, window)
+            for name, window in MMU_WINDOW_NS.items()}
+    told = pauses is not None
+    return row | {"pauses": len(pauses) if told else None,
+                  "pause_p50_us": of_samples(pauses, 0.5) / 1e3 if pauses else None,
+                  "pause_max_us": max(pauses) / 1e3 if pauses else None,
+                  "pause_total_ms": sum(pauses) / 1e6 if told else None}
+
+
+def _longest(found):
+    """The longest operation: exact where it is a gap, else its bucket's edge."""
+    return max((length for _, length in found.gaps), default=found.buckets[-1][0])

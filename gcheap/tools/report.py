@@ -1,0 +1,27 @@
+"""`gcheap report RUN.json… -o FILE.html`: the page of one or several stress runs."""
+from gcheap.report import read_runs, write_report
+from gcheap.report.svg import MOST_RUNS, check_drawing
+from gcheap.tools.output import check_target
+
+DEFAULT = "gcheap-report.html"
+
+
+def add(commands):
+    parser = commands.add_parser(
+        "report", help="one self-contained HTML page of one or several stress runs",
+        description="Write one HTML page, which needs no network, of the documents that `gcheap "
+                    "stress --json` wrote: percentiles, utilization, cycles, memory, page maps, "
+                    f"and the runs side by side. At most {MOST_RUNS} runs. Exit status: 0 written, "
+                    "2 a file is none of gcheap's, or cannot be written.")
+    parser.add_argument("runs", nargs="+", metavar="RUN.json",
+                        help="a file that `gcheap stress --json` wrote")
+    parser.add_argument("-o", "--output", metavar="FILE.html", default=DEFAULT,
+                        help="written whole or not at all (default %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    check_drawing()
+    check_target(args.output)
+    write_report(read_runs(args.runs), args.output)
+    return 0

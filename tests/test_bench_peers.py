@@ -1,0 +1,281 @@
+"""`gcheap bench peers`: what programs print, systems' own logs, the document; small real runs."""
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gcheap import cli
+from gcheap.core._testing import histogram
+from gcheap.provenance import stamp
+from gcheap.tools import bench_peers
+from gcheap.tools.bench_peers import Peers, chosen
+from gcheap.tools.peers import programs, runs, systems
+from gcheap.tools.peers.programs import Unavailable
+from gcheap.tools.suite import document_of
+
+PRINTED = """version 1.2
+checksum 77
+measuring 1.5
+measured 3.5
+seconds 2.0
+ops 1000
+failures 0
+bucket 100 989
+bucket 5001215 11
+gap 1000000 5000000
+gap 100000000 2000000
+pause 300
+pause 700
+note hello there
+"""
+
+
+# ---- what is printed ----------------------------------------------------------------------------
+
+def test_a_run_is_read():
+    found = runs.parse(PRINTED)
+    assert (found.version, found.checksum, found.ops, found.notes) == ("1.2", 77, 1000,
+                                                                      ["hello there"])
+    assert found.was_measured(2.0) and not found.was_measured(1.0)
+    row = runs.figures("churn", found, found.pauses)
+    assert row["ops_per_s"] == 500 and row["p50_us"] == 0.1 and row["p99_us"] == 5000
+    assert row["max_us"] == 5000                # a gap: exact, not its bucket's edge
+    assert row["pauses"] == 2 and row["pause_max_us"] == 0.7 and row["pause_total_ms"] == 0.001
+    assert row["mmu_1ms"] == row["mmu_5ms"] == 0 and row["mmu_10ms"] == 0.5
+    assert row["mmu_50ms"] == pytest.approx(0.9)
+
+
+def test_what_a_system_does_not_tell_is_null():
+    row = runs.figures("churn", runs.parse(PRINTED), None)
+    assert row["pauses"] is row["pause_max_us"] is row["pause_total_ms"] is None
+    row = runs.figures("churn", runs.parse(PRINTED), [])
+    assert row["pauses"] == 0 and row["pause_max_us"] is None
+
+
+def test_a_full_collection_is_read():
+    found = runs.parse("live 4000000\ncollection 2000000000\ncollection 1000000000\n"
+                       "collection 4000000000\n")
+    assert runs.figures("full", found, None)["compacted_bytes_per_s"] == 2_000_000
+
+
+def test_other_output_is_no_result():
+    with pytest.raises(ValueError, match="Segmentation"):
+        runs.parse("version 1\nSegmentation fault\n")
+
+
+# ---- systems' own accounts ----------------------------------------------------------------------
+
+LOG = """[1.000s] GC(0) Pause Young (Normal) (G1 Evacuation Pause) 17M->17M(64M) 88.457ms
+[2.000s] GC(1) y: Pause Mark Start 0.012ms
+[2.100s] GC(1) O: Concurrent Mark 348.772ms
+[2.200s] GC(2) Pause Young (Normal) (G1 Evacuation Pause)
+[3.000s] Allocation Stall (main) 110.250ms
+[3.100s] GC(3) Pause Full (System.gc()) 17M->17M(64M) 5.500ms
+[9.000s] GC(4) Pause Mark End 1.000ms
+"""
+
+
+def test_pauses_of_a_java_log_within_the_measurement(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(LOG)
+    found = runs.parse(PRINTED)
+    jvm = systems.Jvm(Path("/usr/bin/java"), 25, "ZGC")
+    assert jvm.pauses(found, log) == [12_000, 5_500_000]
+    assert found.notes[-1] == "1 allocation stalls, the longest 110 ms"
+    assert jvm.pauses(found, tmp_path / "none") == []
+
+
+def test_flags_of_java():
+    flags = systems.Jvm(Path("/j/java"), 21, "ZGC").flags(1 << 20, 96 << 20)
+    assert flags == ["-XX:+UseZGC", "-XX:+ZGenerational", "-Xms96m", "-Xmx96m"]
+    assert systems.Jvm(Path("/j/java"), 25, "ZGC").flags(1 << 20, 1 << 20) == [
+        "-XX:+UseZGC", "-Xms8m", "-Xmx8m"]
+    assert "-XX:+UseSerialGC" in systems.Jvm(Path("/j"), 17, "Serial").flags(1, 1 << 24)
+
+
+def test_pauses_of_gctrace():
+    found = runs.parse(PRINTED)
+    found.errors = (
+        "gc 1 @0.062s 18%: 0.010+77+0.21 ms clock, 0.020+2.5/31/0.47+0.43 ms cpu, 8->15->15 MB\n"
+        "gc 2 @2.427s 10%: 0.021+180+0.060 ms clock, 0.042+0.61/76/75+0.12 ms cpu, 26->29 MB\n")
+    assert systems.GoProgram().pauses(found, None) == [21_000, 60_000]
+
+
+# ---- the programs -------------------------------------------------------------------------------
+
+def test_the_sources_are_installed():
+    assert {"peer.c", "record.h", "Peer.java", "peer.go", "peer.ml", "clock.c", "peer.py"} <= {
+        path.name for path in programs.sources().iterdir()}
+
+
+def test_a_command_that_is_not_there():
+    with pytest.raises(Unavailable, match="no no-such-thing"):
+        programs.need("no-such-thing")
+    with pytest.raises(Unavailable, match="No such file"):
+        programs.build(["/no/such/compiler"])
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_a_program_that_does_not_compile(tmp_path):
+    (tmp_path / "wrong.c").write_text("int main(void) { return nothing; }")
+    with pytest.raises(Unavailable, match="cc: .*error.*nothing"):
+        programs.build(["cc", str(tmp_path / "wrong.c"), "-o", str(tmp_path / "wrong")])
+
+
+class Script(systems.System):
+    """A program of one line of shell."""
+
+    def __init__(self, script):
+        super().__init__("script", "no")
+        self.script = script
+
+    def command(self, live, capacity, log):
+        return ["sh", "-c", self.script, "sh"]
+
+
+SIZES = (1 << 20, 1 << 21, 10, 0.1, 1)
+
+
+@pytest.mark.parametrize(("script", "why"), [
+    ("echo 'java.lang.OutOfMemoryError: Java heap space' >&2; exit 1", "out of memory"),
+    ("echo failures 7; exit 1", "its data was damaged: 7"),
+    ("echo first >&2; echo last words >&2; exit 3", "status 3: last words"),
+    ("echo hello", "printed something else"), ("kill -SEGV $$", "status -11"),
+])
+def test_a_run_that_fails_says_why(script, why, tmp_path):
+    with pytest.raises(Unavailable, match=why):
+        runs.run(Script(script), "churn", SIZES, tmp_path, 60)
+
+
+def test_a_run_that_never_ends_is_ended(tmp_path):
+    with pytest.raises(Unavailable, match="took more than"):
+        runs.run(Script("exec sleep 600"), "churn", SIZES, tmp_path, 0.1)
+
+
+def test_python_records_in_the_buckets_of_the_core(tmp_path):
+    """Edges and counts of peer.py against the core's histogram, which is tested against others."""
+    peer = {}
+    source = (programs.sources() / "peer.py").read_text()
+    exec(compile(source.replace('__name__ == "__main__"', "False"), "peer.py", "exec"), peer)
+    for value in [0, 1, 2047, 2048, 2049, 4095, 4096, 123_456, 10**9, 10**12]:
+        (edge, _), = histogram([value])
+        assert peer["upper"](peer["slot_of"](value)) == edge
+
+
+# ---- the document -------------------------------------------------------------------------------
+
+CONFIG = {"live": 1 << 20, "heap": [2.0], "modes": ["churn", "full"], "rounds": 1, "seconds": 1,
+          "warm_up": 10, "seed": 1}
+
+
+def peers(first=77, second=77):
+    state = Peers(CONFIG, [Script("one"), Script("two"), Script("three")])
+    for system, name in zip(state.systems, ("one", "two", "three"), strict=True):
+        system.name = name
+        system.describe = lambda live, capacity: "-flag"
+    state.missing["three"] = "no compiler"
+    state.failed["two, full, 4x"] = "out of memory: it needs a larger heap"
+    state.checksums = {"churn": {"one": first, "two": second}}
+    row = runs.figures("churn", runs.parse(PRINTED), [300])
+    for name in ("one", "two"):
+        state.rows.append({"round": 1, "case": f"{name}, churn, 2x", **row})
+    state.rows.append({"round": 1, "case": "one, full, 4x", "compacted_bytes_per_s": 3e6,
+                       "peak_rss_bytes": 5 << 20})
+    state.versions = {"one": "1.2", "two": "3.4"}
+    return state
+
+
+def test_the_table_has_a_row_for_each_and_says_what_is_missing(capsys):
+    from gcheap.tools.consoles import result_console
+
+    document = document_of("peers", CONFIG, peers().summarize(), stamp())
+    assert document["verified"] and document["rounds"] == 1
+    assert document["metrics"]["one, churn, 2x: ops per s"]["values"] == [500]
+    bench_peers.show(json.loads(json.dumps(document)), result_console())
+    text = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    row = next(line for line in text if line.startswith("one 500"))
+    assert row.split()[1:] == ["500", "100", "ns", "5", "ms", "5", "ms", "5", "ms", "300", "ns", "90.0", "%", "0", "B", "–"]
+    assert any(line.startswith("two: out of") for line in text)
+    assert any(line.startswith("three: no") for line in text)
+    assert "one: version 1.2, moves: no, 2x: -flag" in text
+    assert "churn: checksum 77 in all 2 systems" in text
+    assert "CPython has no limit" in " ".join(text)
+
+
+def test_checksums_that_differ_fail(capsys):
+    made = peers(second=78).summarize()
+    assert not made["verified"] and made["checksums_agree"] == {"churn": False}
+    damaged = peers()
+    damaged.failed["one, full, 4x"] = "its data was damaged: 3 checks failed"
+    assert not damaged.summarize()["verified"]
+
+
+def test_systems_are_chosen_by_the_beginning_of_their_names():
+    assert [system.name for system in chosen("CPython,gcheap")] == ["gcheap", "CPython"]
+    assert len(chosen(None)) >= 11
+    names = " ".join(system.name for system in chosen(None))
+    for name in ("ZGC", "Shenandoah", "G1", "Parallel", "Serial", "bdwgc", "Go", "OCaml", "PyPy"):
+        assert name in names
+
+
+# ---- small real runs ----------------------------------------------------------------------------
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_gcheap_c_and_python_agree(capsys):
+    """Whatever else is installed, these three are; checksums tell that they did the same."""
+    status = cli.main(["bench", "peers", "--live", "1MiB", "--rounds", "1", "--seconds", "0.05",
+                       "--warm-up", "300", "--systems", "gcheap,pool,CPython", "--json", "-"])
+    output = capsys.readouterr()
+    assert status == 0, output.err
+    document = json.loads(output.out)
+    if document["systems"][0]["missing"]:       # no libpython to link with, or no headers
+        pytest.skip(document["systems"][0]["missing"])
+    assert document["checksums_agree"] == {"churn": True, "trees": True, "full": True}
+    assert set(document["checksums"]["churn"]) == {"gcheap", "CPython", "pool (no collector)"}
+    assert not any(case["failed"] for case in document["cases"]) and document["rounds"] == 1
+    metrics = document["metrics"]
+    assert metrics["gcheap, trees, 2x: ops per s"]["median"] > 0
+    assert metrics["gcheap, full, 4x: compacted bytes per s"]["median"] > 0
+    assert metrics["CPython, churn, 2x: peak rss bytes"]["median"] > 1 << 20
+
+
+ONE_JVM = next((f"Serial (JDK {major}" for major, _ in systems.java_machines()), "Serial")
+
+
+@pytest.mark.parametrize("name", ["bdwgc", "Go", "OCaml", "PyPy", ONE_JVM])
+def test_a_peer_that_is_installed_agrees(name, capsys):
+    status = cli.main(["bench", "peers", "--live", "1MiB", "--rounds", "1", "--seconds", "0.05",
+                       "--warm-up", "300", "--heap", "16", "--modes", "churn", "--systems",
+                       f"pool,{name}", "--json", "-"])
+    output = capsys.readouterr()
+    assert status == 0, output.err
+    document = json.loads(output.out)
+    here = [system for system in document["systems"][:-1] if not system["missing"]]
+    if not here:
+        pytest.skip(document["systems"][0]["missing"])
+    assert not any(case["failed"] for case in document["cases"])
+    assert len(document["checksums"]["churn"]) == len(here) + 1
+
+
+@pytest.mark.parametrize("command", [
+    ["--heap", "1"], ["--heap", "two"], ["--modes", "sleep"], ["--live", "5"], ["--live", "8EiB"],
+    ["--rounds", "0"], ["--warm-up", "-1"], ["--seconds", "nan"],
+])
+def test_bad_usage_is_one_line_and_status_2(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["bench", "peers", *command])
+    assert stopped.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and command[0] in output.err
+
+
+@pytest.mark.parametrize(("command", "complaint"), [
+    (["--systems", "Smalltalk"], "smalltalk"), (["--systems", ""], "expected some"),
+    (["--seed=-1"], "--seed"), (["--live", "1TiB"], "give less"),
+    (["--json", "/nowhere/x.json"], "/nowhere"),
+])
+def test_what_cannot_be_run_is_refused_before_anything_runs(command, complaint, capsys):
+    assert cli.main(["bench", "peers", *command]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and complaint in output.err
