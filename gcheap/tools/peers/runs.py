@@ -89,7 +89,9 @@ def run(system, mode, sizes, folder, most_seconds):
         output = out.read().decode(errors="replace")
         errors = err.read().decode(errors="replace")
     if status != 0:
-        raise Unavailable(_complaint(output, errors, status))
+        version = next((line.partition(" ")[2] for line in output.splitlines()
+                        if line.startswith("version ")), None)
+        raise Unavailable(_complaint(output, errors, status), version)
     try:
         found = parse(output)
     except ValueError as error:
@@ -127,7 +129,7 @@ def _complaint(output, errors, status):
     """Why a run failed, in a line."""
     for line in (errors + "\n" + output).splitlines():
         if "OutOfMemory" in line or "out of memory" in line.lower():
-            return "out of memory: it needs a larger heap"
+            return "out of memory"
     for line in output.splitlines():
         if line.startswith("failures ") and line != "failures 0":
             return f"its data was damaged: {line.split()[1]} checks failed"
