@@ -150,5 +150,6 @@ def test_a_real_run(tmp_path, capsys):
     others = set(made["config"]["languages"]) - {"lox"}
     for row in made["programs"]:
         assert row["size"] == TINY[row["program"]] and set(row["lox_over"]) == others
-    assert all(row["cpu_seconds"] > 0 and row["peak_rss_bytes"] > 1 << 20 for row in made["runs"])
+    # Of a program that is over in a moment little more than its beginning is seen.
+    assert all(row["cpu_seconds"] > 0 and row["peak_rss_bytes"] > 1 << 16 for row in made["runs"])
     assert "nqueens" in output.out and made["metrics"]["fib lox: seconds"]["median"] > 0

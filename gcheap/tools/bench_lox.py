@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -35,6 +34,7 @@ from gcheap.tools.arguments import (
     settle_heap_options,
 )
 from gcheap.tools.intervals import ratio
+from gcheap.tools.processes import run_to_end
 from gcheap.tools.suite import metrics_of, run_suite, take_turns, whole_rounds
 from gcheap.tools.tables import NOTHING, duration, new_table
 
@@ -199,21 +199,11 @@ def run_process(command, place):
     paths = [str(Path(gcheap.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begun = time.monotonic()
-        process = subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=out,
-                                   stderr=err, env=environment)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:           # Ctrl-C: it does not outlive the measurement
-            process.kill()
-            process.wait()
-            raise
-        seconds = time.monotonic() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
+        ended = run_to_end(command, out, err, environment=environment, cwd=place)
         out.seek(0)
         err.seek(0)
-        return {"process_seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
-                "peak_rss_bytes": usage.ru_maxrss * 1024, "status": process.returncode}, \
+        return {"process_seconds": ended.seconds, "cpu_seconds": ended.cpu_seconds,
+                "peak_rss_bytes": ended.peak_rss_bytes, "status": ended.status}, \
             out.read().decode(errors="replace"), err.read().decode(errors="replace")
 
 
