@@ -150,6 +150,8 @@ def test_a_real_run(tmp_path, capsys):
     others = set(made["config"]["languages"]) - {"lox"}
     for row in made["programs"]:
         assert row["size"] == TINY[row["program"]] and set(row["lox_over"]) == others
-    # Of a program that is over in a moment little more than its beginning is seen.
-    assert all(row["cpu_seconds"] > 0 and row["peak_rss_bytes"] > 1 << 16 for row in made["runs"])
+    # Of a program that is over in a moment little more than its beginning is seen, or nothing.
+    assert all(row["cpu_seconds"] > 0 and row["peak_rss_bytes"] != 0 for row in made["runs"])
+    assert all(row["peak_rss_bytes"] > 1 << 20 for row in made["runs"]
+               if row["case"].endswith(" lox"))
     assert "nqueens" in output.out and made["metrics"]["fib lox: seconds"]["median"] > 0

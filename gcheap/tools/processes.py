@@ -22,13 +22,14 @@ class Ended:
     status              its exit status, or minus the signal that ended it
     peak_rss_bytes      exact when it is more than this process itself has ever had, which is what
                         wait4()'s figure begins with; else the kernel's peak as it was looked at,
-                        every 20 ms: what comes in the last of them is missed
+                        every 20 ms: what comes in the last of them is missed.  None: it ended
+                        before the first look
     """
 
     status: int
     seconds: float
     cpu_seconds: float
-    peak_rss_bytes: int
+    peak_rss_bytes: int | None
 
 
 def run_to_end(command, stdout, stderr, *, environment=None, cwd=None, most_seconds=None):
@@ -49,7 +50,7 @@ def run_to_end(command, stdout, stderr, *, environment=None, cwd=None, most_seco
             process.wait()
     if usage.ru_maxrss * 1024 > own:
         peak = usage.ru_maxrss * 1024
-    return Ended(process.returncode, seconds, usage.ru_utime + usage.ru_stime, peak)
+    return Ended(process.returncode, seconds, usage.ru_utime + usage.ru_stime, peak or None)
 
 
 def _watch(pid, deadline):

@@ -31,7 +31,7 @@ class Found:
     notes: list = field(default_factory=list)
     window: list = field(default_factory=list)
     errors: str = ""                                    # all of standard error
-    peak_rss_bytes: int = 0
+    peak_rss_bytes: int | None = None
 
     def was_measured(self, at_seconds):
         """Whether a moment on the program's clock lies in the measurement."""
