@@ -2,7 +2,7 @@
 
 GCHEAP_BUILD selects a variant: release (default), debug, tsan, asan.  All are compiled from the
 same C, which is in build/cython; objects and results of each are in build/VARIANT.
-GCHEAP_NO_FAILPOINTS=1 leaves the failpoints out of any of them.
+GCHEAP_NO_FAILPOINTS=1 leaves the failpoints out of any of them, GCHEAP_NO_TRACING=1 tracing.
 
 What was built, from what and how is recorded in gcheap/built.json beside the modules; the programs
 of `gcheap bench peers`, which are in benchmarks/peers, are installed as gcheap/peers.
@@ -36,11 +36,15 @@ variant = os.environ.get("GCHEAP_BUILD", "release")
 if variant not in VARIANTS:
     raise SystemExit(f"GCHEAP_BUILD={variant!r}: expected one of {', '.join(VARIANTS)}")
 sanitizer = [flag for flag in VARIANTS[variant] if flag.startswith("-fsanitize=")]
-without_failpoints = os.environ.get("GCHEAP_NO_FAILPOINTS", "0")
-if without_failpoints not in ("0", "1"):
-    raise SystemExit(f"GCHEAP_NO_FAILPOINTS={without_failpoints!r}: expected 0 or 1")
-macros = [("GCHEAP_NO_FAILPOINTS", "1")] if without_failpoints == "1" else []
-build_base = f"build/{variant}" + ("-no-failpoints" if macros else "")
+macros = []
+build_base = f"build/{variant}"
+for left_out in ("FAILPOINTS", "TRACING"):
+    without = os.environ.get(f"GCHEAP_NO_{left_out}", "0")
+    if without not in ("0", "1"):
+        raise SystemExit(f"GCHEAP_NO_{left_out}={without!r}: expected 0 or 1")
+    if without == "1":
+        macros.append((f"GCHEAP_NO_{left_out}", "1"))
+        build_base += f"-no-{left_out.lower()}"
 # popcnt is in every x86-64 CPU since 2008 (x86-64-v2); AArch64 has its own always.
 machine = ["-mpopcnt"] if platform.machine() == "x86_64" else []
 
@@ -103,7 +107,8 @@ class BuildExtensions(build_ext):
         compiler = itertools.takewhile(lambda part: part[0] != "-", command)
         version = output([*compiler, "--version"])
         (package / "built.json").write_text(json.dumps({
-            "variant": variant, "failpoints": not macros, **source(), "command": command,
+            "variant": variant, "failpoints": ("GCHEAP_NO_FAILPOINTS", "1") not in macros,
+            "tracing": ("GCHEAP_NO_TRACING", "1") not in macros, **source(), "command": command,
             "compiler": version and version.splitlines()[0], "cython": Cython.__version__,
         }, indent=1) + "\n")
         if not self.inplace:

@@ -250,7 +250,7 @@ OPTIONS: tuple[Option, ...] = (
             "stress: microseconds that every placement in to-space waits; 0: none"),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
-_ELSEWHERE = {"GCHEAP_BUILD", "GCHEAP_NO_FAILPOINTS",      # read by setup.py
+_ELSEWHERE = {"GCHEAP_BUILD", "GCHEAP_NO_FAILPOINTS", "GCHEAP_NO_TRACING",     # read by setup.py
               "GCHEAP_FAILPOINTS"}                         # by failpoint_settings.py
 
 

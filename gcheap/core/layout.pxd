@@ -331,6 +331,7 @@ cdef struct TraceRing:
     uint64_t open_ns            # start of the running slice that has not ended; 0: none
     uint64_t seen_ns            # when its thread was last known to be inside
     uint64_t seen_tick
+    uint64_t inside             # 1: it has not left the heap since
     uint64_t pad[8]             # a cache line between writer and reader
     # The reader's.
     uint64_t tail               # atomic: events ever read

@@ -1,7 +1,7 @@
 """The end of a pause: it is recorded, and one that took long is said on standard error.
 
-A pause is slow when it lasted `pause_warning_ms`, from the moment the stop was asked for until the
-mutators were released.  The line is written after that, by whoever made the pause (mostly the
+A pause is slow when its work, from the last mutator's stop until they were released, took
+`pause_warning_ms`; a stop that takes long is the watchdog's.  The line is written after that, by whoever made the pause (mostly the
 collector thread), as the watchdog writes its own: by write(2), without the GIL or an allocation,
 and only when standard error takes it at once.  At most one line a second for a heap; how many were
 left out is said in the next.  A heap that verifies its cycles says nothing: its pauses are long.
@@ -58,9 +58,9 @@ cdef void warn(const PauseRecord* pause, uint64_t unsaid) noexcept nogil:
     if pause.cycle:
         snprintf(cycle, sizeof(cycle), b" of cycle %llu", <unsigned long long>pause.cycle)
     length = snprintf(
-        line, sizeof(line), b"gcheap: slow pause %s%s: %.1f ms to stop %u mutators, %.1f ms of "
-        b"work (%.1f ms of CPU)%s\n", kind_name(pause.kind), cycle, pause.reach_ns / 1e6,
-        pause.mutators, pause.work_ns / 1e6, pause.cpu_ns / 1e6, more)
+        line, sizeof(line), b"gcheap: slow pause %s%s: %.1f ms (%.1f ms of CPU), %.1f ms to stop "
+        b"%u mutators%s\n", kind_name(pause.kind), cycle, pause.work_ns / 1e6,
+        pause.cpu_ns / 1e6, pause.reach_ns / 1e6, pause.mutators, more)
     say_at_once(line, length)
 
 
@@ -69,8 +69,7 @@ cdef void pause_ended(HeapState* h, const PauseRecord* pause) noexcept nogil:
     cdef uint64_t now, unsaid = 0
     cdef bint due = False
     record_pause(h.events, pause)
-    if (h.pause_warning_ns == 0 or h.verify
-            or pause.reach_ns + pause.work_ns < h.pause_warning_ns):
+    if h.pause_warning_ns == 0 or h.verify or pause.work_ns < h.pause_warning_ns:
         return
     now = clock_ns()
     mutex_lock(&h.events.lock)          # pauses of the collector and of others end side by side

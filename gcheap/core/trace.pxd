@@ -3,10 +3,13 @@ from gcheap.core.layout cimport HeapState, MutatorState, TraceEvent, TraceRing
 from gcheap.core.native cimport clock_ns, load32_relaxed, unlikely
 from libc.stdint cimport uint32_t, uint64_t
 
+cdef extern from "gcheap/native/tracing_switch.h" nogil:
+    bint GCHEAP_TRACING_BUILT
+
 
 cdef inline bint tracing(HeapState* h) noexcept nogil:
     """Relaxed: who is late to see it records a little less, or into a ring that nobody reads."""
-    return unlikely(load32_relaxed(&h.tracing.on) != 0)
+    return GCHEAP_TRACING_BUILT and unlikely(load32_relaxed(&h.tracing.on) != 0)
 
 
 cdef inline uint64_t trace_start(HeapState* h) noexcept nogil:
@@ -31,4 +34,4 @@ cdef void free_rings(HeapState* h) noexcept nogil
 
 # The reader's side.
 cdef uint64_t read_ring(TraceRing* ring, TraceEvent* into) noexcept nogil
-cdef bint last_running(TraceRing* ring, bint inside, TraceEvent* into) noexcept nogil
+cdef bint last_running(TraceRing* ring, TraceEvent* into) noexcept nogil

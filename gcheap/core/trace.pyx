@@ -17,24 +17,27 @@ behind.  Those of one thread nest: "running" holds the others, which do not over
 
 **Running.**  A Python program enters and leaves the heap a million times a second, and reading the
 clock for that costs more than the entry.  So time is read once a `tick` (the reader's, some
-milliseconds): entries in ticks that follow each other are one running slice, which ends when a
-thread has stayed away for a whole tick.  A thread that is inside for longer leaves at a time that is
-known exactly, and so does whatever has a slice of its own (a stop, a stall, a fault).
+milliseconds): entries that are less than GAP_NS apart are one running slice.  A thread that is
+inside for longer leaves at a time that is known exactly, and so does whatever has a slice of its own
+(a stop, a stall, a fault).
 
 **Rings and threads.**  A ring outlives its thread until the reader has read it, then serves the next
 thread; memory goes back with the heap.  `lock` guards the list, which only grows; who takes it holds
 list_lock or nothing.
 """
 from gcheap.core.layout cimport (
-    HeapState, MutatorState, RING_ENDED, RING_FREE, RING_OWNED, TRACE_BATCH, TRACE_EVENTS,
+    HeapState, MutatorState, RING_ENDED, RING_FREE, RING_OWNED, RUNNING, TRACE_EVENTS,
     TRACE_RUNNING, TraceEvent, TraceRing)
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
-    clock_ns, load32_acquire, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
+    clock_ns, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
     store32_release, store32_seq, store64_relaxed, store64_release, thread_id)
-from libc.errno cimport EBUSY, ENOMEM, errno
+from libc.errno cimport EBUSY, ENOMEM, ENOSYS, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy
+
+cdef enum:
+    GAP_NS = 20000000
 
 
 # ---- writing -----------------------------------------------------------------------------
@@ -63,13 +66,12 @@ cdef inline TraceRing* ring_of(MutatorState* m) noexcept nogil:
 cdef void stretch(MutatorState* m, TraceRing* ring, uint64_t start, uint64_t end) noexcept nogil:
     """The thread was inside the heap from `start` to `end`: lengthens the running slice, or ends it
     and begins another.  Relaxed: the reader reads them once the thread is done."""
-    cdef uint64_t tick = load64_relaxed(&m.heap.tracing.tick)
-    if ring.open_ns and tick - ring.seen_tick > 1:
+    if ring.open_ns and not ring.inside and start > ring.seen_ns + GAP_NS:
         put(ring, ring.open_ns, ring.seen_ns, TRACE_RUNNING, 0, 0)
         store64_relaxed(&ring.open_ns, start)
     elif ring.open_ns == 0:
         store64_relaxed(&ring.open_ns, start)
-    ring.seen_tick = tick
+    ring.seen_tick = load64_relaxed(&m.heap.tracing.tick)
     store64_relaxed(&ring.seen_ns, end)
 
 
@@ -90,21 +92,23 @@ cdef void trace_inside(MutatorState* m) noexcept nogil:
     """The thread enters the heap."""
     cdef TraceRing* ring = ring_of(m)
     cdef uint64_t now
-    if ring == NULL or (ring.open_ns
-                        and ring.seen_tick == load64_relaxed(&m.heap.tracing.tick)):
+    if ring == NULL:
         return
-    now = clock_ns()
-    stretch(m, ring, now, now)
+    if ring.open_ns == 0 or ring.seen_tick != load64_relaxed(&m.heap.tracing.tick):
+        now = clock_ns()
+        stretch(m, ring, now, now)
+    store64_relaxed(&ring.inside, 1)
 
 
 cdef void trace_left(MutatorState* m) noexcept nogil:
     """The thread leaves the heap, in which it may have been for many ticks."""
     cdef TraceRing* ring = ring_of(m)
-    if (ring == NULL or ring.open_ns == 0
-            or ring.seen_tick == load64_relaxed(&m.heap.tracing.tick)):
+    if ring == NULL:
         return
-    ring.seen_tick = load64_relaxed(&m.heap.tracing.tick)
-    store64_relaxed(&ring.seen_ns, clock_ns())
+    if ring.open_ns and ring.seen_tick != load64_relaxed(&m.heap.tracing.tick):
+        ring.seen_tick = load64_relaxed(&m.heap.tracing.tick)
+        store64_relaxed(&ring.seen_ns, clock_ns())
+    store64_relaxed(&ring.inside, 0)
 
 
 cdef void trace_compactor(HeapState* h, uint32_t kind, uint32_t detail, uint64_t amount,
@@ -141,7 +145,8 @@ cdef int take_ring(HeapState* h, const char* name, int64_t thread,
         memset(ring, 0, sizeof(TraceRing))
         ring.next = h.tracing.rings
         h.tracing.rings = ring
-    ring.head = ring.tail = ring.lost = ring.open_ns = ring.seen_ns = ring.seen_tick = 0
+    ring.head = ring.tail = ring.lost = ring.said = 0
+    ring.open_ns = ring.seen_ns = ring.seen_tick = ring.inside = 0
     h.tracing.owners += 1
     ring.owner = h.tracing.owners
     ring.thread_id = thread
@@ -152,11 +157,14 @@ cdef int take_ring(HeapState* h, const char* name, int64_t thread,
     return 0
 
 
+cdef int give_ring(HeapState* h, MutatorState* m) noexcept nogil:
+    """A mutator has its ring from its first trace until it ends."""
+    return take_ring(h, m.name, m.thread_id, &m.ring) if m.ring == NULL else 0
+
+
 cdef int trace_attached(HeapState* h, MutatorState* m) noexcept nogil:
     """Gives a mutator its ring when the heap is traced.  With list_lock held.  Returns an errno."""
-    if not h.tracing.on or m.ring != NULL:
-        return 0
-    return take_ring(h, m.name, m.thread_id, &m.ring)
+    return give_ring(h, m) if h.tracing.on else 0
 
 
 cdef void trace_detached(MutatorState* m) noexcept nogil:
@@ -172,6 +180,8 @@ cdef int begin_tracing(HeapState* h) noexcept nogil:
     cdef MutatorState* m
     cdef TraceRing* ring
     cdef int error = 0
+    if not GCHEAP_TRACING_BUILT:
+        return ENOSYS
     mutex_lock(&h.list_lock)
     if h.tracing.on:
         mutex_unlock(&h.list_lock)
@@ -180,21 +190,24 @@ cdef int begin_tracing(HeapState* h) noexcept nogil:
     while ring != NULL:         # of the last time
         ring.tail = load64_acquire(&ring.head)
         store64_relaxed(&ring.open_ns, 0)
+        store64_relaxed(&ring.inside, 0)
         ring.said = load64_relaxed(&ring.lost)
         if ring.state == RING_ENDED:
             ring.state = RING_FREE
         ring = ring.next
-    store32_seq(&h.tracing.on, 1)       # under list_lock: nobody attaches
     if h.tracing.compactor == NULL:
         error = take_ring(h, b"gcheap-collect", 0, &h.tracing.compactor)
     if error == 0 and h.server != NULL:
-        error = trace_attached(h, &h.server.self)
+        error = give_ring(h, &h.server.self)
     m = h.mutators
     while m != NULL and error == 0:
-        error = trace_attached(h, m)
+        error = give_ring(h, m)
+        if error == 0 and load32_relaxed(&m.run) == RUNNING:
+            m.ring.inside = 1
+            m.ring.open_ns = m.ring.seen_ns = clock_ns()
         m = m.next
-    if error:
-        end_tracing(h)
+    if error == 0:
+        store32_seq(&h.tracing.on, 1)   # under list_lock: nobody attaches
     mutex_unlock(&h.list_lock)
     return error
 
@@ -230,10 +243,11 @@ cdef uint64_t read_ring(TraceRing* ring, TraceEvent* into) noexcept nogil:
     return head - tail
 
 
-cdef bint last_running(TraceRing* ring, bint inside, TraceEvent* into) noexcept nogil:
-    """The running slice that its thread has not ended; `inside`: it goes on now."""
+cdef bint last_running(TraceRing* ring, TraceEvent* into) noexcept nogil:
+    """The running slice that its thread has not ended: until now when it is inside."""
     into.start_ns = load64_relaxed(&ring.open_ns)
-    into.end_ns = clock_ns() if inside else load64_relaxed(&ring.seen_ns)
+    into.end_ns = (clock_ns() if load64_relaxed(&ring.inside)
+                   else load64_relaxed(&ring.seen_ns))
     into.kind = TRACE_RUNNING
     into.detail = 0
     into.amount = 0

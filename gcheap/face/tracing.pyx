@@ -3,20 +3,18 @@
 
 A `Rings` has a share of the native state and touches none of the heap's mappings.
 """
-
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from gcheap.core.layout cimport (
-    HeapState, MutatorState, RING_ENDED, RING_FREE, RUNNING, TRACE_EVENTS, TraceEvent, TraceRing)
+    HeapState, RING_ENDED, RING_FREE, TRACE_EVENTS, TraceEvent, TraceRing)
 from gcheap.core.native cimport (
-    add32_seq, add64_relaxed, futex_wait, futex_wake_all, load32_acquire, load32_relaxed,
-    load64_relaxed, mutex_lock, mutex_unlock, store32_release, store32_seq)
+    add32_seq, add64_relaxed, futex_wait, futex_wake_all, load32_acquire, load64_relaxed,
+    mutex_lock, mutex_unlock, store32_release, store32_seq)
 from gcheap.core.space cimport release_heap
 from gcheap.core.trace cimport begin_tracing, end_tracing, last_running, read_ring
 from gcheap.errors import GcheapError
 from gcheap.face.limits import no_tables
 from gcheap.face.state cimport HeapCore
-from libc.errno cimport EBUSY
+from libc.errno cimport EBUSY, ENOSYS
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -46,6 +44,8 @@ cdef class Rings:
             error = begin_tracing(h)
         if error == EBUSY:
             raise GcheapError("this heap is being traced already")
+        if error == ENOSYS:
+            raise GcheapError("this gcheap was built without tracing (GCHEAP_NO_TRACING=1)")
         if error:
             raise no_tables()
 
@@ -94,10 +94,8 @@ cdef class Rings:
             state = load32_acquire(&ring.state)     # before the events of a thread that ended
             if state != RING_FREE:
                 n = read_ring(ring, self.room)
-                if state == RING_ENDED or last:
-                    if last_running(ring, state != RING_ENDED and self.inside(ring),
-                                    &self.room[n]):
-                        n += 1
+                if (state == RING_ENDED or last) and last_running(ring, &self.room[n]):
+                    n += 1
                 lost = load64_relaxed(&ring.lost)
                 if n or lost != ring.said:
                     rows.append(self.row(ring, n, lost - ring.said))
@@ -106,21 +104,6 @@ cdef class Rings:
                     store32_release(&ring.state, RING_FREE)
             ring = ring.next
         return rows
-
-    cdef bint inside(self, TraceRing* ring):
-        """Whether a ring's mutator is in the heap now."""
-        cdef HeapState* h = self.h
-        cdef MutatorState* m
-        cdef bint found = False
-        with nogil:
-            mutex_lock(&h.list_lock)
-            m = h.mutators
-            while m != NULL:
-                if m.ring == ring and load32_relaxed(&m.run) == RUNNING:
-                    found = True
-                m = m.next
-            mutex_unlock(&h.list_lock)
-        return found
 
     cdef tuple row(self, TraceRing* ring, uint64_t n, uint64_t lost):
         cdef HeapState* h = self.h

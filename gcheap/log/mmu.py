@@ -14,19 +14,34 @@ class PauseUtilization:
     """
 
     def __init__(self) -> None:
-        self._pauses: deque[tuple[int, int]] = deque()      # (start, end) of the longest window
-        self._most = dict.fromkeys(WINDOWS_MS, 0)           # ns paused in the worst window
+        self._windows = [_Window(1_000_000 * ms) for ms in WINDOWS_MS]
 
     def add(self, start: int, end: int) -> None:
         """A pause, in ns; not before those added."""
-        self._pauses.append((start, end))
-        while self._pauses[0][1] <= end - 1_000_000 * WINDOWS_MS[-1]:
-            self._pauses.popleft()
-        for window in WINDOWS_MS:
-            begin = end - 1_000_000 * window
-            paused = sum(stop - max(first, begin) for first, stop in self._pauses if stop > begin)
-            self._most[window] = max(self._most[window], paused)
+        for window in self._windows:
+            window.add(start, end)
 
     def percent(self) -> dict[int, float]:
         """Window in ms -> utilization in percent, 0 to 100."""
-        return {window: 100 - most / (1e4 * window) for window, most in self._most.items()}
+        return {ms: 100 - 100 * window.most / window.length
+                for ms, window in zip(WINDOWS_MS, self._windows, strict=True)}
+
+
+class _Window:
+    """The pauses inside the window that ends with the last one, and their greatest total so far."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.most = 0
+        self._pauses: deque[tuple[int, int]] = deque()
+        self._total = 0
+
+    def add(self, start: int, end: int) -> None:
+        self._pauses.append((start, end))
+        self._total += end - start
+        begin = end - self.length
+        while self._pauses[0][1] <= begin:
+            first, stop = self._pauses.popleft()
+            self._total -= stop - first
+        # They follow each other, so only the first can have begun before the window.
+        self.most = max(self.most, self._total - max(begin - self._pauses[0][0], 0))

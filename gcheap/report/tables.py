@@ -9,10 +9,9 @@ from gcheap.units import NOTHING, duration, number, percent, size
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
 # What may tell runs apart, in the order in which it is said.
 TELLING = ("workload", "backend", "faults", "policy", "live", "capacity", "mutators", "unit_pages",
-           "batch_units", "verify", "relocate", "collect_every", "delay_placements_us", "depth",
-           "seed", "seconds")
+           "batch_units", "mark_threads", "settings", "verify", "relocate", "collect_every",
+           "delay_placements_us", "seed", "seconds")
 SIZES = ("live", "capacity")
-KERNEL = {"kernel": "Linux", "cpus": "CPUs"}
 
 
 def labels(runs):
@@ -36,10 +35,17 @@ def labels(runs):
 def _value(key, value):
     if key in SIZES and isinstance(value, int):
         return f"{format_size(value)} {'of capacity' if key == 'capacity' else key}"
-    text = printable(str(value), 60)
-    if key in ("workload", "backend", "policy"):
+    text = printable(_plain(value), 60)
+    if key in ("workload", "backend", "policy", "settings"):
         return text
     return f"{key.replace('_', ' ')} {text}"
+
+
+def _plain(value):
+    """As people write it; the settings of a workload are an object."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or NOTHING
+    return str(value)
 
 
 def heading(run):
@@ -150,7 +156,7 @@ def options(runs):
         values = [run.document["config"].get(name) for run in runs]
         rows.append((printable(name, 60), [
             size(value) if name in SIZES and isinstance(value, int) else
-            NOTHING if value is None else printable(str(value), 120) for value in values],
+            NOTHING if value is None else printable(_plain(value), 120) for value in values],
             BY_NAME[name].help if name in BY_NAME else ""))
     return rows
 

@@ -21,7 +21,8 @@ from gcheap.tools.arguments import (
 )
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, metrics_of, run_suite, take_turns, whole_rounds
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 MIN_CYCLES = 3                  # cycles a run needs before its median counts

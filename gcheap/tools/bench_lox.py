@@ -36,7 +36,8 @@ from gcheap.tools.arguments import (
 from gcheap.tools.intervals import ratio
 from gcheap.tools.processes import run_to_end
 from gcheap.tools.suite import metrics_of, run_suite, take_turns, whole_rounds
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 # The sizes with which lua5.4 takes some tenths of a second; CALLS are bound by calls.
 SIZES = {"fib": 35, "method_calls": 1_500_000, "properties": 1_000_000,

@@ -23,7 +23,8 @@ from gcheap.tools.arguments import (
 from gcheap.tools.bench_backends import spread
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, run_suite
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 HEAP_OPTIONS = ("backend", "unit_pages")
@@ -83,7 +84,8 @@ def measure(args, rounds, outcome, console):
                 console.print(Text(f"round {number}/{args.rounds}"))
         outcome["backend"] = takers[0].heap.backend
         outcome["marker_bytes"] = takers[1].heap.stats().marker_bytes
-        outcome["verified"] = all([taker.audit() for taker in takers])
+        audits = [taker.audit() for taker in takers]
+        outcome["verified"] = all(audits)
 
 
 def mark_ns(taker, what):

@@ -23,7 +23,8 @@ from gcheap.tools.peers import runs
 from gcheap.tools.peers.programs import Unavailable
 from gcheap.tools.peers.systems import MODES, all_systems
 from gcheap.tools.suite import metrics_of, noise_line, run_suite, whole_rounds
-from gcheap.tools.tables import NOTHING, duration, new_table, number, percent, size
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number, percent, size
 
 LEAST_LIVE = 1 << 20
 MOST_LIVE = 1 << 40

@@ -9,7 +9,8 @@ from gcheap.tools.differences import ALPHA, judge, repetitions_needed
 from gcheap.tools.documents import load
 from gcheap.tools.intervals import METHOD, ratio, summary
 from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import NOTHING, duration, new_table, size, three_digits
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, size, three_digits
 
 WORDS = ("worse", "better", "changed", "cannot tell", "same")
 STYLES = {"worse": "bold red", "better": "green", "changed": "yellow"}
