@@ -54,7 +54,7 @@ def test_ctrl_c_stops_a_program_that_python_runs():
 
     def interrupt():
         os.read(read, 3)
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     waiter = threading.Thread(target=interrupt)
     waiter.start()
     with pytest.raises(KeyboardInterrupt):
