@@ -9,6 +9,8 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from threading import get_ident
+
 from gcheap.errors import GcheapError
 
 cdef extern from "gcheap_python.h" nogil:
@@ -104,11 +106,14 @@ cdef class Program:
     """
     cdef lox_program* p
     cdef object heap                # keeps it
+    cdef object thread              # whose program it is
+    cdef bint closed
     cdef int out
     cdef readonly bint broken       # a unit was loaded in part: memory was out
 
     def __cinit__(self, heap, int out, int err, bytes name):
         self.heap = heap
+        self.thread = get_ident()
         self.out = out
         self.p = <lox_program*>calloc(1, sizeof(lox_program))
         if self.p == NULL:
@@ -124,10 +129,20 @@ cdef class Program:
             raise GcheapError(f"a Lox program cannot begin: {message}")
 
     def __dealloc__(self):
-        free(self.p)                # close() has been called
+        if self.closed:             # else its words are roots still, of a heap that may collect
+            free(self.p)
+
+    cdef int check_thread(self) except -1:
+        if get_ident() != self.thread:
+            raise GcheapError("a Lox program belongs to the thread that began it, and this is "
+                              "another one")
+        if self.closed:
+            raise GcheapError("this Lox program has ended")
+        return 0
 
     def begin(self, arguments):
         """Defines the natives, the first globals, and what args() returns; True: done."""
+        self.check_thread()
         cdef list texts = list(arguments)
         cdef lox_literal* literals = <lox_literal*>calloc(len(texts) + 1, sizeof(lox_literal))
         cdef uint64_t n = len(texts)
@@ -148,6 +163,7 @@ cdef class Program:
 
         OSError when output could not be written.
         """
+        self.check_thread()
         cdef lox_unit* unit = new_unit(codes)
         cdef list constants = [value for code in codes for value in code.constants]
         cdef lox_literal* literals = <lox_literal*>calloc(len(constants) + 1, sizeof(lox_literal))
@@ -187,6 +203,7 @@ cdef class Program:
 
     def wait(self):
         """Waits for the threads that the program spawned."""
+        self.check_thread()
         with nogil:
             wait_for_threads(self.p, 0)
 
@@ -196,8 +213,10 @@ cdef class Program:
         gc_request(self.p.heap)         # the pauses of a cycle are safepoints of every thread
 
     def close(self):
+        self.check_thread()
         with nogil:
             close_program(self.p)
+        self.closed = True
 
 
 cdef str strerror_of(int error):

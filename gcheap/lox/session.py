@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gcheap.errors import OptionError
+from gcheap.errors import GcheapError, OptionError
 from gcheap.lox._vm import NATIVES, Program, make_heap
 from gcheap.lox.compiler import CompileError, compile_source
 from gcheap.lox.names import Names, TooMany
@@ -30,8 +30,8 @@ class Session:
     gc_stress        n: a full collection at every n-th allocation of each thread; 0: off
     heap_options     of `gcheap.Heap`
 
-    It belongs to the thread that made it; every method is to be called there.  OptionError for bad
-    options; OSError from `interpret` when output cannot be written.
+    It belongs to the thread that made it; on others all but `stop` raise GcheapError.  OptionError
+    for bad options; OSError from `interpret` when output cannot be written.
     """
 
     def __init__(self, *, path: str = "<script>", args: Iterable[str | bytes] = (),
@@ -70,6 +70,8 @@ class Session:
             source = source.encode("utf-8", "surrogateescape")
         elif not isinstance(source, bytes):
             raise TypeError(f"source {shown(source)}: expected str or bytes")
+        if self._program is None:
+            raise GcheapError("this Lox program has ended")
         if not self._begun or self._program.broken:
             self._complain(b"The program has no memory to go on.\n")
             return EXIT_RUNTIME_ERROR
@@ -105,10 +107,11 @@ class Session:
             self._shut()
 
     def _shut(self):
-        with self._ending:
-            program, self._program = self._program, None
+        program = self._program
         if program is not None:
-            program.close()
+            with self._ending:
+                program.close()
+                self._program = None
         self.heap.close()
 
     def _complain(self, messages):
