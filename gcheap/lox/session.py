@@ -130,21 +130,25 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     Ctrl-C ends the program at its next safepoint and raises KeyboardInterrupt.
     """
     sessions: list[Session] = []
+    interrupted = threading.Event()
 
     def whole() -> int:
         with Session(path=path, args=args, out=out, err=err, capacity=capacity,
                      gc_stress=gc_stress, **heap_options) as session:
             sessions.append(session)
+            if interrupted.is_set():        # while the heap was made
+                session.stop()
             return session.interpret(source) or session.wait()
 
     if threading.current_thread() is not threading.main_thread():
         return whole()
     # Signals are the main thread's, and a native loop sees none: it runs beside.
     with ThreadPoolExecutor(1, "lox") as beside:
-        future = beside.submit(whole)
         try:
-            return future.result()
+            # Ctrl-C may come as soon as the thread runs, before there is anything to wait for.
+            return beside.submit(whole).result()
         except KeyboardInterrupt:
+            interrupted.set()
             for session in sessions:
                 session.stop()
             raise
