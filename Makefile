@@ -21,7 +21,7 @@ soak: $(VENV)/installed-test
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
 versions:
-	$(PYTHON) tests/versions.py $(if $(FULL),--full)
+	$(PYTHON) tests/versions.py $(if $(FULL),--full) $(addprefix --python ,$(ONLY))
 
 model: $(VENV)/installed-test
 	$(BIN)/pytest -m "model and not soak" tests/test_model.py

@@ -55,8 +55,8 @@ POINTS: tuple[Point, ...] = (
     Point("cycle.begin", "a cycle has its number; before last cycle's marks are cleared"),
     Point("mark.before", "Pause Mark Start, before anything is done"),
     Point("mark.concurrent", "Concurrent Mark begins (not `stw`)"),
-    _gil("marker.claim", "marking by several threads: an object was found unmarked, its mark is not "
-         "yet won"),
+    _gil("marker.claim", "marking by several threads: an object was found unmarked, its mark is "
+         "not yet won"),
     Point("marker.give", "... a thread is about to give entries to another"),
     Point("marker.taken", "... has taken entries, and traced none"),
     Point("marker.idle", "... has no entries left, and nobody knows"),

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 TREES = {
     "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css"),
     "tests": (".py",),
-    "benchmarks": (".py", ".c", ".go", ".java", ".ml"),
+    "benchmarks": (".py", ".c", ".h", ".go", ".java", ".ml"),
     "docs": (".md", ".png"),
 }
 SINGLE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py")
 MADE = ("PKG-INFO", "setup.cfg")                        # by setuptools
-IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2",
-            ".css")      # of the package, beside compiled modules
+# Of the package, beside compiled modules.
+IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css")
 PEERS = ("benchmarks/peers/", "gcheap/peers/")          # in the tree, in a wheel
 
 

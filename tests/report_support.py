@@ -1,7 +1,6 @@
 """Documents and browsers for the tests of what reads runs."""
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import shutil
@@ -27,17 +26,17 @@ def measured(workload="churn", backend="auto", live="4MiB") -> dict:
     return json.loads(_measured(workload, backend, live))
 
 
-def changed(document: dict, path: tuple, value) -> dict:
-    """A copy of a document with something else at a path; DELETED takes it away."""
-    document = copy.deepcopy(document)
-    place = document
-    for step in path[:-1]:
-        place = place[step]
-    if value is DELETED:
-        del place[path[-1]]
+def changed(value, path: tuple, new):
+    """A document with something else at a path; DELETED takes it away.  The rest is shared."""
+    step, *rest = path
+    value = list(value) if isinstance(value, list) else dict(value)
+    if rest:
+        value[step] = changed(value[step], tuple(rest), new)
+    elif new is DELETED:
+        del value[step]
     else:
-        place[path[-1]] = value
-    return document
+        value[step] = new
+    return value
 
 
 DELETED = object()

@@ -47,6 +47,11 @@ OPTIONS = {
                                 "use_sigaltstack=0:log_path={log}"},
 }
 REPORT = "(WARNING|ERROR|FATAL): .*Sanitizer|CHECK failed|Dying"
+# Of a whole pass: where threads meet, and what reaches furthest into memory.
+FIRST = ("test_concurrency", "test_exploration", "test_fork", "test_handler_races",
+         "test_injection", "test_introspection_races", "test_large_objects", "test_marking",
+         "test_pinned", "test_stalls", "test_stress_combinations", "test_stress_modes",
+         "test_threads", "test_weak_races")
 SELECTED = {
     "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
              "lox/test_programs.py::test_threads"],
@@ -189,7 +194,9 @@ class Variant:
     def chunks(self, whole: bool, arguments: list[str]) -> dict[str, list[str]]:
         """Pytest's arguments by the name of the process."""
         if whole:
-            return {path.stem: [str(path), *arguments] for path in sorted(TESTS.rglob("test_*.py"))}
+            files = sorted(TESTS.rglob("test_*.py"),
+                           key=lambda path: (path.stem not in FIRST, path))
+            return {path.stem: [str(path), *arguments] for path in files}
         return {"selected": arguments or SELECTED[self.name]}
 
     def run_all(self, whole: bool, arguments: list[str], seed: int,

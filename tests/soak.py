@@ -93,8 +93,10 @@ def execute(run: Run) -> Result:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "gcheap", *run.arguments(), "--json", "-"],
-            env=os.environ | {"PYTHONPATH": HOME}, stdin=subprocess.DEVNULL, text=True,
-            capture_output=True, timeout=PATIENCE)
+            # The modules under test, not those of the directory where somebody happens to be; and
+            # Ctrl-C is for the driver alone, which lets its runs end.
+            env=os.environ | {"PYTHONPATH": HOME, "PYTHONSAFEPATH": "1"}, text=True,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, process_group=0)
     except subprocess.TimeoutExpired as hung:
         return Result(run, None, f"did not end in {PATIENCE} s\n{str(hung.stderr)[-3000:]}")
     return judge(run, done.returncode, done.stdout, done.stderr)
@@ -114,12 +116,13 @@ def judge(run: Run, status: int, out: str, err: str) -> Result:
 
 
 def soak_workloads(minutes: float, seed: int) -> list[Result]:
-    """One process a processor, until the time is over; each then ends its run."""
+    """One process a processor, until the time is over or Ctrl-C; each then ends its run."""
     end = time.monotonic() + 60 * minutes
     source, results, lock = runs(seed), [], threading.Lock()
+    enough = threading.Event()
 
     def worker(_):
-        while time.monotonic() < end:
+        while time.monotonic() < end and not enough.is_set():
             with lock:
                 run = next(source)
             result = execute(run)
@@ -128,7 +131,11 @@ def soak_workloads(minutes: float, seed: int) -> list[Result]:
                 print(f"FAILED gcheap {' '.join(result.run.arguments())}\n{result.said}",
                       flush=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        list(pool.map(worker, range(os.cpu_count() or 1)))
+        workers = pool.map(worker, range(os.cpu_count() or 1))
+        try:
+            list(workers)
+        except KeyboardInterrupt:
+            enough.set()
     return sorted(results, key=lambda result: result.run.seed)
 
 

@@ -19,6 +19,7 @@ CONFIG = {"workload": "churn", "live": 64 << 20, "capacity": 128 << 20, "rounds"
 def row(turn, name, relocate, resident=1.2):
     return {"round": turn, "case": name, "relocate_ms": relocate, "cycles": 5,
             "seconds": 2.0, "relocate_start_p99_us": 80.0, "noise_p99_us": 0.5,
+            "safepoint_p99_us": 7.0, "fault_p99_us": 90.0, "stall_ms": 1.5,
             "resident_over_used": resident, "ops_per_s": 3e5, "verified": True}
 
 
@@ -77,12 +78,13 @@ def test_a_run_without_relocation_is_left_out_of_the_ratios():
 def test_the_table_shows_ratios_and_spread():
     stream = io.StringIO()
     document = summarized(ROWS, CONFIG)
-    bench_backends.show(document, Console(file=stream, width=80, highlight=False))
+    bench_backends.show(document, Console(file=stream, width=120, highlight=False))
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert "move / copy by page 0.40 0.25 0.50" in lines
     assert "move / copy 0.75 0.50 1.00" in lines
-    at = lines.index("move 30 ms 80 µs 500 ns 1.20")
-    assert lines[at + 1] == "20 ms–60 ms 80 µs–80 µs 500 ns–500 ns 1.10–1.30"
+    at = lines.index("move 30 ms 80 µs 7 µs 90 µs 1.50 ms 500 ns 1.20")
+    assert lines[at + 1].startswith("20 ms–60 ms 80 µs–80 µs 7 µs–7 µs 90 µs–90 µs 1.50 ms–")
+    assert lines[at + 1].endswith("500 ns–500 ns 1.10–1.30")
     assert lines[-1].endswith("75 % coverage at 3 rounds")
 
 
@@ -97,6 +99,8 @@ def turns(monkeypatch):
         return {"relocate_ms": {"p50": 10.0}, "cycles": int(config.seconds), "verified": True,
                 "seconds": config.seconds, "ops_per_s": 1.0, "used_before_max_bytes": 100,
                 "peak_heap_resident_bytes": 120, "noise_floor_us": {"p99": 1.0},
+                "time_to_safepoint_us": {"p99": 7.0}, "faults": {"p99_us": 90.0},
+                "stalls": {"total_ms": 1.5},
                 "pauses": {"by_phase": {"relocate_start": {"p99_us": 50.0}}}}
 
     monkeypatch.setattr(bench_backends, "run_stress", run)

@@ -9,7 +9,7 @@ from support import kernel_offers
 
 from gcheap import cli
 from gcheap.errors import HeapClosed, HeapExhausted, OptionError
-from gcheap.face.reports import CYCLE_DTYPE, PAUSE_DTYPE
+from gcheap.face.reports import CYCLE_FIELDS, PAUSE_FIELDS
 from gcheap.provenance import stamp
 from gcheap.tools import bench_pauses
 from gcheap.tools.suite import document_of
@@ -31,8 +31,8 @@ def measured(live, work_ns, cpu_ns):
     for cycle in (1, 2):
         one.turns.append(Turn(cycle * 1000, cycle * 1000 + 500, cycle))
         one.pauses.append(np.array(
-            [(cycle, phase, 0, 100, work_ns, cpu_ns, 1) for phase in PAUSES], PAUSE_DTYPE))
-        one.cycles.append(np.zeros(1, CYCLE_DTYPE))
+            [(cycle, phase, 0, 100, work_ns, cpu_ns, 1) for phase in PAUSES], PAUSE_FIELDS))
+        one.cycles.append(np.zeros(1, CYCLE_FIELDS))
     one.verified = True
     return one
 

@@ -24,9 +24,10 @@ from support import (
 import gcheap
 from gcheap import failpoints
 from gcheap.userfaultfd.explanations import TABLE
-from gcheap.workloads._churn import ChurnSession
+from gcheap.workloads._churn import Churn
 from gcheap.workloads._record import RunControl
 from gcheap.workloads.runner import Run
+from gcheap.workloads.session import Session
 
 # What the kernel may say of each ioctl that places pages.  The first five of MOVE's "fatal" are
 # answers that the kernel gives for other memory than the heap's, or other processes'.
@@ -151,7 +152,7 @@ def test_a_zero_page_that_is_refused_while_churn_runs(concurrent, what, seed):
     """Beside the reader of holes another mutator faults, allocates and asks for cycles."""
     control = RunControl()
     with gcheap.Heap("32MiB", verify=1, unit_pages=4, **concurrent) as heap:
-        session = ChurnSession(heap, mutators=1, live=1 << 20, seed=seed)
+        session = Session(Churn, heap, mutators=1, live=1 << 20, seed=seed)
         run = Run(heap, session, "churn", 1, control)
         run.start()
         run.wait_populated(lambda: None)

@@ -18,12 +18,12 @@ from xml.etree import ElementTree
 
 import pytest
 from support import PATIENCE, ROOT, Child, node_shape, run_cleanly, run_python
-from test_bench_uffd import config, made_up
+from test_bench_uffd import config, made_up, summarized
 
 import gcheap
 from gcheap import cli, files, text
 from gcheap.core import _testing
-from gcheap.tools import bench_uffd, consoles, output, plots, tables
+from gcheap.tools import consoles, output, plots, tables
 
 # An escape sequence that colours, one that moves the cursor in a single C1 character, line ends,
 # a carriage return that hides what is before it, reordering, and what rich, HTML, Markdown, JSON,
@@ -221,8 +221,8 @@ def test_a_terminal_without_our_letters_loses_letters_only():
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_a_plot_takes_no_name_for_a_formula(tmp_path, ending):
     pytest.importorskip("matplotlib")
-    document = bench_uffd.summarize(made_up(), config())
-    document |= {"cpu": "".join(HOSTILE[:-1]), "kernel": "$x$ & <y>"}
+    document = summarized(made_up(), config())
+    document["machine"] |= {"cpu_model": "".join(HOSTILE[:-1]), "kernel": "$x$ & <y>"}
     target = tmp_path / f"plot.{ending}"
     plots.draw_uffd(document, str(target))
     if ending == "svg":

@@ -12,6 +12,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
     pytest.mark.sigbus_only("a report is drawn from a document"),
     pytest.mark.uninstrumented("a browser has nothing to do with it"),
+    pytest.mark.xdist_group("report"),
 ]
 
 # A frame, because a headless window is never as narrow as a phone.  srcdoc: the same origin.
@@ -90,7 +91,7 @@ def test_a_picture_of_it_is_not_blank(page, tmp_path):
         _, console = browse(str(page), f"--screenshot={shot}", "--window-size=1200,2400", *theme)
         assert console == ""
         picture = Image.open(shot).convert("RGB")
-        colours = dict((colour, count) for count, colour in picture.getcolors(1 << 24))
+        colours = {colour: count for count, colour in picture.getcolors(1 << 24)}
         ground = max(colours, key=colours.get)
         assert len(colours) > 200, "text and curves have many shades"
         assert (sum(ground) < 200) == bool(theme)

@@ -1,6 +1,7 @@
 """The driver of the long runs: its runs are legal, replayable and judged; its summary is whole."""
 from __future__ import annotations
 
+import _thread
 import json
 
 import pytest
@@ -79,6 +80,17 @@ def test_the_summary_counts_and_says_how_to_run_again():
 def test_a_run_that_hangs_is_a_failure(monkeypatch):
     monkeypatch.setattr(soak, "PATIENCE", 0.01)
     assert "did not end in 0.01 s" in soak.execute(RUN).said
+
+
+def test_what_ran_until_ctrl_c_is_kept(monkeypatch):
+    def execute(run):
+        if run.seed == 12:
+            _thread.interrupt_main()
+        return soak.Result(run, DOCUMENT, "")
+
+    monkeypatch.setattr(soak, "execute", execute)
+    seeds = [result.run.seed for result in soak.soak_workloads(10, 5)]
+    assert seeds[:8] == list(range(5, 13))
 
 
 def test_a_real_run_is_counted(monkeypatch):

@@ -215,7 +215,7 @@ def test_an_error_of_the_display_stops_the_mutators_and_is_raised():
 
 def test_progress_tells_the_phases_in_order():
     glances = []
-    run_stress(quick(live="32MiB"), glances.append)
+    run_stress(quick(live="8MiB"), glances.append)
     phases = list(dict.fromkeys(glance.phase.split()[0] for glance in glances))
     assert phases[-3:] == ["warm-up", "run", "audit"]
     ops = [glance.ops for glance in glances]

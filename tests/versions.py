@@ -136,7 +136,7 @@ def unpack(sdist: Path, folder: Path) -> Path:
 def make_wheel(interpreter: str, source: Path, folder: Path, build: str) -> Path:
     """A wheel from an sdist or an unpacked one, built in isolation."""
     run([interpreter, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder),
-         str(source)], env=clean_environment(GCHEAP_BUILD=build))
+         str(source)], env=clean_environment(GCHEAP_BUILD=build, CCACHE_BASEDIR=str(folder.parent)))
     wheel, = folder.glob("gcheap-*.whl")
     check(f"wheel {wheel.name}", wheel_faults(wheel, ROOT))
     return wheel

@@ -400,7 +400,7 @@ public final class Peer {
         long live = Long.parseLong(args[1]), times = Long.parseLong(args[3]);
         double seconds = Double.parseDouble(args[4]);
         state = (int) (Long.parseLong(args[5]) * 2654435761L) | 1;
-        System.out.println("version " + System.getProperty("java.vm.version"));
+        System.out.println("version OpenJDK " + System.getProperty("java.vm.version"));
         if (args[0].equals("churn")) churn(live, times, seconds);
         else if (args[0].equals("trees")) trees(live, seconds);
         else if (args[0].equals("full")) full(live, times);

@@ -87,11 +87,11 @@ cdef inline void set_live(Block* blocks, uint64_t index, uint64_t words) noexcep
 cdef inline bint win_live(Block* blocks, uint64_t index, uint64_t words) noexcept nogil:
     """set_live() where several threads mark.  False: another one was first, and has the object.
 
-    The object's first bit decides, by one fetch-or, which sets bits of this object alone and may
-    therefore be lost by a thread that has set them all.  What lies in further blocks only the winner
-    writes; of a block that the object fills nobody else writes a bit.  Relaxed: a mark hands nothing
-    over.  What is behind the object was written before Pause Mark Start, and who plans by the
-    marks synchronizes with each marker when that has run out of work (mark_team.pyx).
+    The object's first bit decides, by one fetch-or, which sets bits of this object alone: who
+    loses has changed nothing.  Further blocks the winner alone writes, and a block that the
+    object fills has no bit of anybody else.  Relaxed: a mark hands nothing over.  The object was
+    written before Pause Mark Start, and who plans by the marks synchronizes with each marker when
+    that has run out of work (mark_team.pyx).
     """
     cdef Block* block = &blocks[index // BLOCK_WORDS]
     cdef uint64_t offset = index % BLOCK_WORDS

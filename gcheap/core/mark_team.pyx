@@ -4,10 +4,10 @@ The **team** is the collector and up to mark_threads - 1 threads "gcheap-mark", 
 when a marking is first worth it, sleep between markings, and end when the heap does.  Each
 **member** has a Marker of its own: a mark stack, a queue, and sums.  A member traces from its own
 stack alone, as if there were no other.  Who has run out of entries is *wanted* to be given some: a
-member that has two or more looks at that between two slices of its work, and gives the older half of
-its stack away, in a **parcel**.  Older entries lead further.  So nothing is shared while everybody is
-busy, and no step of the tracing itself costs more than that an object's mark is won atomically
-(`win_live` of mark.pxd).
+member that has two or more looks at that between two slices of its work, and gives the older half
+of its stack away, in a **parcel**.  Older entries lead further.  So nothing is shared while
+everybody is busy, and no step of the tracing itself costs more than that an object's mark is won
+atomically (`win_live` of mark.pxd).
 
                     out of entries              takes a parcel
       TRACING ------------------------> WAITING ---------------> TRACING
@@ -21,43 +21,45 @@ busy, and no step of the tracing itself costs more than that an object's mark is
     wanted      waiting - parcels
 
 Who owns what.  An entry is on the stack, or in the queue, of one member, or in one parcel.  The
-transitions are critical sections of `lock`; each is made by the member itself.  Memory orders:
-the lock's acquire and release hand over the entries of a parcel, the sums of a member, and every mark
-that it has set.  Two words are read without it.  `wanted` (relaxed) says whether it is worth to take
-the lock, and is looked at again under it.  `stop` (relaxed) is seen late at worst.
+transitions are critical sections of `lock`; each is made by the member itself.  Memory orders: the
+lock's acquire and release hand over the entries of a parcel, the sums of a member, and every mark
+that it has set.  Two words are read without it.  `wanted` (relaxed) says whether it is worth to
+take the lock, and is looked at again under it.  `stop` (relaxed) is seen late at worst.
 
 *Termination.*  (a) A member that counts as waiting has no entries: it counts itself only when its
 stack and queue are empty, and what gives it entries ends its waiting in the same critical section.
-(b) Only a member that does not wait makes a parcel.  Hence when waiting = members and parcels = 0 is
-seen under the lock, no entry exists anywhere, and none can come to exist but by the collector, which
-alone reads roots and logs.  As every member has left its own last critical section before, the
-collector also sees all that they have marked.  A thread that was only just created counts as a
+(b) Only a member that does not wait makes a parcel.  Hence when waiting = members and parcels = 0
+is seen under the lock, no entry exists anywhere, and none can come to exist but by the collector,
+which alone reads roots and logs.  As every member has left its own last critical section before,
+the collector also sees all that they have marked.  A thread that was only just created counts as a
 member that does not wait, until it has come here.
 
-*Nobody sleeps for good.*  A waiting member reads `event` under the lock, and sleeps while that is what
-it was.  Whoever makes a parcel, or is the last to wait, changes it under the lock.  Then he looks
-whether anybody sleeps, and wakes; a sleeper announces himself before the kernel compares, and both
-accesses are sequentially consistent, so one of them sees the other.  A parcel wakes one sleeper, who
-may find that it was taken by somebody who had not slept yet.  That nobody but its giver may be awake
-does no harm: he takes it back when he runs out.
+*Nobody sleeps for good.*  A waiting member reads `event` under the lock, and sleeps while that is
+what it was.  Whoever makes a parcel, or is the last to wait, changes it under the lock.  Then he
+looks whether anybody sleeps, and wakes; a sleeper announces himself before the kernel compares,
+and both accesses are sequentially consistent, so one of them sees the other.  A parcel wakes one
+sleeper, who may find that it was taken by somebody who had not slept yet.  That nobody but its
+giver may be awake does no harm: he takes it back when he runs out.
 
-*Ends early.*  When a fork waits, the first member that sees it between two slices says stop.  Everybody
-drops his entries then, those of a parcel that he takes as well, and comes to wait: the collector
-returns when all have.  A slice is bounded, large slot arrays being traced by the grain, so this is prompt.
+*Ends early.*  When a fork waits, the first member that sees it between two slices says stop.
+Everybody drops his entries then, those of a parcel that he takes as well, and comes to wait: the
+collector returns when all have.  A slice is bounded, large slot arrays being traced by the grain,
+so this is prompt.
 
-*Who may wait for whom.*  The threads are RUNNING in no heap and need no GIL; the lock is held for one
-parcel.  They take a weak table's shard lock for a chain, as the collector does.  No pause waits for
-them: during Pause Mark End, and whenever the collector traces alone, they sleep.  A fork finds them
-waiting, perhaps with the lock in their hands; the child has no such threads, and forgets all of it.
+*Who may wait for whom.*  The threads are RUNNING in no heap and need no GIL; the lock is held for
+one parcel.  They take a weak table's shard lock for a chain, as the collector does.  No pause
+waits for them: during Pause Mark End, and whenever the collector traces alone, they sleep.  A fork
+finds them waiting, perhaps with the lock in their hands; the child has no such threads, and
+forgets all of it.
 
-*Without a thread or memory* for its stack, marking goes on with those there are.  A stack has address
-space for as many entries as there can be objects, as the collector's has, so none can overflow: an
-object is pushed by the one that won it, and is on one stack at a time.
+*Without a thread or memory* for its stack, marking goes on with those there are.  A stack has
+address space for as many entries as there can be objects, as the collector's has, so none can
+overflow: an object is pushed by the one that won it, and is on one stack at a time.
 
 Sources: work lists that are private but for what others ask for, Acar, Charguéraud, Rainey:
-"Scheduling Parallel Programs by Work Stealing with Private Deques" (PPoPP 2013); splitting of large
-arrays and marks set by compare-and-swap, Flood, Detlefs, Shavit, Zhang: "Parallel Garbage Collection
-for Shared Memory Multiprocessors" (JVM 2001).
+"Scheduling Parallel Programs by Work Stealing with Private Deques" (PPoPP 2013); splitting of
+large arrays and marks set by compare-and-swap, Flood, Detlefs, Shavit, Zhang: "Parallel Garbage
+Collection for Shared Memory Multiprocessors" (JVM 2001).
 """
 from gcheap.core.failpoint cimport (
     FP_MARKER_DONE, FP_MARKER_GIVE, FP_MARKER_IDLE, FP_MARKER_SLEEP, FP_MARKER_STOP,
@@ -73,7 +75,7 @@ from gcheap.core.space cimport resident_in
 from gcheap.core.threads cimport join_thread, start_thread
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
@@ -122,11 +124,12 @@ cdef void wake(MarkTeam* t, bint all_of_them) noexcept nogil:
 
 cdef void sleep_on(MarkTeam* t, uint32_t seen) noexcept nogil:
     """Until `event` is not `seen` any more; may return early."""
-    cdef int i
-    for i in range(SPINS):
+    cdef int spins = SPINS
+    while spins:
         if load32_acquire(&t.event) != seen:
             return
         cpu_relax()
+        spins -= 1
     add32_seq(&t.sleepers, 1)
     if failpoint(FP_MARKER_SLEEP) == 0:
         futex_wait(&t.event, seen, 0)
@@ -235,7 +238,7 @@ cdef inline uint64_t member_bytes(HeapState* h) noexcept nogil:
 
 
 cdef void brief(Member* m, Marker* k) noexcept nogil:
-    """Makes a member's marker one for the marking that `k` has begun.  It waits, or does not exist."""
+    """Readies a member for the marking that `k` has begun.  It waits, or does not run."""
     cdef HeapState* h = k.heap
     m.marker.heap = h
     m.marker.base = k.base
@@ -243,7 +246,7 @@ cdef void brief(Member* m, Marker* k) noexcept nogil:
     m.marker.shared = True
     m.marker.stack = m.marker.sp = m.marker.deepest = <word*>m.memory
     m.marker.live_words = m.marker.large_bytes = m.marker.head = m.marker.tail = 0
-    # Zero: gather_marks has dropped the pages since the last survey.
+    # All zero, by gather_marks.
     m.marker.count = NULL if k.count == NULL else <ShapeTotal*>(m.memory + stack_bytes(h))
 
 
@@ -308,7 +311,7 @@ cdef void gather_marks(Marker* k) noexcept nogil:
     cdef HeapState* h = k.heap
     cdef MarkTeam* t = team_of(h)
     cdef Marker* other
-    cdef uint32_t i, shape
+    cdef uint32_t i, shape, shapes = load32_acquire(&h.shape_count)
     if not k.shared:
         return
     for i in range(t.members - 1):
@@ -317,10 +320,12 @@ cdef void gather_marks(Marker* k) noexcept nogil:
         k.large_bytes += other.large_bytes
         add64_relaxed(&t.marked_bytes, other.live_words * WORD + other.large_bytes)
         if other.count != NULL:
-            for shape in range(load32_acquire(&h.shape_count)):
+            for shape in range(shapes):
                 k.count[shape].bytes += other.count[shape].bytes
                 k.count[shape].objects += other.count[shape].objects
-            madvise(other.count, MAX_SHAPES * sizeof(ShapeTotal), MADV_DONTNEED)
+            # Zero for the next survey.  Locked memory (mlockall) cannot be dropped.
+            if madvise(other.count, MAX_SHAPES * sizeof(ShapeTotal), MADV_DONTNEED) != 0:
+                memset(other.count, 0, shapes * sizeof(ShapeTotal))
         give_back_stack(other, KEEP_STACK)
 
 

@@ -4,7 +4,7 @@ Nobody is stopped and nothing is locked.  The bytes of `states`, `placed_by` and
 atomic and each is right by itself; that they are of one relocation is what `Mapped.sequence` is
 for, a sequence lock whose writer never waits:
 
-    collector   plan: sequence = 0 | writes the tables | flip: sequence = 1 + flips | units placed ...
+    collector   plan: sequence = 0 | writes the tables | flip: sequence = 1 + flips | places units
     reader      sequence, the rest of Mapped, the tables, sequence again: the same, or once more
 
 After a relocation the tables go on describing it, until the next plan: who placed each unit of
@@ -38,7 +38,7 @@ cdef void begin_map(HeapState* h) noexcept nogil:
 
 
 cdef void end_map(HeapState* h) noexcept nogil:
-    """Inside the flip's pause, once the new halves and tops stand."""
+    """Inside the flip's pause, once the new halves, tops and the phase stand."""
     cdef int i
     store64_relaxed(&h.mapped.chunks, h.r.chunks)
     store64_relaxed(&h.mapped.from_units, h.r.from_bytes >> h.unit_shift)

@@ -1,4 +1,4 @@
-"""A heap's settings of pacing, stalls and marking, from its options, before its collector starts."""
+"""A heap's settings of pacing, stalls and marking, from its options, before it starts."""
 from gcheap.core.events cimport new_histogram
 from gcheap.core.layout cimport (
     HeapState, MAX_SHAPES, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, ShapeTotal)

@@ -74,24 +74,24 @@ def shown_waits(runs):
 
 
 def _percentile_panel(axis, runs, kind, narrow):
-    for number, run in enumerate(runs, 1):
+    for at, run in enumerate(runs, 1):
         noise = run.details["histograms"].get("noise_floor")
         if noise:
             x, y = hdr_points(noise)
             line, = axis.plot(x, np.maximum(y, 1), color=INK["noise"], linewidth=1,
                               linestyle=(0, (3, 2)))
-            run_class(line, number)
+            run_class(line, at)
     most = 0.0
-    for number, run in enumerate(runs, 1):
+    for at, run in enumerate(runs, 1):
         x, y = hdr_points(run.details["histograms"][kind])
         if not len(x):
             continue
         most = max(most, x[-1])
-        colour = INK[f"run-{number}"]
-        run_class(axis.plot(x, np.maximum(y, 1), color=colour)[0], number)
+        colour = INK[f"run-{at}"]
+        run_class(axis.plot(x, np.maximum(y, 1), color=colour)[0], at)
         run_class(axis.plot(x[-1:], np.maximum(y[-1:], 1), color=colour, marker="o",
                             markersize=4.5, markeredgecolor=INK["surface"],
-                            markeredgewidth=0.8)[0], number)
+                            markeredgewidth=0.8)[0], at)
     axis.set_title(WAITS[kind])
     end = max(2, math.ceil(most))
     every = -(-end // (2 if narrow else 4))     # as many labels as there is room for
@@ -138,18 +138,18 @@ def utilization(figure, narrow, runs):
     figure.set_figheight(2.9 if narrow else 3.3)
     axis = figure.subplots()
     most = 1e6
-    for number, run in enumerate(runs, 1):
+    for at, run in enumerate(runs, 1):
         columns = run.details["mmu"]["columns"]
         windows = columns["window_ns"]
         most = max([most, *windows])
         for name, colour, style in (("noise_floor", INK["noise"], (0, (3, 2))),
-                                    ("worst_mutator", INK[f"run-{number}"], "-")):
+                                    ("worst_mutator", INK[f"run-{at}"], "-")):
             points = [(window, 100 * value) for window, value
                       in zip(windows, columns[name], strict=True) if value is not None and window]
             if points:
                 line, = axis.plot(*zip(*points, strict=True), color=colour, linestyle=style,
                                   linewidth=1 if name == "noise_floor" else 1.8)
-                run_class(line, number)
+                run_class(line, at)
     axis.set_xscale("log")
     axis.set_ylim(-2, 103)
     axis.set_yticks(range(0, 101, 20 if narrow else 10),

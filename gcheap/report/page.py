@@ -4,12 +4,12 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gcheap.report import figures, mapping, tables, timeline
 from gcheap.report.reading import Run, RunFileError
 from gcheap.report.svg import MOST_RUNS, drawn
+from gcheap.text import printable
 from gcheap.units import size
 
 TEMPLATE, STYLE = "page.html.j2", "style.css"
@@ -45,8 +45,9 @@ def _runs(runs):
         page_map = details["page_map"]
         good, sentence = tables.verdict(run.document)
         found.append({
-            "number": number, "label": label, "file": run.name,
-            "heading": tables.heading(run), "why": run.document["why"],
+            "number": number, "label": label, "file": printable(run.name),
+            "heading": tables.heading(run), "why": printable(run.document["why"]),
+            "when": tables.circumstances(run),
             "good": good, "verdict": sentence, "interrupted": run.document["interrupted"],
             "left_out": _left_out(details),
             "timeline": Markup(drawn(
@@ -89,6 +90,7 @@ def _plots(runs):
 
 @cache
 def _template():
+    from jinja2 import Environment, StrictUndefined  # of no use to other commands
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
     return environment.from_string(_text(TEMPLATE))

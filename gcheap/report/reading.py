@@ -54,9 +54,9 @@ def check_document(document, name: str) -> None:
     if not isinstance(found, dict) or found.get("name") != FORMAT["name"]:
         raise _error(name, f"this is no run: expected {WANTED}")
     if found.get("version") != FORMAT["version"] or isinstance(found.get("version"), bool):
-        raise _error(name, f"version {shown(found.get('version'))} of the format: this gcheap reads "
-                           f"version {FORMAT['version']}; run it again, or take the gcheap that "
-                           "wrote it")
+        raise _error(name, f"version {shown(found.get('version'))} of the format: this gcheap "
+                           f"reads version {FORMAT['version']}; run it again, or take the gcheap "
+                           "that wrote it")
     _check(document, _DOCUMENT, name, "")
     if not document["seconds"] or not document["ops"]:
         raise _error(name, "an empty run: it ended before anything was measured; run it again")
@@ -166,9 +166,9 @@ def _optional(shape):
     return ("optional", shape)
 
 
-_PERCENTILES = {name: _maybe(_number) for name in ("p50", "p99", "max")}
-_SHORT_US = {f"{name}_us": _maybe(_number) for name in ("p50", "p99", "max")}
-_MMU = {window: _maybe(_number) for window in ("1ms", "5ms", "10ms", "50ms")}
+_PERCENTILES = dict.fromkeys(("p50", "p99", "max"), _maybe(_number))
+_SHORT_US = dict.fromkeys(("p50_us", "p99_us", "max_us"), _maybe(_number))
+_MMU = dict.fromkeys(("1ms", "5ms", "10ms", "50ms"), _maybe(_number))
 _HISTOGRAM = {"count": _count, "max_ns": _count,
               "columns": _columns({"value_ns": _count, "count": _count})}
 _SPACE = {
@@ -186,8 +186,7 @@ _DETAILS = {
         {"cycle": _count, "phase": _text, "start_ns": _number, "reach_ns": _count,
          "work_ns": _count})},
     "histograms": {
-        **{name: _HISTOGRAM for name in
-           ("operation", "fault", "stall", "time_to_safepoint", "pause")},
+        **dict.fromkeys(("operation", "fault", "stall", "time_to_safepoint", "pause"), _HISTOGRAM),
         "noise_floor": _optional(_HISTOGRAM)},
     "mmu": {"columns": _columns({"window_ns": _count, "worst_mutator": _maybe(_number),
                                  "noise_floor": _maybe(_number)})},
@@ -200,7 +199,10 @@ _DETAILS = {
 _DOCUMENT = {
     "version": _text,
     "machine": {"cpus": _count, "kernel": _text, "page_size": _count, "architecture": _text,
-                "memory_bytes": _count},
+                "memory_bytes": _count, "cpu_model": _optional(_text)},
+    "provenance": _optional({"date": _optional(_text),
+                             "load_average": _optional(_each(_number))}),
+    "cost": _optional({"cpu_ms": _number, "collector_cpu_ms": _number}),
     "config": {"live": _count, "capacity": _count, "mutators": _count, "seed": _count},
     "workload": _text, "seconds": _number, "ops": _count, "ops_per_s": _number,
     "alloc_bytes_per_s": _maybe(_number), "cycles": _count,

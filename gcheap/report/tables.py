@@ -9,10 +9,9 @@ from gcheap.units import NOTHING, duration, number, percent, size
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
 # What may tell runs apart, in the order in which it is said.
 TELLING = ("workload", "backend", "faults", "policy", "live", "capacity", "mutators", "unit_pages",
-           "batch_units", "verify", "relocate", "collect_every", "delay_placements_us", "depth",
-           "seed", "seconds")
+           "batch_units", "mark_threads", "settings", "verify", "relocate", "collect_every",
+           "delay_placements_us", "seed", "seconds")
 SIZES = ("live", "capacity")
-KERNEL = {"kernel": "Linux", "cpus": "CPUs"}
 
 
 def labels(runs):
@@ -36,10 +35,18 @@ def labels(runs):
 def _value(key, value):
     if key in SIZES and isinstance(value, int):
         return f"{format_size(value)} {'of capacity' if key == 'capacity' else key}"
-    text = printable(str(value), 60)
-    if key in ("workload", "backend", "policy"):
+    text = printable(_plain(value), 60)
+    if key in ("workload", "backend", "policy", "settings"):
         return text
     return f"{key.replace('_', ' ')} {text}"
+
+
+def _plain(value):
+    """As people write it; the settings of a workload are an object."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {NOTHING if item is None else item}"
+                         for key, item in value.items()) or NOTHING
+    return str(value)
 
 
 def heading(run):
@@ -55,9 +62,19 @@ def heading(run):
 
 def machine(run):
     found = run.document["machine"]
-    return (f"{number(found['cpus'])} CPUs ({printable(found['architecture'], 60)}), "
+    model = found.get("cpu_model") or found["architecture"]
+    return (f"{number(found['cpus'])} CPUs ({printable(model, 80)}), "
             f"{size(found['memory_bytes'])} of memory, pages of {size(found['page_size'])}, "
             f"Linux {printable(found['kernel'], 80)}, gcheap {printable(run.document['version'])}")
+
+
+def circumstances(run):
+    """When it ran and how busy the machine was then, as far as the document says so."""
+    found = run.document.get("provenance") or {}
+    parts = [printable(found["date"], 60)] if found.get("date") else []
+    if found.get("load_average"):
+        parts.append("load average " + " ".join(f"{load:.1f}" for load in found["load_average"]))
+    return ", ".join(parts)
 
 
 def us(value):
@@ -114,6 +131,8 @@ SUMMARY = (
                                                     f"{percent(d['mmu']['50ms'])}"),
     ("operations", lambda d: f"{number(d['ops_per_s'])}/s"),
     ("allocation", lambda d: f"{size(d['alloc_bytes_per_s'])}/s"),
+    ("CPU time / the collector's", lambda d: " / ".join(
+        ms((d.get("cost") or {}).get(key)) for key in ("cpu_ms", "collector_cpu_ms"))),
     ("cycles", lambda d: number(d["cycles"])),
     ("cycle, p50 / longest", lambda d: f"{ms(d['cycle_ms']['p50'])} / {ms(d['cycle_ms']['max'])}"),
     ("relocation, p50 / longest", lambda d: f"{ms(d['relocate_ms']['p50'])} / "
@@ -150,7 +169,7 @@ def options(runs):
         values = [run.document["config"].get(name) for run in runs]
         rows.append((printable(name, 60), [
             size(value) if name in SIZES and isinstance(value, int) else
-            NOTHING if value is None else printable(str(value), 120) for value in values],
+            NOTHING if value is None else printable(_plain(value), 120) for value in values],
             BY_NAME[name].help if name in BY_NAME else ""))
     return rows
 

@@ -21,7 +21,8 @@ from gcheap.tools.arguments import (
     settle_heap_options,
 )
 from gcheap.tools.suite import metrics_of, run_suite, take_turns, whole_rounds
-from gcheap.tools.tables import duration, new_table, size, three_digits
+from gcheap.tools.tables import new_table
+from gcheap.units import duration, size, three_digits
 
 SIZES = "16,32,64,128,512,2048"
 THREADS = "1,2"

@@ -21,7 +21,8 @@ from gcheap.tools.arguments import (
 )
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, metrics_of, run_suite, take_turns, whole_rounds
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 MIN_CYCLES = 3                  # cycles a run needs before its median counts
@@ -30,6 +31,9 @@ LABELS = {"move": "move", "copy": "copy", "copy_single": "copy by page"}
 UNITS = {                       # figure of a row -> its unit, and which side is the good one
     "relocate_ms": ("ms", "less"),
     "relocate_start_p99_us": ("µs", "less"),
+    "safepoint_p99_us": ("µs", "less"),
+    "fault_p99_us": ("µs", "less"),
+    "stall_ms": ("ms", "less"),
     "resident_over_used": ("", "less"),
     "ops_per_s": ("/s", "more"),
     "noise_p99_us": ("µs", None),
@@ -114,6 +118,9 @@ def row_of(document):
         "cycles": document["cycles"],
         "seconds": document["seconds"],
         "relocate_start_p99_us": flip.get("p99_us"),
+        "safepoint_p99_us": document["time_to_safepoint_us"]["p99"],
+        "fault_p99_us": document["faults"]["p99_us"],
+        "stall_ms": document["stalls"]["total_ms"],
         "noise_p99_us": noise.get("p99"),
         "resident_over_used": document["peak_heap_resident_bytes"] / used if used else None,
         "ops_per_s": document["ops_per_s"],
@@ -147,10 +154,7 @@ def summarize(runs, config):
         "move_over_copy_single": summary(ratios(rounds, "copy_single")),
         "move_over_copy_batched": summary(ratios(rounds, "copy")),
         "heap_resident_over_used": each("resident_over_used"),
-        "relocate_ms": each("relocate_ms"),
-        "relocate_start_p99_us": each("relocate_start_p99_us"),
-        "noise_p99_us": each("noise_p99_us"),
-        "ops_per_s": each("ops_per_s"),
+        **{key: each(key) for key in UNITS if key != "resident_over_used"},
         "runs": runs,
         "verified": all(row["verified"] for row in runs),
     }
@@ -171,7 +175,8 @@ def show(document, console):
         f"faults {config['faults']}, {rounds}, {describe(document)}"))
     console.print()
     columns = (("relocation", "relocate_ms", _ms), ("flip p99", "relocate_start_p99_us", _us),
-               ("noise p99", "noise_p99_us", _us),
+               ("to safepoint", "safepoint_p99_us", _us), ("fault p99", "fault_p99_us", _us),
+               ("stalled", "stall_ms", _ms), ("noise p99", "noise_p99_us", _us),
                ("resident/used", "heap_resident_over_used", _ratio))
     table = new_table()
     for header in ("", *(column[0] for column in columns)):

@@ -31,7 +31,8 @@ from gcheap.tools.suite import (
     take_turns,
     whole_rounds,
 )
-from gcheap.tools.tables import NOTHING, duration, new_table, number
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number
 from gcheap.workloads import DEFAULT, WORKLOADS, find
 
 HEAP_OPTIONS = ("faults", "unit_pages")

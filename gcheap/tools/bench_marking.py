@@ -1,14 +1,15 @@
 """`gcheap bench marking`: what more marking threads bring.
 
 Two heaps with the same data, which differ in `mark_threads`, are alive at once and take turns, each
-turn one forced cycle: A B with mutators that stand still, A B with running ones, and again.  Ratios are formed inside a round and then summarized.
+turn one forced cycle: A B with mutators that stand still, A B with running ones, and again.  Ratios
+are formed inside a round and then summarized.
 """
 from contextlib import ExitStack
 
 from rich.text import Text
 
-import gcheap
 from gcheap.options import BY_NAME, format_size
+from gcheap.provenance import describe
 from gcheap.tools.arguments import (
     accepted,
     add_heap_options,
@@ -19,11 +20,11 @@ from gcheap.tools.arguments import (
     settle_heap_options,
     size_argument,
 )
-from gcheap.tools.bench_backends import machine, spread
-from gcheap.tools.consoles import progress_console, result_console
-from gcheap.tools.intervals import METHOD, summary
-from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.bench_backends import spread
+from gcheap.tools.intervals import summary
+from gcheap.tools.suite import metric, run_suite
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 HEAP_OPTIONS = ("backend", "unit_pages")
@@ -53,28 +54,16 @@ def add(suites):
 
 def run(args):
     """Measure and report; after Ctrl-C report the whole rounds there are."""
-    if args.json:
-        check_target(args.json)
     settle_heap_options(args, HEAP_OPTIONS)
-    rounds, outcome, interrupted = [], {}, False
-    try:
-        measure(args, rounds, outcome, progress_console())
-    except KeyboardInterrupt:
-        interrupted = True
-    document = summarize(rounds, config_of(args), outcome, interrupted)
-    if rounds:
-        show(document, result_console(args.json))
-    else:
-        progress_console().print(Text("interrupted before a whole round was done"))
-    if args.json:
-        emit_json(document, args.json)
-    if interrupted:
-        return 130
-    return 0 if document["verified"] else 1
+    rounds, outcome = [], {}
+    return run_suite("marking", args, config_of(args),
+                     lambda console: measure(args, rounds, outcome, console),
+                     lambda: summarize(rounds, outcome), show)
 
 
 def measure(args, rounds, outcome, console):
-    """Appends to `rounds` dicts {mutators: (ns of Concurrent Mark with one thread, with several)}."""
+    """Appends to `rounds` dicts {mutators: (ns of Concurrent Mark with one thread, and with
+    several)}."""
     from gcheap.workloads.turns import TurnTaker
 
     with ExitStack() as stack:
@@ -95,7 +84,8 @@ def measure(args, rounds, outcome, console):
                 console.print(Text(f"round {number}/{args.rounds}"))
         outcome["backend"] = takers[0].heap.backend
         outcome["marker_bytes"] = takers[1].heap.stats().marker_bytes
-        outcome["verified"] = all([taker.audit() for taker in takers])
+        audits = [taker.audit() for taker in takers]
+        outcome["verified"] = all(audits)
 
 
 def mark_ns(taker, what):
@@ -112,19 +102,24 @@ def config_of(args):
             **{name: getattr(args, name) for name in HEAP_OPTIONS}}
 
 
-def summarize(rounds, config, outcome, interrupted=False):
-    """The document: a pure function of what was measured."""
+def summarize(rounds, outcome):
+    """The suite's part of the document: a pure function of what was measured."""
+    metrics = {}
+    for what in MUTATORS:
+        pairs = [done[what] for done in rounds]
+        metrics |= {
+            f"{what} mutators: 1 thread": metric("ms", "less", [one / 1e6 for one, _ in pairs]),
+            f"{what} mutators: several threads": metric(
+                "ms", "less", [several / 1e6 for _, several in pairs]),
+            f"{what} mutators: times shorter": metric(
+                "", "more", [one / several for one, several in pairs]),
+        }
     return {
-        "version": gcheap.__version__,
-        "benchmark": "marking",
-        **machine(),
-        "config": config,
-        "interrupted": interrupted,
-        "method": METHOD,
+        "rounds": len(rounds),
+        "metrics": metrics,
         "backend": outcome.get("backend"),
         "marker_bytes": outcome.get("marker_bytes"),
         "verified": bool(outcome.get("verified")),
-        "rounds": len(rounds),
         "mutators": {what: compared([done[what] for done in rounds]) for what in MUTATORS},
     }
 
@@ -141,7 +136,7 @@ def show(document, console):
     console.print(Text(
         f"{config['workload']}, {format_size(config['live'])} live, {config['mutators']} mutators, "
         f"backend {document['backend']}, {document['rounds']} rounds in turns, "
-        f"{document['machine']}, Linux {document['kernel']}, {document['cpus']} CPUs"))
+        f"{describe(document)}"))
     console.print()
     table = new_table()
     for header in ("mutators", "1 thread", f"{config['threads']} threads", "times shorter"):

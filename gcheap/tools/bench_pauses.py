@@ -24,7 +24,8 @@ from gcheap.tools.arguments import (
     settle_heap_options,
 )
 from gcheap.tools.suite import metric, noise_line, run_suite
-from gcheap.tools.tables import NOTHING, duration, new_table
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration
 
 WORKLOAD = "churn"
 SIZES = "64MiB,256MiB,1GiB,4GiB"

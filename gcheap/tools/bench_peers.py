@@ -23,7 +23,8 @@ from gcheap.tools.peers import runs
 from gcheap.tools.peers.programs import Unavailable
 from gcheap.tools.peers.systems import MODES, all_systems
 from gcheap.tools.suite import metrics_of, noise_line, run_suite, whole_rounds
-from gcheap.tools.tables import NOTHING, duration, new_table, number, percent, size
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number, percent, size
 
 LEAST_LIVE = 1 << 20
 MOST_LIVE = 1 << 40
@@ -193,6 +194,7 @@ class Peers:
                                      config["seconds"] + SETTLING_SECONDS)
         except Unavailable as why:
             self.failed[case] = str(why)
+            self.versions.setdefault(system.name, why.version)
             console.print(Text(f"round {turn}/{config['rounds']}  {case}: {why}"))
             return
         row = runs.figures(mode, found, pauses)
@@ -241,7 +243,7 @@ class Peers:
 COLUMNS = (("ops/s", "ops per s", number), ("p50", "p50 us", "us"), ("p99", "p99 us", "us"),
            ("p99.9", "p99 9 us", "us"), ("max", "max us", "us"),
            ("own pause", "pause max us", "us"), ("MMU 50ms", "mmu 50ms", percent),
-           ("peak RSS", "peak rss bytes", size), ("live MB/s", "compacted bytes per s", "mb"))
+           ("peak RSS", "peak rss bytes", size), ("MB/s", "compacted bytes per s", "mb"))
 
 
 def show(document, console):
@@ -276,7 +278,7 @@ def show(document, console):
 def table(document):
     """Sections of one workload at one heap size, a row a system; then what is not here."""
     made = new_table()
-    made.add_column("", overflow="fold")
+    made.add_column("", overflow="fold", min_width=13)
     for header, _, _ in COLUMNS:
         made.add_column(header, justify="right", no_wrap=True)
     metrics, section = document["metrics"], None

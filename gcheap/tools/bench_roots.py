@@ -29,7 +29,8 @@ from gcheap.tools.suite import (
     take_turns,
     whole_rounds,
 )
-from gcheap.tools.tables import NOTHING, duration, new_table, number, three_digits
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number, three_digits
 
 KINDS = ("handles", "shadow", "area", "weak")
 LABELS = {"handles": "handles", "shadow": "shadow-stack words", "area": "words of a root area",

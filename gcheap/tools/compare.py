@@ -9,7 +9,8 @@ from gcheap.tools.differences import ALPHA, judge, repetitions_needed
 from gcheap.tools.documents import load
 from gcheap.tools.intervals import METHOD, ratio, summary
 from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import NOTHING, duration, new_table, size, three_digits
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, size, three_digits
 
 WORDS = ("worse", "better", "changed", "cannot tell", "same")
 STYLES = {"worse": "bold red", "better": "green", "changed": "yellow"}
@@ -177,7 +178,7 @@ def conclusion(document):
     if not told:
         line = f"cannot tell: {len(document['figures'])} figures"
     if counts["cannot tell"]:
-        line += (f"; {counts['cannot tell']} have too few repetitions: "
+        line += (f"; too few repetitions of {counts['cannot tell']}: "
                  f"{document['repetitions_needed']} on each side would do")
     return Text(line, style="bold red" if counts["worse"] else "")
 

@@ -16,7 +16,8 @@ from gcheap.tools import settings as kernel_settings
 from gcheap.tools.arguments import add_json
 from gcheap.tools.consoles import result_console
 from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import new_table, number
+from gcheap.tools.tables import new_table
+from gcheap.units import number
 
 STATUS_MOVE = 0
 STATUS_FALLBACK = 1

@@ -1,13 +1,16 @@
 """The live view of a stress run: the heap's page map as it moves, pauses, counters.
 
-Drawn by the supervising thread at every glance (`gcheap.stress.Progress`), about ten times a
-second; no thread of its own.  Drawing takes processor time from the mutators, so figures of a run
-that was watched are worse than those of one that was not.
+On the terminal's alternate screen, where a frame is written over the one before; elsewhere it would
+have to be erased first, and flicker.  Drawn by the supervising thread at every glance
+(`gcheap.stress.Progress`), about ten times a second; no thread of its own.  Drawing takes processor
+time from the mutators, so figures of a run that was watched are worse than those of one that was
+not.
 
 Both halves stand one below the other, so that one sees them change roles: live objects of the one
 appear, dense, in the other.  Between two cycles the old half shows how full its units were, and the
 current one who placed each.
 """
+import os
 from collections import deque
 
 import numpy as np
@@ -19,7 +22,7 @@ from gcheap.pagemap import KINDS, SPACES, grouped, is_relocating, kinds
 from gcheap.text import printable
 from gcheap.tools.progress import Progress
 from gcheap.tools.tables import new_table
-from gcheap.units import duration, number, percent, size
+from gcheap.units import NOTHING, duration, number, percent, size
 
 LEAST_WIDTH, LEAST_HEIGHT = 80, 24      # of a terminal that it fits
 OTHER_LINES = 15                        # all but the map
@@ -55,12 +58,17 @@ class LiveView(Progress):
     @staticmethod
     def fits(console):
         """Whether `console` is a terminal of a size that it needs."""
-        return (console.is_terminal and not console.is_dumb_terminal
-                and console.size.width >= LEAST_WIDTH and console.size.height >= LEAST_HEIGHT)
+        if not console.is_terminal or console.is_dumb_terminal:
+            return False
+        try:                    # the console's own width is never less than what tables need
+            columns, lines = os.get_terminal_size(console.file.fileno())
+        except (OSError, ValueError):
+            return False
+        return columns >= LEAST_WIDTH and lines >= LEAST_HEIGHT
 
     def __enter__(self):
         self._live = Live(Text(f"{self._workload}: starting"), console=self._console,
-                          auto_refresh=False, transient=True)
+                          auto_refresh=False, screen=True)
         self._live.start()
         return self
 
@@ -98,7 +106,7 @@ class LiveView(Progress):
         current = bool(len(rows)) and bool(rows["current"][0])
         role = ("to-space" if under_way else "in use") if current else (
             "from-space" if under_way else "free; how full it was before the last slide")
-        head = Text(f"half {half}: {role if len(rows) else 'free'}", style="bold" if current else "")
+        head = Text(f"half {half}: {role if len(rows) else 'free'}", "bold" if current else "")
         cells = -(-self._extent // per_cell)
         line = Text(no_wrap=True, overflow="crop")
         if len(rows) and not current and not under_way:
@@ -149,18 +157,19 @@ class LiveView(Progress):
         by = {name: int((placed == list(KINDS).index(name)).sum())
               for name in ("compactor", "mutator")}
         both = by["compactor"] + by["mutator"]
+        # Table and counters together are 79 columns wide.
         counters = [
-            ("used / limit / capacity", f"{size(stats.used_bytes)} / {size(stats.limit_bytes)} / "
-                                        f"{size(stats.capacity_bytes)}"),
-            ("live at the last cycle", size(stats.live_bytes)),
-            ("placed by mutators, last slide", f"{number(by['mutator'])} of {number(both)} units "
-             f"({percent(by['mutator'] / both if both else None)})"),
-            ("faults / waits for a unit", f"{number(stats.faults)} / {number(stats.fault_waits)}"),
-            ("allocation stalls", f"{number(stats.stalls)}, {duration(stats.stall_ns)}"),
-            ("moved / recycled", f"{size(stats.moved_bytes)} / {size(stats.recycled_bytes)}"),
+            ("used / limit", f"{size(stats.used_bytes)} / {size(stats.limit_bytes)}"),
+            ("live", size(stats.live_bytes)),
+            ("by mutators", f"{percent(by['mutator'] / both if both else None)} of "
+                            f"{number(both)} units"),
+            ("faults / waits", f"{number(stats.faults)} / {number(stats.fault_waits)}"),
+            ("stalls", f"{number(stats.stalls)}, {duration(stats.stall_ns)}"),
+            ("recycled", f"{percent(stats.recycled_bytes / stats.moved_bytes)} of "
+                         f"{size(stats.moved_bytes)}" if stats.moved_bytes else NOTHING),
         ]
         table = new_table()
-        for header, side in (("pause", "left"), ("cycle", "right"), ("reached in", "right"),
+        for header, side in (("pause", "left"), ("cycle", "right"), ("reach", "right"),
                              ("work", "right"), ("", "left"), ("", "right")):
             table.add_column(header, justify=side, no_wrap=True)
         latest = list(self._pauses)[::-1]
@@ -169,7 +178,7 @@ class LiveView(Progress):
             cells = [""] * 4 if row is None else [
                 PHASES.get(str(row["phase"]), str(row["phase"])), number(int(row["cycle"])),
                 duration(int(row["reach_ns"])), duration(int(row["work_ns"]))]
-            table.add_row(*cells, "   " + name, value)
+            table.add_row(*cells, " " + name, value)
         return table
 
 

@@ -78,7 +78,8 @@ def run(args):
     if args.list:
         return show_list(args.json)
     options = heap_options(args, HEAP_OPTIONS)
-    if len(args.workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
+    workloads = chosen(args.workloads, args.settings)
+    if len(workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
         raise OptionError("--trace: each workload has a heap of its own, and a trace is of one "
                           "heap; put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
@@ -86,7 +87,7 @@ def run(args):
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,
                      live=args.live, capacity=default_capacity(args), seed=args.seed,
                      policy=args.policy, settings=settings, **options)
-        for workload, settings in chosen(args.workloads, args.settings)]
+        for workload, settings in workloads]
     console = result_console(args.json)
     documents = []
     interrupted = False

@@ -19,7 +19,7 @@ from gcheap.provenance import stamp
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.intervals import interval_facts, summary
 from gcheap.tools.output import check_target, emit_json
-from gcheap.tools.tables import duration, percent
+from gcheap.units import duration, percent
 from gcheap.workloads.document import noise_of
 
 EXIT_WRONG = 1

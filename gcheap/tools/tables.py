@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gcheap.text import printable_lines
-from gcheap.units import NOTHING, duration, number, percent, size
+from gcheap.units import NOTHING, duration, number, percent, size, three_digits
 
 WINDOWS = ("1ms", "5ms", "10ms", "50ms")
 PERCENTILES = ("p50", "p99", "p99_9", "p99_99", "max")

@@ -3,7 +3,8 @@ from rich.text import Text
 
 from gcheap.options import format_size
 from gcheap.provenance import describe
-from gcheap.tools.tables import NOTHING, duration, new_table, number, percent
+from gcheap.tools.tables import new_table
+from gcheap.units import NOTHING, duration, number, percent
 
 CLAIMS = ("allocated", "recycled")
 ENOUGH = 0.9                    # of its CPU for the thread beside, or the machine was busy

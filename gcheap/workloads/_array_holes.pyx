@@ -23,7 +23,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from gcheap._fastpath cimport (
-    gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_load,
+    gc_acquire_element, gc_alloc, gc_elements, gc_length, gc_load,
     gc_load_element, gc_poll, gc_publish_element, gc_store, gc_store_element)
 from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport unlikely
@@ -34,8 +34,7 @@ from gcheap.workloads._arrays cimport (
     bytes_of, check_sample, check_words, drop_next, entry_of, fill_hole, header_holds, is_hub,
     item_of, key_of, kind_of, link_slot, place_of, words_of)
 from gcheap.workloads._random cimport random64, scaled
-from gcheap.workloads._record cimport (
-    BAD_ID, FAILURES_BEFORE_STOP, record_failure, stop_wanted)
+from gcheap.workloads._record cimport BAD_ID, record_failure
 
 import math
 
@@ -111,47 +110,7 @@ cdef inline bint operate(Holes c) noexcept nogil:
     return True
 
 
-# ---- population --------------------------------------------------------------------------
-
-cdef bint populate_part(Holes c) noexcept nogil:
-    """Fills every place, then drops the first holes; false when the heap is exhausted."""
-    cdef Part* p = c.part
-    cdef uint64_t i, _i
-    for i in range(p.low, p.low + p.count):
-        if stop_wanted(c.r):
-            return True
-        if not fill_hole(c, i):
-            return False
-        c.one_built()
-    for _i in range(p.count // 4):
-        drop_next(c)
-    return True
-
-
-cdef bint make_tables(Holes c) noexcept nogil:
-    cdef word made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, c.world.places)
-    if made == 0:
-        return False
-    c.frame[AT_TABLE] = made
-    made = gc_alloc_array(c.m, SHAPE_SLOT_ARRAY, c.world.cross)
-    if made == 0:
-        return False
-    c.frame[AT_CROSS] = made
-    return True
-
-
-# ---- the audit ---------------------------------------------------------------------------
-
-cdef void audit_all(Holes c) noexcept nogil:
-    cdef uint64_t i, _i
-    for i in range(c.part.low, c.part.low + c.part.count):
-        audit_array(c, i)
-        gc_poll(c.m)
-        if c.r.failures > FAILURES_BEFORE_STOP:
-            return
-    for _i in range(c.world.cross):
-        read_cross(c)
-
+# ---- damage, for tests of the audit ------------------------------------------------------
 
 cdef uint64_t first_of(Holes c, int kind) noexcept nogil:
     """The first place of the part that holds a `kind` of some size and is no hub, nor a hole."""
@@ -248,16 +207,33 @@ cdef class ArrayHoles(Holes):
         self.world.shapes[KIND_WORDS] = mutator.new_array("u8", 0).shape.id
 
     cdef bint start_shared(self) noexcept nogil:
-        return make_tables(self)
+        return (self.hold_slots(AT_TABLE, self.world.places)
+                and self.hold_slots(AT_CROSS, self.world.cross))
 
     cdef bint start(self) noexcept nogil:
-        return populate_part(self)
+        """Fills every place, then drops the first holes."""
+        cdef uint64_t _i
+        if not self.build_all():
+            return False
+        if not self.stopping():
+            for _i in range(self.part.count // 4):
+                drop_next(self)
+        return True
+
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        return fill_hole(self, self.part.low + i)
 
     cdef bint operation(self) noexcept nogil:
         return operate(self)
 
+    cdef void check_one(self, uint64_t i) noexcept nogil:
+        audit_array(self, self.part.low + i)
+
     cdef void check_all(self) noexcept nogil:
-        audit_all(self)
+        cdef uint64_t _i
+        Holes.check_all(self)
+        for _i in range(self.world.cross):
+            read_cross(self)
 
     cdef void break_one(self, int what) noexcept nogil:
         break_one(self, what)

@@ -15,7 +15,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from gcheap._fastpath cimport (
-    gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_load_element, gc_poll, gc_store_element)
+    gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_poll, gc_store_element)
 from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw
@@ -142,13 +142,8 @@ cdef class BigArrays(Worker):
     def ready(self, mutator):
         self.raw = mutator.new_array("u8", 0).shape.id
 
-    cdef bint start(self) noexcept nogil:
-        cdef uint64_t which
-        for which in range(ARRAYS):
-            if not replace(self, which):
-                return False
-            self.one_built()
-        return True
+    cdef bint build_one(self, uint64_t which) noexcept nogil:
+        return replace(self, which)
 
     cdef bint operation(self) noexcept nogil:
         cdef uint64_t which = below(self, ARRAYS), page, _i
@@ -164,11 +159,9 @@ cdef class BigArrays(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t which, page
-        for which in range(ARRAYS):
-            if not array_is(self, which):
-                continue
+    cdef void check_one(self, uint64_t which) noexcept nogil:
+        cdef uint64_t page
+        if array_is(self, which):
             for page in range(self.length[which] // PAGE_WORDS):
                 check_page(self, which, page)
                 gc_poll(self.m)

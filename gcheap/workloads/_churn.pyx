@@ -45,12 +45,12 @@ from gcheap.options import format_size
 cdef inline bint walk(Churn c, uint64_t bits) noexcept nogil:
     """From a random root down 8 links, in directions that `bits` says."""
     cdef uint64_t tree = c.tree_low + scaled(bits, c.tree_count)
-    cdef uint64_t place = 1, i
+    cdef uint64_t place = 1, _i
     cdef word node = gc_load_element(c.frame[AT_TABLE], tree)
     if not node_is(c.r, node, key_of(tree, 1)):
         return False
     bits >>= 32
-    for i in range(WALK_LINKS):
+    for _i in range(WALK_LINKS):
         node = gc_load(node, bits & 1)
         place = 2 * place + (bits & 1)
         bits >>= 1
@@ -102,7 +102,7 @@ cdef inline bint replace_node(Churn c, bint sampled) noexcept nogil:
 
 cdef inline bint make_young(Churn c, bint sampled) noexcept nogil:
     """False when the heap is exhausted."""
-    cdef uint64_t i, size_class, slot
+    cdef uint64_t _i, size_class, slot
     cdef word fresh, old
     if sampled and c.young >= RING:
         old = gc_load_element(c.frame[AT_RING], c.young % RING)
@@ -111,7 +111,7 @@ cdef inline bint make_young(Churn c, bint sampled) noexcept nogil:
                            YOUNG_ID | (c.young - RING))
         elif not filler_holds(old, (c.young - RING) % NODE_CLASSES):
             record_failure(c.r, BAD_FILLER, c.young % RING, node_id(old), 0)
-    for i in range(YOUNG):
+    for _i in range(YOUNG):
         size_class = c.young % NODE_CLASSES
         slot = c.young % RING
         fresh = gc_alloc(c.m, c.world.shapes[size_class])

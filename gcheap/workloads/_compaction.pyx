@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from gcheap._fastpath cimport (
     gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_load,
     gc_load_element, gc_poll, gc_publish_element, gc_store)
-from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_BYTES, word
 from gcheap.core.native cimport load64_relaxed, store64_relaxed, unlikely
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw
@@ -119,20 +119,10 @@ cdef class Compaction(Worker):
         free(self.values)
 
     cdef bint start_shared(self) noexcept nogil:
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.count)
-        self.frame[AT_TABLE] = made
-        return made != 0
+        return self.hold_slots(AT_TABLE, self.count)
 
-    cdef bint start(self) noexcept nogil:
-        cdef uint64_t i
-        for i in range(self.own):
-            if self.stopping():
-                return True
-            if not replace(self, i):
-                return False
-            self.one_built()
-            gc_poll(self.m)
-        return True
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        return replace(self, i)
 
     cdef bint operation(self) noexcept nogil:
         cdef uint64_t place, i
@@ -148,9 +138,7 @@ cdef class Compaction(Worker):
                 self.values[i] += 1
                 store64_relaxed(<uint64_t*>row + VALUE, self.values[i])     # others read it
         i = below(self, self.own)
-        row = own_row(self, i)
-        if row:
-            check_row(self, i * self.mutators + self.index, row)
+        self.check_one(i)
         if not replace(self, i):
             return False
         if not cycle_running(self.m.heap):
@@ -158,16 +146,10 @@ cdef class Compaction(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t i
-        cdef word row
-        for i in range(self.own):
-            row = own_row(self, i)
-            if row:
-                check_row(self, i * self.mutators + self.index, row)
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+    cdef void check_one(self, uint64_t i) noexcept nogil:
+        cdef word row = own_row(self, i)
+        if row:
+            check_row(self, i * self.mutators + self.index, row)
 
     cdef void break_one(self, int what) noexcept nogil:
         cdef word row = gc_load_element(self.frame[AT_TABLE], self.index)

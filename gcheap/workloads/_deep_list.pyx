@@ -91,12 +91,8 @@ cdef class DeepList(Worker):
             STANDARD_CELLS, self.share * 15 // 16 // CELL_BYTES)
         self.cell = heap.shape("deep-list.Cell", refs=("next",), raw=[("number", "u8")]).id
 
-    cdef bint start(self) noexcept nogil:
-        while self.next < self.cells and not self.stopping():
-            if not append(self):
-                return False
-            self.one_built()
-        return True
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        return append(self)
 
     cdef bint operation(self) noexcept nogil:
         if not append(self):

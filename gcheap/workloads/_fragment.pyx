@@ -16,7 +16,7 @@ from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
     gc_alloc_array, gc_elements, gc_length, gc_load_element, gc_poll, gc_store_element)
-from gcheap.core.layout cimport SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.layout cimport SHAPE_BYTES, word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._checks cimport is_object
 from gcheap.workloads._random cimport mix64
@@ -135,18 +135,15 @@ cdef class Fragment(Worker):
             free(self.rings[queue].made)
 
     cdef bint start(self) noexcept nogil:
-        """A first round, of the smallest size."""
+        """The first rounds, of the smallest sizes."""
         cdef int queue
-        cdef word made
         for queue in range(QUEUES):
-            made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.rings[queue].room)
-            if made == 0:
+            if not self.hold_slots(queue, self.rings[queue].room):
                 return False
-            self.frame[queue] = made
         while self.rounds < SURVIVES // 2 and not self.stopping():
             if not make_one(self):
                 return False
-            self.built = self.rings[KEPT].bytes
+            self.set_built(self.rings[KEPT].bytes)
         return True
 
     cdef bint operation(self) noexcept nogil:

@@ -133,33 +133,28 @@ cdef class GraphMutate(Worker):
         free(self.stamps)
 
     cdef bint start(self) noexcept nogil:
-        cdef uint64_t i, edge, slot
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.count // CONTAINER)
-        if made == 0:
-            return False
-        self.frame[AT_TABLE] = made
-        for i in range(self.count):
-            if self.stopping():
-                return True
-            if i % CONTAINER == 0:
-                made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, CONTAINER)
-                if made == 0:
-                    return False
-                gc_store_element(self.m, self.frame[AT_TABLE], i // CONTAINER, made)
-            made = gc_alloc(self.m, self.node)
+        return self.hold_slots(AT_TABLE, self.count // CONTAINER) and self.build_all()
+
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        """Node i in slot i, with edges to nodes before it, or itself."""
+        cdef uint64_t edge, slot
+        cdef word made
+        if i % CONTAINER == 0:
+            made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, CONTAINER)
             if made == 0:
                 return False
-            set_raw(made, ID, i)
-            gc_store_element(self.m, container_of(self, i), i % CONTAINER, made)
-            self.held[i] = <uint32_t>i
-            if not write_note(self, i, False):
-                return False
-            for edge in range(EDGES):
-                slot = below(self, i + 1)
-                made = node_in(self, i)
-                connect(self, made, i, edge, node_in(self, slot), slot)
-            self.one_built()
-            gc_poll(self.m)
+            gc_store_element(self.m, self.frame[AT_TABLE], i // CONTAINER, made)
+        made = gc_alloc(self.m, self.node)
+        if made == 0:
+            return False
+        set_raw(made, ID, i)
+        gc_store_element(self.m, container_of(self, i), i % CONTAINER, made)
+        self.held[i] = <uint32_t>i
+        if not write_note(self, i, False):
+            return False
+        for edge in range(EDGES):
+            slot = below(self, i + 1)
+            connect(self, node_in(self, i), i, edge, node_in(self, slot), slot)
         return True
 
     cdef bint operation(self) noexcept nogil:
@@ -173,18 +168,13 @@ cdef class GraphMutate(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t slot, edge
-        cdef word node
-        for slot in range(self.count):
-            node = node_in(self, slot)
-            if node:
-                for edge in range(EDGES):
-                    check_edge(self, node, self.held[slot], edge)
-                check_note(self, node, self.held[slot])
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+    cdef void check_one(self, uint64_t slot) noexcept nogil:
+        cdef uint64_t edge
+        cdef word node = node_in(self, slot)
+        if node:
+            for edge in range(EDGES):
+                check_edge(self, node, self.held[slot], edge)
+            check_note(self, node, self.held[slot])
 
     cdef void break_one(self, int what) noexcept nogil:
         cdef word container = container_of(self, 0)

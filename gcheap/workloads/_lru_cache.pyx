@@ -18,7 +18,7 @@ from libc.stdlib cimport free
 from gcheap._fastpath cimport (
     gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_load, gc_load_element, gc_poll, gc_store,
     gc_store_element)
-from gcheap.core.layout cimport SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.layout cimport SHAPE_BYTES, word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw
 from gcheap.workloads._random cimport mix64
@@ -272,20 +272,11 @@ cdef class LruCache(Worker):
         free(self.known)
 
     cdef bint start(self) noexcept nogil:
-        cdef uint64_t i
-        cdef word table = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.buckets)
-        if table == 0:
-            return False
-        self.frame[AT_TABLE] = table
-        for i in range(self.count):
-            if self.stopping():
-                return True
-            if not insert(self, i, i):
-                return False
-            self.last_key = i
-            self.one_built()
-            gc_poll(self.m)
-        return True
+        return self.hold_slots(AT_TABLE, self.buckets) and self.build_all()
+
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        self.last_key = i
+        return insert(self, i, i)
 
     cdef bint operation(self) noexcept nogil:
         if not (hit(self) if below(self, 100) < self.ratio else miss(self)):

@@ -99,16 +99,8 @@ cdef class ManyRoots(Worker):
         free(self.handles)
         free(self.written)
 
-    cdef bint start(self) noexcept nogil:
-        cdef uint64_t at
-        for at in range(self.roots):
-            if self.stopping():
-                return True
-            if not replace(self, at):
-                return False
-            self.one_built()
-            gc_poll(self.m)
-        return True
+    cdef bint build_one(self, uint64_t at) noexcept nogil:
+        return replace(self, at)
 
     cdef bint operation(self) noexcept nogil:
         cdef uint64_t at = below(self, self.roots)
@@ -118,13 +110,8 @@ cdef class ManyRoots(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t at
-        for at in range(self.roots):
-            check_list(self, at)
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+    cdef void check_one(self, uint64_t at) noexcept nogil:
+        check_list(self, at)
 
     cdef void break_one(self, int what) noexcept nogil:
         cdef word cell = gc_handle_load(self.m, self.handles[0])

@@ -43,8 +43,8 @@ def check(config):
             f"threads {count}: fewer than the {config.mutators} mutators that are among them")
     if count * room(config) > 2 * config.live:
         raise OptionError(
-            f"threads {count}: so many need {format_size(count * room(config) // 2)} of live bytes, "
-            f"because each keeps a TLAB; live is {format_size(config.live)}")
+            f"threads {count}: so many need {format_size(count * room(config) // 2)} of live "
+            f"bytes, because each keeps a TLAB; live is {format_size(config.live)}")
 
 
 cdef class ManyThreads(Rows):

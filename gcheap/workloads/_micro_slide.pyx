@@ -46,12 +46,13 @@ cdef class MadeUpSpace:
             h.blocks = <Block*>calloc(blocks, sizeof(Block))
             h.plan = <UnitPlan*>calloc(units + 1, sizeof(UnitPlan))
             h.states = <uint8_t*>calloc(units + 1, 1)
+            h.placed_by = <uint8_t*>calloc(units + 1, 1)
             h.chunk_states = <uint8_t*>calloc(units + 1, 1)
             h.readers = <uint32_t*>calloc(units + 1, sizeof(uint32_t))
             h.shapes = <ShapeInfo*>calloc(SHAPE + 1, sizeof(ShapeInfo))
         if (h == NULL or self.space == NULL or self.buffer == NULL or h.blocks == NULL
-                or h.plan == NULL or h.states == NULL or h.chunk_states == NULL
-                or h.readers == NULL or h.shapes == NULL):
+                or h.plan == NULL or h.states == NULL or h.placed_by == NULL
+                or h.chunk_states == NULL or h.readers == NULL or h.shapes == NULL):
             raise MemoryError(f"no memory for {2 * live} objects of {words} words")
         h.unit_words = UNIT_WORDS
         h.unit_bytes = UNIT_WORDS * WORD
@@ -86,6 +87,7 @@ cdef class MadeUpSpace:
             free(self.h.blocks)
             free(self.h.plan)
             free(self.h.states)
+            free(self.h.placed_by)
             free(self.h.chunk_states)
             free(self.h.readers)
             free(self.h.shapes)
@@ -119,10 +121,10 @@ cdef class MadeUpSpace:
 
     def forward_loop(self, uint64_t count):
         """ns of forwarding `count` references to live objects at random."""
-        cdef uint64_t i, start, elapsed, state = 7, sum = 0
+        cdef uint64_t _i, start, elapsed, state = 7, sum = 0
         with nogil:
             start = clock_ns()
-            for i in range(count):
+            for _i in range(count):
                 sum += forward(self.h, <word>self.at(scaled(random64(&state), self.live)))
             elapsed = clock_ns() - start
             self.buffer[0] = sum        # used, or the compiler would leave the loop out
@@ -130,10 +132,10 @@ cdef class MadeUpSpace:
 
     def assemble_loop(self, uint64_t count):
         """ns of assembling all units, one after the other, `count` times."""
-        cdef uint64_t i, unit, start, elapsed
+        cdef uint64_t _i, unit, start, elapsed
         with nogil:
             start = clock_ns()
-            for i in range(count):
+            for _i in range(count):
                 for unit in range(self.h.r.slid_units):
                     assemble_unit(self.h, unit, <word>self.buffer)
             elapsed = clock_ns() - start

@@ -12,8 +12,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
-    gc_alloc, gc_alloc_array, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
-from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
+    gc_alloc, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
+from gcheap.core.layout cimport word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw
 from gcheap.workloads._record cimport own_lines
@@ -74,7 +74,8 @@ cdef class OldToYoung(Worker):
 
     def __cinit__(self, heap, part):
         self.words = 1
-        self.count = self.to_build = self.share // OLD_BYTES
+        self.count = self.share // OLD_BYTES
+        self.to_build = self.count * (1 + SLOTS)
         self.old = heap.shape("old-to-young.Old", refs=tuple(f"slot{i}" for i in range(SLOTS)),
                               raw=[("id", "u8")]).id
         self.young = heap.shape("old-to-young.Young", raw=[("id", "u8"), ("check", "u8")]).id
@@ -84,25 +85,18 @@ cdef class OldToYoung(Worker):
         free(self.written)
 
     cdef bint start(self) noexcept nogil:
-        cdef uint64_t i, place
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.count)
+        return self.hold_slots(0, self.count) and self.build_all()
+
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        """First all old objects, which are to lie together, then the young."""
+        cdef word made
+        if i >= self.count:
+            return store_young(self, i - self.count, False)
+        made = gc_alloc(self.m, self.old)
         if made == 0:
             return False
-        self.frame[0] = made
-        for i in range(self.count):         # all of them first: they are to lie together
-            if self.stopping():
-                return True
-            made = gc_alloc(self.m, self.old)
-            if made == 0:
-                return False
-            set_raw(made, OLD_ID, i)
-            gc_store_element(self.m, self.frame[0], i, made)
-            self.one_built()
-        for place in range(self.count * SLOTS):
-            if self.stopping():
-                return True
-            if not store_young(self, place, False):
-                return False
+        set_raw(made, OLD_ID, i)
+        gc_store_element(self.m, self.frame[0], i, made)
         return True
 
     cdef bint operation(self) noexcept nogil:
@@ -113,16 +107,12 @@ cdef class OldToYoung(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t place
+    cdef void check_one(self, uint64_t i) noexcept nogil:
         cdef word old
-        for place in range(self.count * SLOTS):
-            old = old_at(self, place // SLOTS)
+        if i >= self.count:
+            old = old_at(self, (i - self.count) // SLOTS)
             if old:
-                check_young(self, old, place)
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+                check_young(self, old, i - self.count)
 
     cdef void break_one(self, int what) noexcept nogil:
         cdef word old = gc_load_element(self.frame[0], 0)

@@ -140,10 +140,9 @@ cdef class Queue(Worker):
 
     cdef bint start_shared(self) noexcept nogil:
         cdef uint64_t i, pairs = (self.mutators + 1) // 2
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, pairs)
-        if made == 0:
+        cdef word made
+        if not self.hold_slots(AT_ANCHORS, pairs):
             return False
-        self.frame[AT_ANCHORS] = made
         for i in range(pairs):
             made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, 1)
             if made == 0:
@@ -153,18 +152,15 @@ cdef class Queue(Worker):
 
     cdef bint start(self) noexcept nogil:
         cdef word anchor = gc_load_element(self.frame[AT_ANCHORS], self.pair)
-        cdef uint64_t _i
         if self.consumes:
             self.frame[AT_HEAD] = anchor
-        if self.produces:
-            self.frame[AT_TAIL] = anchor
-            for _i in range(self.limit):
-                if self.stopping():
-                    break
-                if not produce(self):
-                    return False
-                self.one_built()
-        return True
+        if not self.produces:
+            return True
+        self.frame[AT_TAIL] = anchor
+        return self.build_all()
+
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        return produce(self)
 
     cdef void loop(self) noexcept nogil:
         if self.consumes:       # both have started: what is taken from now on may die
@@ -215,6 +211,10 @@ cdef class Queue(Worker):
             gc_store_element(self.m, batch, self.items, 0)
         else:
             gc_store_element(self.m, self.frame[AT_HEAD], 0, gc_load_element(batch, 0))
+
+    def leave(self):
+        super().leave()
+        self.partner = None
 
     def counts(self):
         return {"batches_produced": self.made, "batches_consumed": self.taken,

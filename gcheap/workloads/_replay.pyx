@@ -67,22 +67,24 @@ cdef inline bint is_link(const Traced* t, uint64_t i) noexcept nogil:
     return t.slots and 1 <= i <= t.slots
 
 
-cdef void check_object(Replay p, word obj, uint64_t number, bint whole) noexcept nogil:
-    """Shape, length and contents, but for links.  Holds no safepoint."""
+cdef bint check_object(Replay p, word obj, uint64_t number, bint whole) noexcept nogil:
+    """Shape, length and contents, but for links; whether it is that object, whatever its
+    contents.  Holds no safepoint."""
     cdef const Traced* t = &p.objects[number]
     cdef uint64_t words = words_of(t), i, found, wanted
     if not is_object(p.r, obj, SHAPE_SLOT_ARRAY if t.slots else SHAPE_BYTES, number):
-        return
+        return False
     if unlikely(gc_length(obj) != length_of(t)):
         record_failure(p.r, BAD_SHAPE, number, gc_length(obj), length_of(t))
-        return
+        return False
     for i in range(words):
         if i >= SAMPLE_WORDS and i + SAMPLE_WORDS < words and not whole:
             continue
         found, wanted = (<uint64_t*>gc_elements(obj))[i], value_at(p, number, p.rounds, i)
         if not is_link(t, i) and unlikely(found != wanted):
             record_failure(p.r, BAD_SLOT if t.slots else BAD_BYTES, number, found, wanted)
-            return
+            break
+    return True
 
 
 cdef void check_link(Replay p, word obj, uint64_t number, uint64_t slot) noexcept nogil:
@@ -164,6 +166,7 @@ cdef class Replay(Worker):
         self.events_kept, self.objects_kept = trace.events, trace.objects
         self.events, self.objects = &self.events_kept[0], &self.objects_kept[0]
         self.count, self.places, self.peak = len(trace.events), trace.places, trace.peak_bytes
+        self.to_build = self.places
         self.links = <uint32_t*>own_lines(trace.slots * 4 + 4, "the model of a trace")
         self.current = <uint32_t*>own_lines(trace.places * 4, "the model of a trace")
 
@@ -172,12 +175,8 @@ cdef class Replay(Worker):
         free(self.current)
 
     cdef bint start(self) noexcept nogil:
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.places)
-        if made == 0:
-            return False
-        self.frame[0] = made
-        self.one_built()
-        return True
+        self.set_built(self.to_build)       # what there is to build is the trace's
+        return self.hold_slots(0, self.places)
 
     cdef bint operation(self) noexcept nogil:
         cdef const Event* e = &self.events[self.at]
@@ -195,23 +194,17 @@ cdef class Replay(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t place, number, slot
-        cdef word obj
-        for place in range(self.places):
-            obj = gc_load_element(self.frame[0], place)
-            if self.current[place] == 0:
-                if obj:
-                    record_failure(self.r, BAD_SLOT, place, obj, 0)
-                continue
-            number = self.current[place] - 1
-            check_object(self, obj, number, True)
-            if obj and self.objects[number].slots:
-                for slot in range(self.objects[number].slots):
-                    check_link(self, obj, number, slot)
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+    cdef void check_one(self, uint64_t place) noexcept nogil:
+        cdef word obj = gc_load_element(self.frame[0], place)
+        cdef uint64_t number, slot
+        if self.current[place] == 0:
+            if obj:
+                record_failure(self.r, BAD_SLOT, place, obj, 0)
+            return
+        number = self.current[place] - 1
+        if check_object(self, obj, number, True):
+            for slot in range(self.objects[number].slots):
+                check_link(self, obj, number, slot)
 
     cdef uint64_t living(self, bint slots) noexcept nogil:
         """A place whose object has slots, or none and some bytes; `places` when there is none."""

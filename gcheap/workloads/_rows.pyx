@@ -7,8 +7,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
-    gc_alloc, gc_alloc_array, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
-from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
+    gc_alloc, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
+from gcheap.core.layout cimport word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw
 from gcheap.workloads._record cimport BAD_SLOT, own_lines, record_failure
@@ -80,19 +80,10 @@ cdef class Rows(Worker):
         free(self.written)
 
     cdef bint start(self) noexcept nogil:
-        cdef uint64_t place
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.count)
-        if made == 0:
-            return False
-        self.frame[AT_TABLE] = made
-        for place in range(self.count):
-            if self.stopping():
-                return True
-            if not write_row(self, place):
-                return False
-            self.one_built()
-            gc_poll(self.m)
-        return True
+        return self.hold_slots(AT_TABLE, self.count) and self.build_all()
+
+    cdef bint build_one(self, uint64_t place) noexcept nogil:
+        return write_row(self, place)
 
     cdef bint turn_over(self, uint64_t rows) noexcept nogil:
         """Checks so many random rows, and replaces each; false when the heap is exhausted."""
@@ -108,13 +99,8 @@ cdef class Rows(Worker):
     cdef bint operation(self) noexcept nogil:
         return self.turn_over(1)
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t place
-        for place in range(self.count):
-            check_row(self, place)
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+    cdef void check_one(self, uint64_t place) noexcept nogil:
+        check_row(self, place)
 
     cdef void break_one(self, int what) noexcept nogil:
         cdef word row = gc_load_element(self.frame[AT_TABLE], 0)

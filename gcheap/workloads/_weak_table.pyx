@@ -3,8 +3,8 @@
 Live data of each mutator: keys held by a slot array; an ephemeron table with a value for each key
 that refers back to it, so that only an ephemeron lets them die; and a weak reference to each key.
 One operation checks two random keys (table, value and weak reference agree), and replaces one of
-them by a new key.  The weak reference to the old one goes into a ring, where it is read at random: null, or
-still that key, and nothing else.
+them by a new key.  The weak reference to the old one goes into a ring, where it is read at random:
+null, or still that key, and nothing else.
 
 Before the audit each mutator has a cycle run.  Then what was dropped must be gone: the table has
 exactly the live keys, and every weak reference in the ring is null.
@@ -13,8 +13,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
-    gc_alloc, gc_alloc_array, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
-from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
+    gc_alloc, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
+from gcheap.core.layout cimport word
 from gcheap.core.native cimport unlikely
 from gcheap.core.weak cimport drop_weak
 from gcheap.core.weakdata cimport WeakTable
@@ -76,7 +76,8 @@ cdef void check_key(WeakTables t, uint64_t place) noexcept nogil:
     if not gc_table_get(t.m, t.table, key, &value):
         record_failure(t.r, BAD_WEAK, place, 0, t.ids[place])
         return
-    if is_object(t.r, value, t.value, place) and raw_is(t.r, value, VALUE_ID, ~t.ids[place], place):
+    if is_object(t.r, value, t.value, place) and raw_is(
+            t.r, value, VALUE_ID, ~t.ids[place], place):
         if gc_load(value, 0) != key:
             record_failure(t.r, BAD_SLOT, place, gc_load(value, 0), key)
     if gc_weak_load(t.m, t.weak[place]) != key:
@@ -137,22 +138,12 @@ cdef class WeakTables(Worker):
         free(self.graves)
 
     cdef bint start(self) noexcept nogil:
-        cdef uint64_t i
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.count)
-        if made == 0:
-            return False
-        self.frame[AT_KEYS] = made
         self.table = gc_new_table(self.m.heap)
-        if self.table == NULL:
-            return False
-        for i in range(self.count):
-            if self.stopping():
-                return True
-            if not make_key(self, i):
-                return False
-            self.one_built()
-            gc_poll(self.m)
-        return True
+        return (self.table != NULL and self.hold_slots(AT_KEYS, self.count)
+                and self.build_all())
+
+    cdef bint build_one(self, uint64_t place) noexcept nogil:
+        return make_key(self, place)
 
     cdef bint operation(self) noexcept nogil:
         cdef uint64_t place = below(self, self.count)
@@ -168,13 +159,12 @@ cdef class WeakTables(Worker):
     def settle(self, heap):
         heap.collect()
 
+    cdef void check_one(self, uint64_t place) noexcept nogil:
+        check_key(self, place)
+
     cdef void check_all(self) noexcept nogil:
         cdef uint64_t i
-        for i in range(self.count):
-            check_key(self, i)
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+        Worker.check_all(self)
         for i in range(GRAVES):
             check_grave(self, &self.graves[i], True)
         if table_count(self.table) != self.count:

@@ -12,9 +12,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
-    gc_acquire_element, gc_alloc, gc_alloc_array, gc_load_element, gc_poll, gc_publish_element,
-    gc_store_element)
-from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
+    gc_acquire_element, gc_alloc, gc_load_element, gc_poll, gc_publish_element, gc_store_element)
+from gcheap.core.layout cimport word
 from gcheap.core.native cimport unlikely
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw
 from gcheap.workloads._random cimport mix64
@@ -102,20 +101,10 @@ cdef class Wide(Worker):
         free(self.written)
 
     cdef bint start_shared(self) noexcept nogil:
-        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, self.slots)
-        self.frame[0] = made
-        return made != 0
+        return self.hold_slots(0, self.slots)
 
-    cdef bint start(self) noexcept nogil:
-        cdef uint64_t i
-        for i in range(self.own):
-            if self.stopping():
-                return True
-            if not write_slot(self, own_slot(self, i)):
-                return False
-            self.one_built()
-            gc_poll(self.m)
-        return True
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
+        return write_slot(self, own_slot(self, i))
 
     cdef bint operation(self) noexcept nogil:
         cdef uint64_t slot
@@ -129,13 +118,8 @@ cdef class Wide(Worker):
         gc_poll(self.m)
         return True
 
-    cdef void check_all(self) noexcept nogil:
-        cdef uint64_t i
-        for i in range(self.own):
-            check_slot(self, own_slot(self, i))
-            gc_poll(self.m)
-            if self.hopeless():
-                return
+    cdef void check_one(self, uint64_t i) noexcept nogil:
+        check_slot(self, own_slot(self, i))
 
     cdef void break_one(self, int what) noexcept nogil:
         cdef uint64_t i = 0

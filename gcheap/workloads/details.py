@@ -104,7 +104,7 @@ class Thinned:
         return now >= self._next
 
     def add(self, now, row, cost=0.0):
-        """A row that was taken from `now` on; `cost` is the least time in seconds until the next."""
+        """A row that was taken from `now` on; `cost`: the least time in seconds until the next."""
         self._rows.append(row)
         if len(self._rows) > self.MOST:
             del self._rows[1::2]

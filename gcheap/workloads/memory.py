@@ -1,4 +1,4 @@
-"""Memory: what the machine has, the peak of the process, and at what cost a heap is sampled."""
+"""What the machine has, the peak of the process, and at what cost a heap is sampled."""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 
     Python calls        what happens                                    a workload writes
     populate(m, rec)    enter, push a frame of `words` roots,           start_shared, start
-                        worker 0: make what all share; all: their own
+                        worker 0: make what all share; all:     build_one
+                        build `to_build` pieces of their own
     run()               enter, take over what worker 0 made,            operation (or loop)
                         operations until the run is over
-    audit()             settle(), then enter and check everything       check_all
+    audit()             settle(), then enter and check each piece       check_one, check_all
     damage(what)        enter and break one thing (tests)               break_one, DAMAGES
     leave()             pop the frame                                   let_go
     counts(), sizes()   what joins the document                         the same
@@ -27,7 +28,8 @@ date, whatever that thread does.  So `start` may fill its part of a shared table
 """
 from libc.stdint cimport uint64_t, uintptr_t
 
-from gcheap._fastpath cimport gc_enter, gc_leave, gc_pop, gc_push
+from gcheap._fastpath cimport gc_alloc_array, gc_enter, gc_leave, gc_poll, gc_pop, gc_push
+from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport clock_ns, load64_relaxed, store64_relaxed, unlikely
 from gcheap.workloads._random cimport mix64
 from gcheap.workloads._record cimport (
@@ -57,6 +59,9 @@ cdef class Worker:
         return True
 
     cdef bint start(self) noexcept nogil:
+        return self.build_all()
+
+    cdef bint build_one(self, uint64_t i) noexcept nogil:
         return True
 
     cdef bint operation(self) noexcept nogil:
@@ -74,6 +79,14 @@ cdef class Worker:
                 return
 
     cdef void check_all(self) noexcept nogil:
+        cdef uint64_t i
+        for i in range(self.to_build):
+            self.check_one(i)
+            gc_poll(self.m)
+            if self.hopeless():
+                return
+
+    cdef void check_one(self, uint64_t i) noexcept nogil:
         pass
 
     cdef void break_one(self, int what) noexcept nogil:
@@ -98,8 +111,27 @@ cdef class Worker:
 
     # ---- what it may use -----------------------------------------------------------------
 
+    cdef bint build_all(self) noexcept nogil:
+        cdef uint64_t i
+        for i in range(self.to_build):
+            if self.stopping():
+                return True
+            if not self.build_one(i):
+                return False
+            self.one_built()
+            gc_poll(self.m)
+        return True
+
+    cdef bint hold_slots(self, int at, uint64_t length) noexcept nogil:
+        cdef word made = gc_alloc_array(self.m, SHAPE_SLOT_ARRAY, length)
+        self.frame[at] = made
+        return made != 0
+
     cdef void one_built(self) noexcept nogil:
-        store64_relaxed(&self.built, self.built + 1)        # relaxed: for the display only
+        self.set_built(self.built + 1)
+
+    cdef void set_built(self, uint64_t built) noexcept nogil:
+        store64_relaxed(&self.built, built)                 # relaxed: for the display only
 
     cdef bint stopping(self) noexcept nogil:
         return stop_wanted(self.r)
@@ -133,11 +165,13 @@ cdef class Worker:
             held = self.frame != NULL and (self.index != 0 or self.start_shared())
             gc_leave(self.m)
         if self.index == 0:
+            self.unshared = not held
             self.shared_made.set()
         else:
             while not self.first.shared_made.wait(TICK_SECONDS) and not stop_wanted(self.r):
                 pass
-        if held and not (stop_wanted(self.r) or self.first.r.exhausted):
+        # When the shared part is missing, worker 0 says so for all.
+        if held and not stop_wanted(self.r) and not self.first.unshared:
             with nogil:
                 gc_enter(self.m)
                 self.take_over()
@@ -193,3 +227,4 @@ cdef class Worker:
                 gc_pop(self.m, self.words)
                 gc_leave(self.m)
             self.frame = NULL
+        self.first = None           # of worker 0: itself

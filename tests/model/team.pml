@@ -1,15 +1,16 @@
 /* Marking by several threads: marking ends when nothing is left to trace, and then it does end.
  *
- * Stands for: gcheap/core/mark_team.pyx (trace_own, give, await_parcel, take, call_off, sleep_on, wake,
- * trace_together), gcheap/core/mark.pxd (win_live).  A critical section is one step, as are the reads and writes
- * of shared words outside of one.
+ * Stands for: gcheap/core/mark_team.pyx (trace_own, give, await_parcel, take, call_off, sleep_on,
+ * wake, trace_together), gcheap/core/mark.pxd (win_live).  A critical section is one step, as are
+ * the reads and writes of shared words outside of one.
  *
  *     member       traces an entry of its own;  gives half of two or more;  without any: waits
  *     collector    the same; returns when everybody waits and no parcel is left, and comes again
  *     fork         may come at any moment: who sees it says stop, and everybody drops his entries
  *
- * The collector and two more.  Objects form a tree with one edge more: 0 -> 1, 2; 1 -> 3, 4; 2 -> 4,
- * so that two may race for 4.  (With WIDE: 2 -> 5, 6; 3 -> 5, so that two may give at once.)  Reading that an object is unmarked and winning its mark are two steps.  The
+ * The collector and two more.  Objects form a tree with one edge more: 0 -> 1, 2; 1 -> 3, 4; 2
+ * -> 4, so that two may race for 4.  (With WIDE: 2 -> 5, 6; 3 -> 5, so that two may give at
+ * once.)  Reading that an object is unmarked and winning its mark are two steps.  The
  * collector traces twice, the second time from what a log holds: object 7.
  *
  *     once       an object is pushed by one member: by the one who won it
@@ -40,6 +41,43 @@ byte parcel[MEMBERS];
 byte parcels, waiting, marked, traced, pushed;
 byte event, sleepers;                   /* 8 bits do not come round */
 bool sleeping[MEMBERS];
+/* What the mutants change stands here: an #ifdef inside an inline shifts spin's line numbers. */
+#ifdef MUTATE_NO_WIN                    /* the look at the mark decides, not the fetch-or */
+#define lost            false
+#else
+#define lost            seen
+#endif
+#ifdef MUTATE_KEEP_ENTRIES              /* of what is given up */
+#define left(set)       set
+#else
+#define left(set)       0
+#endif
+#ifdef MUTATE_NO_SECOND_LOOK            /* what was read without the lock decides */
+#define still_wanted    true
+#else
+#define still_wanted    (waiting > parcels)
+#endif
+#ifdef MUTATE_LATE_SLEEPER              /* announced only when asleep */
+#define early           0
+#else
+#define early           1
+#endif
+#ifdef MUTATE_NO_RING                   /* the last to wait tells nobody */
+#define ring            0
+#else
+#define ring            last
+#endif
+#ifdef MUTATE_STILL_WAITS               /* counted as waiting until it has looked at its entries */
+#define at_once         0
+#else
+#define at_once         1
+#endif
+#ifdef MUTATE_SEEN_LATE                 /* `event` is read when the lock is let go */
+#define see_late        seen = event
+#else
+#define see_late        skip
+#endif
+
 bool stop = false, hold = false, ends = false;
 
 #define at_rest (waiting == MEMBERS && parcels == 0)
@@ -93,23 +131,16 @@ inline visit(set) {
         if
         :: seen -> skip
         :: else ->
-#ifdef MUTATE_NO_WIN                    /* the look at the mark decides, not the fetch-or */
-            atomic {
-                marked = marked | bit_of(o);
-#else
             atomic {
                 seen = has(marked, o);
                 marked = marked | bit_of(o);
                 if
-                :: seen -> skip         /* another was first.  REACHED */
-                :: else ->
-#endif
+                :: lost -> skip         /* another was first */
+                :: !lost ->
                     assert(!has(pushed, o)); /* once */
                     pushed = pushed | bit_of(o);
-                    stack[me] = stack[me] | bit_of(o);
-#ifndef MUTATE_NO_WIN
+                    stack[me] = stack[me] | bit_of(o)
                 fi;
-#endif
                 seen = 0
             }
         fi
@@ -123,27 +154,19 @@ inline trace_own() {
     :: stop || hold ->                                      /* call_off.  REACHED */
         atomic {
             stop = true;
-#ifndef MUTATE_KEEP_ENTRIES             /* of what is given up */
-            stack[me] = 0
-#endif
-        };
+            stack[me] = left(stack[me]) };
         break
     :: !stop && several(stack[me]) && waiting > parcels ->  /* wanted, read without the lock */
         atomic {
             any_of(stack[me]);
-#ifdef MUTATE_NO_SECOND_LOOK            /* what was read without the lock decides */
             if
-            :: true ->
-#else
-            if
-            :: waiting > parcels ->                         /* REACHED */
-#endif
+            :: still_wanted ->                              /* REACHED */
                 assert(parcels < waiting); /* parcels */
                 parcel[parcels] = bit_of(o);
                 parcels++;
                 event++;
                 stack[me] = stack[me] & ~bit_of(o)
-            :: else -> skip                                 /* REACHED */
+            :: !still_wanted -> skip
             fi;
             o = 0 };
         if :: sleepers > 0 -> wake_one() :: else -> skip fi
@@ -160,18 +183,14 @@ inline trace_own() {
 }
 
 inline futex_wait() {
-#ifndef MUTATE_LATE_SLEEPER             /* announced only when asleep */
-    sleepers++;
-#endif
+    sleepers = sleepers + early;
     atomic {
         if
         :: event == seen -> sleeping[me] = true             /* REACHED */
         :: else -> skip                                     /* REACHED */
         fi
     };
-#ifdef MUTATE_LATE_SLEEPER
-    sleepers++;
-#endif
+    if :: !early -> sleepers++ :: early -> skip fi;
     !sleeping[me];
     sleepers--
 }
@@ -181,9 +200,7 @@ inline await_parcel() {
     atomic {
         waiting++;
         last = at_rest;
-#ifndef MUTATE_NO_RING                  /* the last to wait tells nobody */
-        if :: last -> event++ :: else -> skip fi
-#endif
+        event = event + ring
     };
     do
     :: atomic {
@@ -191,10 +208,8 @@ inline await_parcel() {
         :: parcels > 0 ->                                   /* take.  REACHED */
             parcels--;
             stack[me] = parcel[parcels]; parcel[parcels] = 0;
-#ifndef MUTATE_STILL_WAITS              /* counted as waiting until it has looked at its entries */
-            waiting--;
-#endif
-            goto_taken = true
+            waiting = waiting - at_once;
+            got = true
         :: parcels == 0 && me == 0 && at_rest ->
             waiting--;
             done = true
@@ -202,16 +217,12 @@ inline await_parcel() {
         :: else ->
             seen = event                                    /* REACHED */
         fi };
-#ifdef MUTATE_STILL_WAITS
-        if :: goto_taken -> waiting-- :: else -> skip fi;
-#endif
+        if :: got && !at_once -> waiting-- :: else -> skip fi;
         if
-        :: goto_taken || done -> break
+        :: got || done -> break
         :: else -> skip
         fi;
-#ifdef MUTATE_SEEN_LATE                 /* `event` is read when the lock is let go */
-        seen = event;
-#endif
+        see_late;
         if
         :: last && sleepers > 0 -> wake_all()
         :: else -> skip
@@ -219,12 +230,12 @@ inline await_parcel() {
         last = false;
         futex_wait()
     od;
-    atomic { goto_taken = false; seen = 0; last = false }
+    atomic { got = false; seen = 0; last = false }
 }
 
 proctype Member(byte me) {
     byte o, set, seen;
-    bool last, done, goto_taken;
+    bool last, done, got;
     do
     ::
        await_parcel();
@@ -248,7 +259,7 @@ inline trace_together() {
 
 proctype Collector() {
     byte me, o, set, seen;
-    bool last, done, goto_taken;
+    bool last, done, got;
     set = bit_of(0);                                        /* the root */
     do
     :: visit(set);

@@ -18,15 +18,14 @@ def longer(histogram):
 
 @pytest.fixture(params=["open", "closed"])
 def stalled(request):
-    """(loop, recording, worker) of a run in which one pause took a long time."""
+    """(loop, recording, worker) of a run in which the mutator was once held up for long: when it
+    left the heap, to wait for its next operation."""
     settings = {"loop": request.param, "rate": "4MiB"}          # an operation in 275 us
     with Driven("steady", settings=settings) as driven:
         driven.run()
-        with failpoints.delay("flip.before", ns=STALL_NS, times=1) as delay:
-            driven.heap.collect(wait=False)
+        with failpoints.delay("mutator.leave", ns=STALL_NS, times=1) as delay:
             driven.run(1000)
-            driven.heap.collect()
-            assert delay.hits == 1
+            assert delay.hits > 0
         assert driven.audit() == 0, driven.failure
         yield request.param, driven.recordings[0], driven.session.workers[0]
 

@@ -15,7 +15,14 @@ BUILD_SECONDS = 300
 
 
 class Unavailable(Exception):
-    """A system that cannot be measured here; says why, in a few words."""
+    """A system that cannot be measured here; says why, in a few words.
+
+    version     of the system, where it told that much
+    """
+
+    def __init__(self, why, version=None):
+        super().__init__(why)
+        self.version = version
 
 
 def sources():

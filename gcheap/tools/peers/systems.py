@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcheap.building import cflags, libs
+from gcheap.options import format_size
 from gcheap.tools.peers.programs import Unavailable, build, need, sources
 
-MIB = 1 << 20
+LEAST_JAVA_HEAP = 8 << 20        # below, some collectors do not start
 MODES = ("churn", "trees", "full")
 JVMS = "/usr/lib/jvm/*/bin/java"
 COLLECTORS = {"ZGC": "UseZGC", "Shenandoah": "UseShenandoahGC", "G1": "UseG1GC",
@@ -67,12 +68,12 @@ class CProgram(System):
         self._defines, self._flags, self._setting = defines, flags, setting
 
     def build(self, folder):
-        self.program = folder / f"peer-{self.name.split()[0]}"
+        self.program = folder / f"peer-{self.name.partition(',')[0]}"
         build([need("cc", "gcc"), "-O2", *(f"-D{name}" for name in self._defines),
                str(sources() / "peer.c"), "-o", str(self.program), *self._flags()])
 
     def describe(self, live, capacity):
-        return self._setting.format(capacity=f"{capacity / MIB:.0f}MiB")
+        return self._setting.format(capacity=format_size(capacity))
 
     def variables(self, live, capacity):
         return {"PEER_PYTHON": sys.executable}      # whose gcheap is measured
@@ -85,7 +86,7 @@ class Jvm(System):
     """Peer.java under one collector of one Java virtual machine."""
 
     def __init__(self, java, major, collector):
-        super().__init__(f"{collector} (JDK {major})", "yes")
+        super().__init__(f"{collector} {major}", "yes")
         self._java, self._major, self._collector = java, major, collector
 
     def build(self, folder):
@@ -101,7 +102,7 @@ class Jvm(System):
     def flags(self, live, capacity):
         generational = (["-XX:+ZGenerational"] if self._collector == "ZGC" and
                         FIRST_GENERATIONAL_ZGC <= self._major < ALWAYS_GENERATIONAL_ZGC else [])
-        size = f"{max(capacity // MIB, 8)}m"
+        size = f"{max(capacity, LEAST_JAVA_HEAP) // 1024}k"
         return [f"-XX:+{COLLECTORS[self._collector]}", *generational, f"-Xms{size}", f"-Xmx{size}"]
 
     def command(self, live, capacity, log):
@@ -200,14 +201,14 @@ def all_systems():
         CProgram("gcheap", "yes", ["GCHEAP"], lambda: [*cflags(), *libs()],
                  "capacity={capacity} policy=fixed"),
         *(Jvm(java, major, collector) for major, java in jvms for collector in COLLECTORS),
-        *([] if jvms else [Missing(f"{collector} (JDK)", "no java on PATH or below /usr/lib/jvm")
+        *([] if jvms else [Missing(collector, "no java on PATH or below /usr/lib/jvm")
                            for collector in COLLECTORS]),
         CProgram("bdwgc", "no", ["BDWGC"], lambda: ["-lgc"], "GC_set_max_heap_size {capacity}"),
         GoProgram(),
         OcamlProgram(),
         PythonProgram("PyPy", ("pypy3",)),
         PythonProgram("CPython", (sys.executable,)),
-        CProgram("pool (no collector)", "–", [], lambda: [], "malloc, free lists"),
+        CProgram("pool, no GC", "–", [], lambda: [], "malloc, free lists"),
     ]
 
 
