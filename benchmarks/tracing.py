@@ -2,11 +2,11 @@
 
     python benchmarks/tracing.py [--rounds 7] [--seconds 2] [--no-build]
 
-Builds two variants under build/ (minutes), then runs each measurement in a process of its own, A B C,
-C B A, ..., and prints medians with the least and greatest value, and ratios to "out", as the table of
-docs/reference/trace.md.  Loops are in ns an operation (less is better), workloads in operations a
-second (more is better); the ratios are such that above 1 is slower.  Writing a trace's file is not in
-it: that comes after the run.
+Builds two variants under build/ (minutes), then runs each measurement in a process of its own, A B
+C, C B A, ..., and prints medians with the least and greatest value, and ratios to "out", as the
+table of docs/reference/trace.md.  Loops are in ns an operation (less is better), workloads in
+operations a second (more is better); the ratios are such that above 1 is slower.  Writing a trace's
+file is not in it: that comes after the run.
 """
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Builds of gcheap that differ in what is left out of them, measured in turns: for the scripts beside
-this one.
+"""Builds of gcheap that differ in what is left out of them, measured in turns: for the scripts
+beside this one.
 """
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ build the pages they touch on demand.  Importing starts no thread and opens no d
 """
 import struct as _struct
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if not _sys.platform.startswith("linux") or _struct.calcsize("P") != 8:
     raise ImportError(
@@ -35,9 +36,11 @@ from gcheap.face.weakref import WeakRef
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
 from gcheap.failpoint_settings import arm_environment as _arm_environment
 from gcheap.inspection import Path, Retained, Root, Step
-from gcheap.records import Histogram, Records
 from gcheap.statistics import HeapStats, IoctlStats
 from gcheap.version import __version__
+
+if _TYPE_CHECKING:
+    from gcheap.records import Histogram, Records
 
 _arm_environment()
 # A free-threaded build has enabled its GIL by now, for modules that need it, unless told not to.
@@ -51,3 +54,12 @@ __all__ = [
     "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__", "failpoints",
     "get_include", "log", "policy", "trace",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`Records` and `Histogram`, which stand on numpy, when they are asked for."""
+    if name in ("Histogram", "Records"):
+        from gcheap.late import tables
+
+        return getattr(tables, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

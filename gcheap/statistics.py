@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
-import numpy as np
+from gcheap.late import np, tables
 
-from gcheap.records import Records, in_units, pairs, records
+if TYPE_CHECKING:
+    from gcheap.records import Records
 
 # What a notebook shows of HeapStats, in groups; the rest is in its attributes.
 SHOWN = {
@@ -87,10 +89,10 @@ class HeapStats:
                     if key != "refused"}
         dtype = [(name, "i8" if isinstance(value, int) else f"U{max(1, len(value))}")
                  for name, value in row.items()]
-        return records(np.array([tuple(row.values())], dtype=dtype))
+        return tables.records(np.array([tuple(row.values())], dtype=dtype))
 
     def _repr_html_(self) -> str:
-        return pairs({heading: {
+        return tables.pairs({heading: {
             name.removesuffix("_ns").removesuffix("_bytes").replace("_", " "):
-                in_units(name, getattr(self, name)) for name in names}
+                tables.in_units(name, getattr(self, name)) for name in names}
             for heading, names in SHOWN.items()})

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 TREES = {
     "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css"),
     "tests": (".py",),
-    "benchmarks": (".py", ".c", ".go", ".java", ".ml"),
+    "benchmarks": (".py", ".c", ".h", ".go", ".java", ".ml"),
     "docs": (".md", ".png"),
 }
 SINGLE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py")

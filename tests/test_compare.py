@@ -106,8 +106,8 @@ def test_figures_without_a_value_are_left_out(files):
         run["faults"]["p99_us"] = None
     some["runs"][0]["noise_floor_us"] = None
     results = load(files(some)[0])
-    assert len(results.figures["churn: faults p99 us"].values) == 3
-    assert len(results.figures["churn: noise floor us max"].values) == 6
+    assert len(results.figures["churn: faults p99"].values) == 3
+    assert len(results.figures["churn: noise floor max"].values) == 6
 
 
 def test_another_machine_or_configuration_is_said(files, capsys):

@@ -21,7 +21,10 @@ from gcheap.tools import stress
 from gcheap.tools.output import dump_json
 from gcheap.units import duration, number
 
-pytestmark = pytest.mark.sigbus_only("a report is drawn from a document")
+pytestmark = [
+    pytest.mark.sigbus_only("a report is drawn from a document"),
+    pytest.mark.xdist_group("report"),      # the runs that they read are made once
+]
 needs_matplotlib = pytest.mark.skipif(
     __import__("importlib.util").util.find_spec("matplotlib") is None,
     reason="matplotlib is not installed")

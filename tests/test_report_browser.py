@@ -12,6 +12,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
     pytest.mark.sigbus_only("a report is drawn from a document"),
     pytest.mark.uninstrumented("a browser has nothing to do with it"),
+    pytest.mark.xdist_group("report"),
 ]
 
 # A frame, because a headless window is never as narrow as a phone.  srcdoc: the same origin.

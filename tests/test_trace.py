@@ -235,9 +235,8 @@ def test_what_does_not_fit_is_counted(tmp_path):
 def test_what_is_more_than_a_trace_keeps_is_counted(tmp_path, monkeypatch):
     monkeypatch.setattr("gcheap.trace.session.MOST_EVENTS", 50)
     path = tmp_path / "short.json"
-    with gcheap.Heap("1MiB") as heap, heap.attach("writer") as m:
-        with heap.trace(path):
-            _testing_trace.write_slices(m.native(), 200)
+    with gcheap.Heap("1MiB") as heap, heap.attach("writer") as m, heap.trace(path):
+        _testing_trace.write_slices(m.native(), 200)
     trace = Parsed(path)
     assert len(trace.named("safepoint")) + trace.lost["writer"] >= 200
     assert sum(map(len, trace.slices.values())) == 50
@@ -411,10 +410,9 @@ def test_a_thread_that_stays_inside_is_running_all_the_while(tmp_path):
 
 def test_a_thread_that_stays_away_is_not(tmp_path):
     path = tmp_path / "x.json"
-    with gcheap.Heap("4MiB") as heap, heap.attach("m") as m:
-        with heap.trace(path):
-            for _ in range(2):
-                _testing_trace.write_slices(m.native(), 1)
-                threading.Event().wait(0.05)                # no fact: the gap itself
+    with gcheap.Heap("4MiB") as heap, heap.attach("m") as m, heap.trace(path):
+        for _ in range(2):
+            _testing_trace.write_slices(m.native(), 1)
+            threading.Event().wait(0.05)                # no fact: the gap itself
     slices = Parsed(path).slices["m"]
     assert [one[2] for one in slices] == ["running", "safepoint"] * 2

@@ -26,11 +26,11 @@ def write_slices(uintptr_t mutator, uint64_t count):
 def record_pauses(uintptr_t mutator, uint64_t count):
     """Records so many pauses of introspection that never were, of a mutator's heap."""
     cdef PauseRecord pause
-    cdef uint64_t i
+    cdef uint64_t _i
     memset(&pause, 0, sizeof(pause))
     pause.kind = PAUSE_INSPECT
     pause.start_ns = clock_ns()
-    for i in range(count):
+    for _i in range(count):
         record_pause((<MutatorState*>mutator).heap.events, &pause)
 
 

@@ -347,9 +347,9 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     c.record.wasted_bytes = h.r.wasted_words * WORD
     store64_relaxed(&h.wasted_bytes, c.record.wasted_bytes)
     c.record.collected_bytes = c.used_at_tams - min(c.used_at_tams, c.live_bytes)
-    end_map(h)
     # Release: the fault path reads the phase before `r`.
     store32_release(&h.phase, PHASE_RELOCATE)
+    end_map(h)
     tell(h, EVENT_FLIPPED, &c.pause)
 
 

@@ -57,7 +57,10 @@ cdef int open_descriptor(HeapState* h) noexcept nogil:
 
 
 cdef int start_threads(HeapState* h) noexcept nogil:
-    """Every native thread that a heap has but those that the collector starts to mark.  Returns an errno, and then none runs."""
+    """Every native thread that a heap has, but those that the collector starts to mark with.
+
+    Returns an errno, and then none runs.
+    """
     cdef int error = 0
     if h.server != NULL and h.backend != BACKEND_STW:
         error = start_fault_server(h)

@@ -75,7 +75,7 @@ from gcheap.core.space cimport resident_in
 from gcheap.core.threads cimport join_thread, start_thread
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.mman cimport MADV_DONTNEED, madvise
 
 cdef enum:
@@ -246,7 +246,7 @@ cdef void brief(Member* m, Marker* k) noexcept nogil:
     m.marker.shared = True
     m.marker.stack = m.marker.sp = m.marker.deepest = <word*>m.memory
     m.marker.live_words = m.marker.large_bytes = m.marker.head = m.marker.tail = 0
-    # Zero: gather_marks has dropped the pages since the last survey.
+    # All zero, by gather_marks.
     m.marker.count = NULL if k.count == NULL else <ShapeTotal*>(m.memory + stack_bytes(h))
 
 
@@ -311,7 +311,7 @@ cdef void gather_marks(Marker* k) noexcept nogil:
     cdef HeapState* h = k.heap
     cdef MarkTeam* t = team_of(h)
     cdef Marker* other
-    cdef uint32_t i, shape
+    cdef uint32_t i, shape, shapes = load32_acquire(&h.shape_count)
     if not k.shared:
         return
     for i in range(t.members - 1):
@@ -320,10 +320,12 @@ cdef void gather_marks(Marker* k) noexcept nogil:
         k.large_bytes += other.large_bytes
         add64_relaxed(&t.marked_bytes, other.live_words * WORD + other.large_bytes)
         if other.count != NULL:
-            for shape in range(load32_acquire(&h.shape_count)):
+            for shape in range(shapes):
                 k.count[shape].bytes += other.count[shape].bytes
                 k.count[shape].objects += other.count[shape].objects
-            madvise(other.count, MAX_SHAPES * sizeof(ShapeTotal), MADV_DONTNEED)
+            # Zero for the next survey.  Locked memory (mlockall) cannot be dropped.
+            if madvise(other.count, MAX_SHAPES * sizeof(ShapeTotal), MADV_DONTNEED) != 0:
+                memset(other.count, 0, shapes * sizeof(ShapeTotal))
         give_back_stack(other, KEEP_STACK)
 
 

@@ -38,7 +38,7 @@ cdef void begin_map(HeapState* h) noexcept nogil:
 
 
 cdef void end_map(HeapState* h) noexcept nogil:
-    """Inside the flip's pause, once the new halves and tops stand."""
+    """Inside the flip's pause, once the new halves, tops and the phase stand."""
     cdef int i
     store64_relaxed(&h.mapped.chunks, h.r.chunks)
     store64_relaxed(&h.mapped.from_units, h.r.from_bytes >> h.unit_shift)

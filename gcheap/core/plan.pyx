@@ -68,9 +68,10 @@ cdef void sum_whole(HeapState* h, uint64_t chunk, uint64_t total) noexcept nogil
     u.whole = 1
     h.r.dense_units += 1
     for i in range(per_chunk):
-        # Relaxed, here and below: pagemap.pyx may be reading.
+        # Relaxed, here and below: pagemap.pyx may be reading, and a mutator in weak_load, which
+        # learns from its cell that what it looks up has died.
         store32_relaxed(&block[i].before, <uint32_t>(total + i * BLOCK_WORDS))
-        block[i].live = <uint64_t>-1
+        store64_relaxed(&block[i].live, <uint64_t>-1)
 
 
 cdef uint64_t sum_chunk(HeapState* h, uint64_t chunk, uint64_t total) noexcept nogil:

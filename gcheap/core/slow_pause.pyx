@@ -1,10 +1,11 @@
 """The end of a pause: it is recorded, and one that took long is said on standard error.
 
 A pause is slow when its work, from the last mutator's stop until they were released, took
-`pause_warning_ms`; a stop that takes long is the watchdog's.  The line is written after that, by whoever made the pause (mostly the
-collector thread), as the watchdog writes its own: by write(2), without the GIL or an allocation,
-and only when standard error takes it at once.  At most one line a second for a heap; how many were
-left out is said in the next.  A heap that verifies its cycles says nothing: its pauses are long.
+`pause_warning_ms`; a stop that takes long is the watchdog's.  The line is written after the pause,
+by whoever made it (mostly the collector thread), as the watchdog writes its own: by write(2),
+without the GIL or an allocation, and only when standard error takes it at once.  At most one line a
+second for a heap; how many were left out is said in the next.  A heap that verifies its cycles says
+nothing: its pauses are long.
 """
 from gcheap.core.events cimport record_pause
 from gcheap.core.layout cimport (

@@ -5,10 +5,11 @@
     fault server                               its ring    /    end; keeps what it has read
 
 A ring has one writer and one reader.  The writer stores an event and then, with release, `head`;
-the reader reads `head` with acquire, copies, and stores `tail` with release, which the writer reads
-with acquire before it writes where an event was.  A full ring takes nothing: the event is counted
-in `lost`.  So a writer never waits, locks or allocates, and may be a thread inside a fault (I4): its
-ring was made, and every page of it touched, when the thread attached or when tracing began.
+the reader reads `head` with acquire, copies, and stores `tail` with release, which the writer
+reads with acquire before it writes where an event was.  A full ring takes nothing: the event is
+counted in `lost`.  So a writer never waits, locks or allocates, and may be a thread inside a fault
+(I4): its ring was made, and every page of it touched, when the thread attached or when tracing
+began.
 
 Off, all of this is one relaxed load of `Tracing.on` and a branch where something would be recorded.
 
@@ -18,12 +19,13 @@ behind.  Those of one thread nest: "running" holds the others, which do not over
 **Running.**  A Python program enters and leaves the heap a million times a second, and reading the
 clock for that costs more than the entry.  So time is read once a `tick` (the reader's, some
 milliseconds): entries that are less than GAP_NS apart are one running slice.  A thread that is
-inside for longer leaves at a time that is known exactly, and so does whatever has a slice of its own
-(a stop, a stall, a fault).
+inside for longer leaves at a time that is known exactly, and so does whatever has a slice of its
+own (a stop, a stall, a fault).
 
-**Rings and threads.**  A ring outlives its thread until the reader has read it, then serves the next
-thread; memory goes back with the heap.  `lock` guards the list, which only grows; who takes it holds
-list_lock or nothing.
+**Rings and threads.**  A ring outlives its thread until the reader has read it, then serves the
+next thread; memory goes back with the heap.  `lock` guards the list, which only grows; who takes it
+holds list_lock or nothing, and never waits with it.  A forked child is not traced: its parent's
+reader is not there.
 """
 from gcheap.core.layout cimport (
     HeapState, MutatorState, RING_ENDED, RING_FREE, RING_OWNED, RUNNING, TRACE_EVENTS,

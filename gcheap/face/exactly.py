@@ -13,7 +13,7 @@ from gcheap.text import shown
 if TYPE_CHECKING:
     import numpy as np
 else:
-    from gcheap.face.late import np
+    from gcheap.late import np
 
 # What numpy raises for values that it cannot convert; the last for a date that becomes text.
 REFUSALS = (TypeError, ValueError, OverflowError, RuntimeError)

@@ -19,8 +19,8 @@ from gcheap.face.shape cimport define_shape
 from gcheap.face.snapshot import snapshot
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weaktables import WeakKeyTable, WeakValueTable
+from gcheap.late import tables
 from gcheap.options import signature
-from gcheap.records import Histogram, records
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 cdef extern from "<Python.h>":
@@ -243,7 +243,7 @@ cdef class Heap:
         "inspect") as long as it takes to look at every object.  Raises MemoryError when there is
         none to look with, RuntimeError for a native mutator that is running.
         """
-        return records(inspect.census(self.core))
+        return tables.records(inspect.census(self.core))
 
     def referrers(self, ref):
         """What holds the object of `ref`: a list of pairs.
@@ -300,7 +300,7 @@ cdef class Heap:
         start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's
         stop on), cpu_ns (thread CPU time of the work), mutators.
         """
-        return records(reports.pause_records(self.core))
+        return tables.records(reports.pause_records(self.core))
 
     def cycles(self):
         """The last cycles (at most 16,384), oldest first: a structured array of ns and bytes.
@@ -311,7 +311,7 @@ cdef class Heap:
         used_before and used_after count as capacity does, collected_bytes is what the cycle made
         free.
         """
-        return records(reports.cycle_records(self.core))
+        return tables.records(reports.cycle_records(self.core))
 
     def histogram(self, name):
         """A `Histogram` (values_ns, counts, max_ns) of "fault", "stall" (waits of allocations for
@@ -321,7 +321,7 @@ cdef class Heap:
         timed in the fault path; with faults="handler" from the moment its message was read until
         its page was there, so that the ways into the kernel and back are not in it.
         """
-        return Histogram(*reports.histogram(self.core, name))
+        return tables.Histogram(*reports.histogram(self.core, name))
 
     def trace(self, path):
         """Begins a trace: what each thread does, written to the file `path` at the end of the
@@ -354,7 +354,7 @@ cdef class Heap:
         cycles the map shows the last slide: who placed each unit, and how full the old half was.
         docs/reference/page-map.md has the states.
         """
-        return records(page_map(self.core))
+        return tables.records(page_map(self.core))
 
     def native(self):
         """The address of the native heap (`HeapState*` of gcheap/core/layout.pxd, `gc_heap *` of

@@ -20,7 +20,7 @@ from gcheap.core.safepoint cimport thread_mutator
 from gcheap.core.walk cimport Bookmark, walk_on
 from gcheap.core.words cimport Words, words_free
 from gcheap.errors import ForeignRef
-from gcheap.face.late import np
+from gcheap.late import np
 from gcheap.face.ref cimport Ref, new_ref
 from gcheap.face.shape cimport Shape, builtin_shape
 from gcheap.face.state cimport HeapCore

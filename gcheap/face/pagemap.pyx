@@ -1,15 +1,14 @@
 # cython: nonecheck=True
 """`Heap.page_map`: the state of each unit as a structured array."""
-import numpy as np
-
 from gcheap.core.pagemap cimport UnitRow, map_rows, read_map
 from gcheap.face.state cimport HeapCore
+from gcheap.late import np
 from libc.stdint cimport uint64_t, uintptr_t
 
-UNIT_DTYPE = np.dtype({
+UNIT_FIELDS = {
     "names": ["unit", "space", "half", "current", "state", "by", "live_bytes"],
     "formats": ["u4", "u1", "u1", "?", "u1", "u1", "i4"],
-    "offsets": [0, 4, 5, 6, 7, 8, 12], "itemsize": sizeof(UnitRow)})
+    "offsets": [0, 4, 5, 6, 7, 8, 12], "itemsize": sizeof(UnitRow)}
 SPARE_ROWS = 64                 # what may be handed out between counting and reading
 
 
@@ -20,7 +19,7 @@ def page_map(HeapCore core not None):
     core.check_open()
     room = map_rows(core.h) + SPARE_ROWS
     while True:
-        rows = np.zeros(room, UNIT_DTYPE)
+        rows = np.zeros(room, UNIT_FIELDS)
         at = rows.ctypes.data
         # With the GIL: nobody can close the heap meanwhile.
         count = read_map(core.h, <UnitRow*>at, room)

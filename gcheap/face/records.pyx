@@ -129,7 +129,8 @@ cdef class Records:
                 load64_relaxed(&self.h.pool_bytes))
 
     def wait(self, uint64_t timeout_ns):
-        """Until the collector does something after the last take, or so long; False when it has ended."""
+        """Until the collector does something after the last take, or so long; False: it has
+        ended."""
         cdef HeapState* h = self.h
         cdef uint32_t seen = self.seen
         if not load32_acquire(&h.collector_alive):

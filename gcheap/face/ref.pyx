@@ -22,7 +22,7 @@ from gcheap.core.safepoint cimport leave_running
 from gcheap.core.space cimport release_pinned
 from gcheap.errors import ForeignRef
 from gcheap.face.exactly import to_array
-from gcheap.face.late import np
+from gcheap.late import np
 from gcheap.face.shape cimport Field, Shape, builtin_shape, complete
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport read_value, whole_number, write_value

@@ -15,7 +15,7 @@ from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
 from gcheap.core.roots cimport live_handles
 from gcheap.core.tlab cimport allocated_by
 from gcheap.face.callbacks import CAUSES, PAUSES
-from gcheap.face.late import np
+from gcheap.late import np
 from gcheap.face.state cimport HeapCore
 from gcheap.face.weakref cimport weak_counts
 from gcheap.text import shown

@@ -10,7 +10,7 @@ from gcheap.core.layout cimport (
     MAX_SHAPES, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS, ShapeInfo)
 from gcheap.core.native cimport store32_release
 from gcheap.errors import ShapeError
-from gcheap.face.late import np
+from gcheap.late import np
 from gcheap.face.state cimport HeapCore
 from gcheap.face.values cimport value_code
 from gcheap.options import format_size

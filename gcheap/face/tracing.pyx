@@ -83,7 +83,6 @@ cdef class Rings:
         """
         cdef HeapState* h = self.h
         cdef TraceRing* ring
-        cdef TraceRing* mine
         cdef uint32_t state
         cdef uint64_t n, lost
         rows = []

@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AsDouble
 from cpython.number cimport PyNumber_Index
 from gcheap.face.exactly import to_bytes
-from gcheap.face.late import np
+from gcheap.late import np
 from gcheap.text import shown
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)

@@ -7,9 +7,9 @@
 that the collector thread took; the clock of Pause Mark Start + Concurrent Mark + Pause Mark End +
 what lies between it and the flip + Pause Relocate Start + Concurrent Relocate; CPU time in pauses +
 of the collector outside of them; used bytes when it began, before the flip, and when it ended; the
-soft limit; faults and allocation stalls since the line before; CPUs; the cause.  What happens inside
-a pause counts as that pause: under stw all of it stands in the first place.  Lines of a heap that is
-not the first say "gc 3 (heap 2)".
+soft limit; faults and allocation stalls since the line before; CPUs; the cause.  What happens
+inside a pause counts as that pause: under stw all of it stands in the first place.  Lines of a heap
+that is not the first say "gc 3 (heap 2)".
 """
 from __future__ import annotations
 

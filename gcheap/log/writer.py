@@ -6,8 +6,8 @@
     the interpreter's end  the rest so far is written, before daemon threads stand still
 
 So no pause, collector or mutator waits for a log, whatever its output does; only close() and the
-interpreter's end do.  A log that falls more than 16,384 records of a kind behind says how many it has
-lost.
+interpreter's end do.  A log that falls more than 16,384 records of a kind behind says how many it
+has lost.
 
 A forked child has a thread of its own for each heap that goes on; its lines carry its process, and
 a file whose name has %p in it is another one.

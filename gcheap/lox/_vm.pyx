@@ -9,6 +9,8 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+from threading import get_ident
+
 from gcheap.errors import GcheapError
 
 cdef extern from "gcheap_python.h" nogil:
@@ -21,7 +23,7 @@ cdef extern from "gcheap_python.h" nogil:
     const char* gc_error_message()
     void gc_enter(gc_mutator*)
     void gc_leave(gc_mutator*)
-    void gc_collect(gc_heap*)
+    void gc_request(gc_heap*)
 
 cdef extern from "gcheap/lox/native/lifetime.h" nogil:
     const int LOX_NATIVE_COUNT, LOX_GLOBALS, LOX_SITES, OP_COUNT, LOX_NEED
@@ -59,13 +61,14 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
         gc_mutator* m
         uint64_t output_length
     ctypedef struct lox_program:
+        gc_heap* heap
         lox_thread* main
         uint64_t site_count
         uint32_t failed
         uint32_t stop
         int32_t output_error
 
-    int open_program(lox_program*, gc_heap*, int, int)
+    int open_program(lox_program*, gc_heap*, const char*, int, int)
     void close_program(lox_program*)
     int add_natives(lox_thread*)
     int set_arguments(lox_thread*, const lox_literal*, uint64_t)
@@ -76,6 +79,7 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
     void reset(lox_thread*)
     void write_output(lox_thread*, uint64_t)
     void wait_for_threads(lox_program*, uint64_t)
+    void stop_program(lox_program*)
 
 gc_import()
 
@@ -102,29 +106,43 @@ cdef class Program:
     """
     cdef lox_program* p
     cdef object heap                # keeps it
+    cdef object thread              # whose program it is
+    cdef bint closed
     cdef int out
     cdef readonly bint broken       # a unit was loaded in part: memory was out
 
-    def __cinit__(self, heap, int out, int err):
+    def __cinit__(self, heap, int out, int err, bytes name):
         self.heap = heap
+        self.thread = get_ident()
         self.out = out
         self.p = <lox_program*>calloc(1, sizeof(lox_program))
         if self.p == NULL:
             raise MemoryError
         cdef gc_heap* native = gc_heap_of_object(heap)
         cdef int opened
+        cdef const char* text = name
         with nogil:
-            opened = open_program(self.p, native, out, err)
+            opened = open_program(self.p, native, text, out, err)
         if not opened:
             message = (<bytes>gc_error_message()).decode(errors="replace")
             self.close()
             raise GcheapError(f"a Lox program cannot begin: {message}")
 
     def __dealloc__(self):
-        free(self.p)                # close() has been called
+        if self.closed:             # else its words are roots still, of a heap that may collect
+            free(self.p)
+
+    cdef int check_thread(self) except -1:
+        if get_ident() != self.thread:
+            raise GcheapError("a Lox program belongs to the thread that began it, and this is "
+                              "another one")
+        if self.closed:
+            raise GcheapError("this Lox program has ended")
+        return 0
 
     def begin(self, arguments):
         """Defines the natives, the first globals, and what args() returns; True: done."""
+        self.check_thread()
         cdef list texts = list(arguments)
         cdef lox_literal* literals = <lox_literal*>calloc(len(texts) + 1, sizeof(lox_literal))
         cdef uint64_t n = len(texts)
@@ -145,6 +163,7 @@ cdef class Program:
 
         OSError when output could not be written.
         """
+        self.check_thread()
         cdef lox_unit* unit = new_unit(codes)
         cdef list constants = [value for code in codes for value in code.constants]
         cdef lox_literal* literals = <lox_literal*>calloc(len(constants) + 1, sizeof(lox_literal))
@@ -184,12 +203,20 @@ cdef class Program:
 
     def wait(self):
         """Waits for the threads that the program spawned."""
+        self.check_thread()
         with nogil:
             wait_for_threads(self.p, 0)
 
+    def stop(self):
+        """Ends the program's threads at their next safepoint; any thread may call it."""
+        stop_program(self.p)
+        gc_request(self.p.heap)         # the pauses of a cycle are safepoints of every thread
+
     def close(self):
+        self.check_thread()
         with nogil:
             close_program(self.p)
+        self.closed = True
 
 
 cdef str strerror_of(int error):

@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gcheap.errors import OptionError
+from gcheap.errors import GcheapError, OptionError
 from gcheap.lox._vm import NATIVES, Program, make_heap
 from gcheap.lox.compiler import CompileError, compile_source
 from gcheap.lox.names import Names, TooMany
 from gcheap.options import BY_NAME
-from gcheap.text import shown
+from gcheap.text import printable, shown
 
 EXIT_OK = 0
 EXIT_COMPILE_ERROR = 65
@@ -21,18 +23,20 @@ POLICY = "factor:4,minimum=128MiB"      # few cycles: a script's heap is its own
 class Session:
     """A Lox program whose source comes in pieces, as lines of the REPL do.
 
+    path             what reports of the heap call its main thread
     out, err         file descriptors for what it prints, and for errors
     args             strings (or bytes), what `args()` returns
     capacity         bytes of objects, an int or a string such as "1GiB"
     gc_stress        n: a full collection at every n-th allocation of each thread; 0: off
     heap_options     of `gcheap.Heap`
 
-    It belongs to the thread that made it; every method is to be called there.  OptionError for bad
-    options; OSError from `interpret` when output cannot be written.
+    It belongs to the thread that made it; on others all but `stop` raise GcheapError.  OptionError
+    for bad options; OSError from `interpret` when output cannot be written.
     """
 
-    def __init__(self, *, args: Iterable[str | bytes] = (), out: int = 1, err: int = 2,
-                 capacity: int | str = "1GiB", gc_stress: int = 0, **heap_options: Any) -> None:
+    def __init__(self, *, path: str = "<script>", args: Iterable[str | bytes] = (),
+                 out: int = 1, err: int = 2, capacity: int | str = "1GiB", gc_stress: int = 0,
+                 **heap_options: Any) -> None:
         self._err = err
         self.gc_stress = gc_stress
         if gc_stress:
@@ -43,8 +47,9 @@ class Session:
             heap_options["policy"] = POLICY
         self.heap = make_heap({"capacity": capacity} | heap_options)
         self._program: Any = None
+        self._ending = threading.Lock()     # stop() against the end
         try:
-            self._program = Program(self.heap, out, err)
+            self._program = Program(self.heap, out, err, printable(path).encode())
             self._globals = {name: number for number, name in enumerate(NATIVES)}
             self._sites = 0
             self._begun = self._program.begin(
@@ -65,6 +70,8 @@ class Session:
             source = source.encode("utf-8", "surrogateescape")
         elif not isinstance(source, bytes):
             raise TypeError(f"source {shown(source)}: expected str or bytes")
+        if self._program is None:
+            raise GcheapError("this Lox program has ended")
         if not self._begun or self._program.broken:
             self._complain(b"The program has no memory to go on.\n")
             return EXIT_RUNTIME_ERROR
@@ -87,6 +94,12 @@ class Session:
         self._program.wait()
         return EXIT_RUNTIME_ERROR if self._program.failed else EXIT_OK
 
+    def stop(self) -> None:
+        """Ends what runs, at its next safepoint and for good.  Any thread may call it."""
+        with self._ending:
+            if self._program is not None:
+                self._program.stop()
+
     def close(self) -> None:
         """Ends the program, after its threads have ended, and the heap.  Again: does nothing."""
         if self._program is not None:
@@ -94,9 +107,11 @@ class Session:
             self._shut()
 
     def _shut(self):
-        program, self._program = self._program, None
+        program = self._program
         if program is not None:
-            program.close()
+            with self._ending:
+                program.close()
+                self._program = None
         self.heap.close()
 
     def _complain(self, messages):
@@ -112,7 +127,28 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     0: it ran.  65: compile errors, 70: a run-time error (in any thread), printed to `err`.
     `source` is str or bytes; `out` and `err` are file descriptors, written by native code without
     the GIL.  The others are those of `Session`.  Any thread may call it, and several at once.
+    Ctrl-C ends the program at its next safepoint and raises KeyboardInterrupt.
     """
-    with Session(args=args, out=out, err=err, capacity=capacity, gc_stress=gc_stress,
-                 **heap_options) as session:
-        return session.interpret(source) or session.wait()
+    sessions: list[Session] = []
+    interrupted = threading.Event()
+
+    def whole() -> int:
+        with Session(path=path, args=args, out=out, err=err, capacity=capacity,
+                     gc_stress=gc_stress, **heap_options) as session:
+            sessions.append(session)
+            if interrupted.is_set():        # while the heap was made
+                session.stop()
+            return session.interpret(source) or session.wait()
+
+    if threading.current_thread() is not threading.main_thread():
+        return whole()
+    # Signals are the main thread's, and a native loop sees none: it runs beside.
+    with ThreadPoolExecutor(1, "lox") as beside:
+        try:
+            # Ctrl-C may come as soon as the thread runs, before there is anything to wait for.
+            return beside.submit(whole).result()
+        except KeyboardInterrupt:
+            interrupted.set()
+            for session in sessions:
+                session.stop()
+            raise

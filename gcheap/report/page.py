@@ -47,6 +47,7 @@ def _runs(runs):
         found.append({
             "number": number, "label": label, "file": printable(run.name),
             "heading": tables.heading(run), "why": printable(run.document["why"]),
+            "when": tables.circumstances(run),
             "good": good, "verdict": sentence, "interrupted": run.document["interrupted"],
             "left_out": _left_out(details),
             "timeline": Markup(drawn(

@@ -199,7 +199,10 @@ _DETAILS = {
 _DOCUMENT = {
     "version": _text,
     "machine": {"cpus": _count, "kernel": _text, "page_size": _count, "architecture": _text,
-                "memory_bytes": _count},
+                "memory_bytes": _count, "cpu_model": _optional(_text)},
+    "provenance": _optional({"date": _optional(_text),
+                             "load_average": _optional(_each(_number))}),
+    "cost": _optional({"cpu_ms": _number, "collector_cpu_ms": _number}),
     "config": {"live": _count, "capacity": _count, "mutators": _count, "seed": _count},
     "workload": _text, "seconds": _number, "ops": _count, "ops_per_s": _number,
     "alloc_bytes_per_s": _maybe(_number), "cycles": _count,

@@ -44,7 +44,8 @@ def _value(key, value):
 def _plain(value):
     """As people write it; the settings of a workload are an object."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or NOTHING
+        return ", ".join(f"{key} {NOTHING if item is None else item}"
+                         for key, item in value.items()) or NOTHING
     return str(value)
 
 
@@ -61,9 +62,19 @@ def heading(run):
 
 def machine(run):
     found = run.document["machine"]
-    return (f"{number(found['cpus'])} CPUs ({printable(found['architecture'], 60)}), "
+    model = found.get("cpu_model") or found["architecture"]
+    return (f"{number(found['cpus'])} CPUs ({printable(model, 80)}), "
             f"{size(found['memory_bytes'])} of memory, pages of {size(found['page_size'])}, "
             f"Linux {printable(found['kernel'], 80)}, gcheap {printable(run.document['version'])}")
+
+
+def circumstances(run):
+    """When it ran and how busy the machine was then, as far as the document says so."""
+    found = run.document.get("provenance") or {}
+    parts = [printable(found["date"], 60)] if found.get("date") else []
+    if found.get("load_average"):
+        parts.append("load average " + " ".join(f"{load:.1f}" for load in found["load_average"]))
+    return ", ".join(parts)
 
 
 def us(value):
@@ -120,6 +131,8 @@ SUMMARY = (
                                                     f"{percent(d['mmu']['50ms'])}"),
     ("operations", lambda d: f"{number(d['ops_per_s'])}/s"),
     ("allocation", lambda d: f"{size(d['alloc_bytes_per_s'])}/s"),
+    ("CPU time / the collector's", lambda d: " / ".join(
+        ms((d.get("cost") or {}).get(key)) for key in ("cpu_ms", "collector_cpu_ms"))),
     ("cycles", lambda d: number(d["cycles"])),
     ("cycle, p50 / longest", lambda d: f"{ms(d['cycle_ms']['p50'])} / {ms(d['cycle_ms']['max'])}"),
     ("relocation, p50 / longest", lambda d: f"{ms(d['relocate_ms']['p50'])} / "

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -35,7 +34,8 @@ from gcheap.tools.arguments import (
     settle_heap_options,
 )
 from gcheap.tools.intervals import ratio
-from gcheap.tools.suite import metrics_of, run_suite, take_turns, whole_rounds
+from gcheap.tools.processes import run_to_end
+from gcheap.tools.suite import metrics_of, noise_line, run_suite, take_turns, whole_rounds
 from gcheap.tools.tables import new_table
 from gcheap.units import NOTHING, duration
 
@@ -52,7 +52,9 @@ SUFFIXES = {"lox": "lox", "lua": "lua", "python": "py"}
 CAPACITY = 64 << 20             # so that there is something to collect
 HEAP_OPTIONS = ("backend", "faults", "capacity")
 UNITS = {"seconds": ("s", "less"), "process_seconds": ("s", "less"), "cpu_seconds": ("s", "less"),
-         "peak_rss_bytes": ("B", "less"), "longest_pause_us": ("µs", "less")}
+         "peak_rss_bytes": ("B", "less"), "longest_pause_us": ("µs", "less"),
+         "longest_to_safepoint_us": ("µs", "less"), "stall_ms": ("ms", "less")}
+NOISE_SECONDS = 0.5
 
 
 class ProgramFailed(GcheapError, RuntimeError):
@@ -111,7 +113,8 @@ def run(args):
                   "backend": args.backend, "faults": args.faults, "verify": 0,
                   "languages": bench.languages, "skipped": bench.skipped}
         return run_suite("lox", args, config, bench.measure,
-                         lambda: summarize(bench.rows, config), show)
+                         lambda: summarize(bench.rows, config), show,
+                         noise_seconds=NOISE_SECONDS)
 
 
 # ---- measuring ---------------------------------------------------------------------------
@@ -149,6 +152,9 @@ class Bench:
             report = json.loads(self.report.read_text())
             row["seconds"] = report["seconds"]
             row["longest_pause_us"] = report["longest_pause_us"]
+            row["longest_to_safepoint_us"] = report["longest_to_safepoint_us"]
+            row["stall_ms"] = report["stalls"]["total_ms"]
+            row["fault_waits"] = report["fault_waits"]
             self.report.unlink()
         return row | {"progress": duration(row["process_seconds"] * 1e9)}
 
@@ -200,21 +206,11 @@ def run_process(command, place):
     paths = [str(Path(gcheap.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begun = time.monotonic()
-        process = subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=out,
-                                   stderr=err, env=environment)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:           # Ctrl-C: it does not outlive the measurement
-            process.kill()
-            process.wait()
-            raise
-        seconds = time.monotonic() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
+        ended = run_to_end(command, out, err, environment=environment, cwd=place)
         out.seek(0)
         err.seek(0)
-        return {"process_seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime,
-                "peak_rss_bytes": usage.ru_maxrss * 1024, "status": process.returncode}, \
+        return {"process_seconds": ended.seconds, "cpu_seconds": ended.cpu_seconds,
+                "peak_rss_bytes": ended.peak_rss_bytes, "status": ended.status}, \
             out.read().decode(errors="replace"), err.read().decode(errors="replace")
 
 
@@ -230,6 +226,7 @@ def summarize(rows, config):
     return {"rounds": len(rounds), "metrics": metrics_of(rounds, cases, UNITS),
             "start_seconds": start,
             "programs": [compared(rounds, name, config) for name in config["sizes"] if rounds],
+            "waits": waits([row for turn in rounds for row in turn.values()]),
             "runs": rows}
 
 
@@ -252,6 +249,15 @@ def compared(rounds, name, config):
             "lox_over": {language: ratio(values, net["lox"])
                          for language, values in net.items() if language != "lox"},
             "longest_pause_us": max((p for p in pauses if p is not None), default=None)}
+
+
+def waits(rows):
+    """What Lox waited for beside the pauses, over all runs."""
+    rows = [row for row in rows if row["case"].endswith(" lox")]
+    return {"longest_to_safepoint_us": max((row["longest_to_safepoint_us"] for row in rows),
+                                           default=None),
+            "stall_ms": sum(row["stall_ms"] for row in rows),
+            "fault_waits": sum(row["fault_waits"] for row in rows)}
 
 
 # ---- the tables --------------------------------------------------------------------------
@@ -280,6 +286,13 @@ def show(document, console):
     console.print()
     console.print(Text("times: median, lowest–highest; ratios: of the medians, with a "
                        f"{document['interval']['coverage']:.0%} bootstrap interval"))
+    waited = document["waits"]
+    if waited["longest_to_safepoint_us"] is not None:
+        console.print(Text(
+            f"of all runs of Lox: longest time to safepoint "
+            f"{duration(waited['longest_to_safepoint_us'] * 1e3)}, stalled "
+            f"{duration(waited['stall_ms'] * 1e6)} in all, {waited['fault_waits']} fault waits"))
+    console.print(noise_line(document))
     for language in names:
         one = config["languages"][language]
         console.print(Text(

@@ -178,7 +178,7 @@ def conclusion(document):
     if not told:
         line = f"cannot tell: {len(document['figures'])} figures"
     if counts["cannot tell"]:
-        line += (f"; {counts['cannot tell']} have too few repetitions: "
+        line += (f"; too few repetitions of {counts['cannot tell']}: "
                  f"{document['repetitions_needed']} on each side would do")
     return Text(line, style="bold red" if counts["worse"] else "")
 

@@ -27,6 +27,7 @@ OF_A_RUN = {
     ("peak_heap_resident_bytes",): ("B", "less"),
     ("noise_floor_us", "max"): ("µs", None),
 }
+UNITS = ("us", "ms", "bytes")    # in the names of a document; values are shown with theirs
 STRESS = "stress"
 
 
@@ -100,7 +101,8 @@ def figures_of_runs(runs):
             value = run
             for key in keys:
                 value = None if value is None else value.get(key)
-            name = f"{run['workload']}: {' '.join(keys).replace('_', ' ')}"
+            words = " ".join(keys).replace("_", " ").split()
+            name = f"{run['workload']}: {' '.join(word for word in words if word not in UNITS)}"
             found.setdefault(name, (unit, better, []))[2].append(value)
     return {name: figure(unit, better, [value for value in values if value is not None])
             for name, (unit, better, values) in found.items()}

@@ -72,8 +72,8 @@ def run(args):
     # As with any interpreter in C: Ctrl-C ends the process, whatever the program does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     begun = time.monotonic_ns()
-    with Session(args=args.args, out=2 if args.json == "-" else 1, capacity=args.capacity,
-                 gc_stress=args.gc_stress,
+    with Session(path=args.file or "<repl>", args=args.args, out=2 if args.json == "-" else 1,
+                 capacity=args.capacity, gc_stress=args.gc_stress,
                  **{name: getattr(args, name) for name in HEAP_OPTIONS}) as session:
         if source is None:
             repl(session)

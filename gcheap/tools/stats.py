@@ -53,6 +53,8 @@ def times(runs, names):
     table = _table("", names)
     for title, text_of in (
         ("wall time", lambda r: duration(r.document["seconds"] * 1e9)),
+        ("CPU time", lambda r: _cpu(r, "cpu_ms")),
+        ("CPU time of the collector", lambda r: _cpu(r, "collector_cpu_ms")),
         ("operations", lambda r: number(r.document["ops"])),
         ("cycles", lambda r: number(r.document["cycles"])),
         ("in cycles", lambda r: _share(r, "cycles", "cycle_ns")),
@@ -63,6 +65,15 @@ def times(runs, names):
     ):
         table.add_row(title, *map(text_of, runs))
     return table
+
+
+def _cpu(run, name):
+    """CPU time, with its share of all that the process used."""
+    cost = run.document.get("cost")
+    if not cost:
+        return NOTHING
+    share = f" ({percent(cost[name] / cost['cpu_ms'])})" if cost["cpu_ms"] > 0 else ""
+    return duration(cost[name] * 1e6) + (share if name != "cpu_ms" else "")
 
 
 def _share(run, records, column):

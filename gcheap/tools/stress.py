@@ -80,8 +80,8 @@ def run(args):
     options = heap_options(args, HEAP_OPTIONS)
     workloads = chosen(args.workloads, args.settings)
     if len(workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
-        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one heap; "
-                          "put %h, its number, into the file's name")
+        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one "
+                          "heap; put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
         StressConfig(workload=workload, seconds=args.seconds, mutators=args.mutators,

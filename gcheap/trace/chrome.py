@@ -1,7 +1,7 @@
 """A timeline as Chrome's trace events: JSON that ui.perfetto.dev and chrome://tracing open.
 
-Source: "Trace Event Format" of the Chromium project: complete events (X), counters (C), metadata (M)
-and instants (i).  Times are in microseconds, with three digits: nothing is rounded.
+Source: "Trace Event Format" of the Chromium project: complete events (X), counters (C), metadata
+(M) and instants (i).  Times are in microseconds, with three digits: nothing is rounded.
 """
 from __future__ import annotations
 

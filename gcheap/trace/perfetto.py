@@ -1,8 +1,9 @@
 """A timeline as Perfetto's protobuf: TracePackets with track descriptors and track events.
 
 One sequence.  Tracks are those of threads where the thread is known, else named ones below the
-process; counters are tracks too.  Timestamps are those of CLOCK_MONOTONIC, and a clock snapshot ties
-it to the others.  Source: protos/perfetto/trace of the Perfetto project, by its package `perfetto`.
+process; counters are tracks too.  Timestamps are those of CLOCK_MONOTONIC, and a clock snapshot
+ties it to the others.  Source: protos/perfetto/trace of the Perfetto project, by its package
+`perfetto`.
 """
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class Samples:
             return
         # Time of this thread: a look may wait for a pause to end, which costs nobody anything.
         began, at_ns = time.thread_time(), time.monotonic_ns()
-        stats, resident, rows = self._heap.stats(), self._heap.resident_bytes(), (
-            self._heap.page_map())
+        stats, rows = self._heap.stats(), self._heap.page_map()
+        resident = self._heap.resident_bytes()
         self.peak_bytes = max(self.peak_bytes, resident)
         recycled = int((rows["state"] == _EVACUATED).sum()) * self._unit_bytes
         self._note_map(rows, stats, at_ns)

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from support import ROOT
+from support import HOME, ROOT
 
 from gcheap.core._testing_sanitizer import sanitizer
 
@@ -27,11 +27,11 @@ SANITIZED = {"thread": ("-fsanitize=thread", "-Wno-tsan"),
 
 def environment(package: Path | None = None, **more: str) -> dict[str, str]:
     """Variables for a process that imports gcheap: of `package`, a directory that it was
-    installed to, or as the tests do."""
+    installed to, or as the tests do; and what is in its own directory, also under sanitize.py."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
-    paths = [str(package or ROOT), clean.get("PYTHONPATH", "")]
+    paths = [str(package or HOME), clean.get("PYTHONPATH", "")]
     return clean | {"PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                    "GCHEAP_STALL_WARNING_MS": "0"} | more
+                    "PYTHONSAFEPATH": "", "GCHEAP_STALL_WARNING_MS": "0"} | more
 
 
 def run(command, timeout: float = 300, **kwargs) -> str:

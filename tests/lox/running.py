@@ -13,9 +13,9 @@ import gcheap.lox
 from lox.evaluator import Outcome
 
 # How each program is run: as it comes, with a collection at every allocation, and once for each
-# other backend and fault mode.
+# other backend and fault mode, with as many collections as make a difference.
 MODES = {"plain": {}, "stressed": {"backend": "move", "faults": "sigbus", "gc_stress": 1}} | {
-    "-".join(pair): {"backend": pair[0], "faults": pair[1]}
+    "-".join(pair): {"backend": pair[0], "faults": pair[1], "gc_stress": 10}
     for pair in COMBINATIONS if pair != ("move", "sigbus")}
 CAPACITY = "16MiB"
 

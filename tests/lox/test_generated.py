@@ -13,7 +13,7 @@ from lox.running import MODES, run
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 OPTIONS = [options | more for options in MODES.values()
            if kernel_offers(options.get("backend", "stw")) is None
-           for more in ({}, {"verify": 3, "gc_stress": 7})]
+           for more in ({}, {"verify": 3, "relocate": "always"})]
 
 
 def evaluated(source: str) -> Outcome:

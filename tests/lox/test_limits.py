@@ -211,6 +211,26 @@ def test_deep_nesting(name):
         assert all(line.startswith("[line 1] Error") for line in outcome.err.splitlines())
 
 
+NESTED = {
+    "blocks": ("{", "", "}"),
+    "parentheses": ("(", "1", ")"),
+    "functions": ("fun f() {", "", "}"),
+    "ifs": ("if (false) {", "", "}"),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_nesting_that_is_too_much(name):
+    """It is one error, at whatever was too much; what is less compiles."""
+    opening, inside, closing = NESTED[name]
+    end = ";" if name == "parentheses" else ""
+    prints(opening * 300 + inside + closing * 300 + end + "\nprint 1;", "1\n")
+    for depth in (1001, 30_000):
+        outcome = run(opening * depth + inside + closing * depth + end + "\nprint 1;")
+        assert outcome.status == 65 and outcome.err.count("\n") == 1
+        assert outcome.err.endswith(": Too much nesting.\n")
+
+
 def test_a_line_of_a_megabyte():
     prints("nil;" * 250_000 + "print 1;", "1\n")
     prints("//" + "x" * 1_000_000 + "\nprint 1;", "1\n")

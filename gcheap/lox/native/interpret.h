@@ -11,7 +11,6 @@
 
 #define A(w) ((w) >> 8 & 0xFF)
 #define B(w) ((w) >> 16 & 0xFF)
-#define C(w) ((w) >> 24)
 #define N(w) ((w) >> 8)
 
 /* An object of `bytes` with room in the TLAB, or 0: no safepoint. */
@@ -35,7 +34,8 @@ static inline gc_word quick_instance(gc_mutator *m, gc_word class) {
     return boxed((gc_word)at);
 }
 
-/* Runs until the outermost frame returns; its result is then on top of the stack.  0: it failed. */
+/* Runs until the outermost frame returns; its result is then on top of the stack.  0: it failed, or
+ * was stopped; what is on the stack and in frames then is of no use. */
 static int execute(lox_thread *t) {
     static const void *const labels[] = {
 #define X(name) &&L_##name,
@@ -160,7 +160,7 @@ DO(SET_GLOBAL_POP):
     NEXT();
 
 /* ---- properties ---- */
-DO(GET_LOCAL_PROPERTY): *sp++ = slots[A(w)];
+DO(GET_LOCAL_PROPERTY): *sp++ = slots[A(w)];    /* and on */
 DO(GET_PROPERTY): {
     uint32_t n = *ip++;
     lox_cache *c = CACHE(n);

@@ -41,7 +41,7 @@ static gc_word *add_words(lox_thread *t, uint64_t most, const uint64_t *count) {
 }
 
 /* Not RUNNING; the calling thread becomes the main thread.  0: gc_error_message(). */
-static int open_program(lox_program *p, gc_heap *heap, int out, int err) {
+static int open_program(lox_program *p, gc_heap *heap, const char *name, int out, int err) {
     static const char *const words[] = { "init", "get", "set", "len" };
     lox_thread *t;
     memset(p, 0, sizeof *p);
@@ -52,7 +52,7 @@ static int open_program(lox_program *p, gc_heap *heap, int out, int err) {
     pthread_cond_init(&p->ended, NULL);
     if (!define_shapes(heap) || !(p->strings = gc_new_table(heap))
         || !(t = new_thread(p))) return 0;
-    if (!begin_thread(t, "lox")) { free_thread(t); return 0; }
+    if (!begin_thread(t, name)) { free_thread(t); return 0; }
     p->main = t;
     p->globals = add_words(t, LOX_GLOBALS, &p->global_count);
     p->global_names = add_words(t, LOX_GLOBALS, &p->global_count);
@@ -64,6 +64,9 @@ static int open_program(lox_program *p, gc_heap *heap, int out, int err) {
     gc_leave(t->m);
     return 1;
 }
+
+/* Every thread ends where it looks next, without a message.  Any thread. */
+static void stop_program(lox_program *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
 
 /* Not RUNNING, the main thread; after it no word of `p` is a root. */
 static void close_program(lox_program *p) {

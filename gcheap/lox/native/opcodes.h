@@ -4,7 +4,9 @@
  *
  *     | operation | a: 8 bits | b: 8 bits | c: 8 bits |      or  | operation | n: 24 bits |
  *
- * L is a local (a), K a constant (b, or a where there is no L), T the words to jump over. */
+ * In names, L is a local (a; LL: a and b) and K a constant (b, or a where there is no L).  Jumps have
+ * the words to jump over in n, those that compare in the second word.  The second word of property
+ * accesses says where their cache is; CLOSURE has one for each captured variable. */
 #ifndef GCHEAP_LOX_OPCODES_H
 #define GCHEAP_LOX_OPCODES_H
 

@@ -1,16 +1,12 @@
 """One run of a peer program: started, timed out, and what it printed taken apart."""
 import os
-import subprocess
-import time
 from dataclasses import dataclass, field
 
-from gcheap.kernel_files import fields, kilobytes, text
 from gcheap.percentiles import of_histogram, of_samples
-from gcheap.provenance import ROOT
 from gcheap.tools.peers.programs import Unavailable
+from gcheap.tools.processes import TookTooLong, run_to_end
 from gcheap.workloads.mmu import minimum_utilization
 
-TICK_SECONDS = 0.02
 MMU_WINDOW_NS = {"1ms": 10**6, "5ms": 5 * 10**6, "10ms": 10**7, "50ms": 5 * 10**7}
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
@@ -35,7 +31,7 @@ class Found:
     notes: list = field(default_factory=list)
     window: list = field(default_factory=list)
     errors: str = ""                                    # all of standard error
-    peak_rss_bytes: int = 0
+    peak_rss_bytes: int | None = None
 
     def was_measured(self, at_seconds):
         """Whether a moment on the program's clock lies in the measurement."""
@@ -84,45 +80,25 @@ def run(system, mode, sizes, folder, most_seconds):
     environment = {**os.environ, **system.variables(live, capacity)}
     command = [*system.command(live, capacity, log), mode, *map(str, sizes)]
     with open(folder / "out", "w+b") as out, open(folder / "err", "w+b") as err:
-        status, peak = _wait(command, environment, out, err, most_seconds)
+        try:
+            ended = run_to_end(command, out, err, environment=environment,
+                               most_seconds=most_seconds)
+        except TookTooLong:
+            raise Unavailable(f"took more than {most_seconds:.0f} s") from None
         out.seek(0), err.seek(0)
         output = out.read().decode(errors="replace")
         errors = err.read().decode(errors="replace")
-    if status != 0:
+    if ended.status != 0:
         version = next((line.partition(" ")[2] for line in output.splitlines()
                         if line.startswith("version ")), None)
-        raise Unavailable(_complaint(output, errors, status), version)
+        raise Unavailable(_complaint(output, errors, ended.status), version)
     try:
         found = parse(output)
     except ValueError as error:
         raise Unavailable(f"printed something else than its results: {error}") from None
     found.errors = errors
-    found.peak_rss_bytes = peak
+    found.peak_rss_bytes = ended.peak_rss_bytes
     return found, system.pauses(found, log)
-
-
-def _wait(command, environment, out, err, most_seconds):
-    """(exit status, peak RSS) of a command; killed when it takes too long.
-
-    The peak is the kernel's, looked at every TICK_SECONDS: what comes in the last of them is
-    missed.  (That of wait4() begins with what this process had when it forked.)
-    """
-    process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL,
-                               env=environment)
-    deadline = time.monotonic() + most_seconds
-    peak = 0
-    try:
-        while process.poll() is None:
-            status = text(ROOT, f"/proc/{process.pid}/status")
-            peak = max(peak, kilobytes(fields(status).get("VmHWM")) or 0)
-            if time.monotonic() > deadline:
-                raise Unavailable(f"took more than {most_seconds:.0f} s")
-            time.sleep(TICK_SECONDS)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    return process.returncode, peak
 
 
 def _complaint(output, errors, status):

@@ -1,9 +1,10 @@
-"""numpy, imported when it is first used: most programs that embed gcheap never do."""
+"""Modules that are imported when they are first used: numpy, which most programs that embed gcheap
+never need, and what stands on it.  A `gcheap lox` is done before numpy would be imported."""
 from importlib import import_module
 from typing import Any
 
 
-class _Late:
+class Late:
     """Stands for a module; what was asked of it once is an attribute."""
 
     def __init__(self, name: str) -> None:
@@ -15,4 +16,5 @@ class _Late:
         return value
 
 
-np: Any = _Late("numpy")
+np: Any = Late("numpy")
+tables: Any = Late("gcheap.records")

@@ -1,0 +1,106 @@
+"""What a Lox program, the command and `run` do when their surroundings do not play along."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support import PATIENCE
+
+import gcheap.lox
+from gcheap.errors import GcheapError
+from lox.evaluator import Outcome
+from lox.running import command, run
+
+FOREVER = "var i = 0;\nwhile (true) { i = i + 1; %s }\n"
+
+
+def start(tmp_path, source: str, **kwargs) -> subprocess.Popen:
+    program = tmp_path / "program.lox"
+    program.write_text(source)
+    return subprocess.Popen([sys.executable, "-m", "gcheap", "lox", program],
+                            stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def test_output_that_nobody_reads_ends_the_program(tmp_path):
+    process = start(tmp_path, FOREVER % "print i;", stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "1\n"
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 1
+    assert process.stderr.read() == ""
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    with open("/dev/full", "w") as full:
+        process = start(tmp_path, "print 1;", stdout=full)
+        assert process.wait(PATIENCE) == 2
+    said = process.stderr.read()
+    assert said.count("\n") == 1 and "No space left on device" in said
+
+
+def test_ctrl_c_ends_a_program(tmp_path):
+    process = start(tmp_path, 'print "on"; spawn(array); ' + FOREVER % "", stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "on\n"         # spawn writes it
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == -signal.SIGINT
+
+
+def test_ctrl_c_stops_a_program_that_python_runs():
+    read, write = os.pipe()
+
+    def interrupt():
+        os.read(read, 3)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    waiter = threading.Thread(target=interrupt)
+    waiter.start()
+    with pytest.raises(KeyboardInterrupt):
+        gcheap.lox.run('print "on"; fun f() {} join(spawn(f)); ' + FOREVER % "", out=write,
+                       capacity="16MiB")
+    waiter.join()
+    os.close(read)
+    os.close(write)
+    assert run("print 1;") == Outcome(0, "1\n", "")
+
+
+def test_several_programs_at_once():
+    """Each has its heap, its globals and its output."""
+    def one(i):
+        return run(f"class A {{ init(n) {{ this.n = n; }} }}\nvar mine = {i};\nvar sum = 0;\n"
+                   "for (var k = 0; k < 300; k = k + 1) sum = sum + A(mine).n;\nprint sum;\n"
+                   "fun f() { return mine; }\nprint join(spawn(f));\n", gc_stress=20)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(one, range(16))) == [
+            Outcome(0, f"{300 * i}\n{i}\n", "") for i in range(16)]
+
+
+@pytest.mark.parametrize(("arguments", "error"), [
+    ({"capacity": "huge"}, GcheapError), ({"gc_stress": -1}, GcheapError),
+    ({"backend": "teleport"}, GcheapError), ({"no_such_option": 1}, TypeError),
+    ({"gc_stress": 1, "collect_every": 2}, GcheapError)])
+def test_bad_options_are_refused(arguments, error):
+    with pytest.raises(error):
+        gcheap.lox.run("print 1;", **arguments)
+
+
+@pytest.mark.parametrize("source", [None, 5, ["print 1;"]])
+def test_sources_are_text(source):
+    with pytest.raises(TypeError, match="expected str or bytes"):
+        gcheap.lox.run(source)
+
+
+def test_a_closed_descriptor_is_an_error():
+    read, write = os.pipe()
+    os.close(read)
+    os.close(write)
+    with pytest.raises(OSError):
+        gcheap.lox.run("print 1;", out=write, capacity="16MiB")
+
+
+def test_the_repl_takes_long_lines_and_any_bytes():
+    done = command(stdin=b'print "' + b"x" * 200_000 + b'" == "";\n\xff\nprint 2;\n')
+    assert (done.status, done.out) == (0, "> false\n> > 2\n> \n")
+    assert done.err == "[line 1] Error: Unexpected character.\n"
