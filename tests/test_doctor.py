@@ -283,6 +283,7 @@ def test_a_broken_probe_leaves_no_process_and_no_descriptor(monkeypatch):
 REAL = """
     import ctypes, os, struct, sys
     import gcheap.cli, gcheap.core.probe, gcheap.tools._attempt, gcheap.tools.capabilities
+    gcheap.cli.build_parser("doctor").parse_args(["doctor"])    # imports late
     user, action = sys.argv[1:]
     if user == "nobody":
         os.setgroups([])

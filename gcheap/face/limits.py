@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from contextlib import suppress
 
 from gcheap.errors import GcheapError
 from gcheap.options import format_size
@@ -29,9 +30,16 @@ def mapping_advice(number: int) -> str:
 
 
 def no_tables() -> MemoryError:
-    """malloc has refused one of the tables that every heap has."""
-    return MemoryError(
-        f"gcheap: no memory for the tables of a heap: {mapping_advice(errno.ENOMEM)}")
+    """malloc has refused one of the tables that every heap has.  It says ENOMEM for whatever mmap
+    answered, which is EAGAIN where all memory to come is locked."""
+    number = errno.EAGAIN if _locks_memory() else errno.ENOMEM
+    return MemoryError(f"gcheap: no memory for the tables of a heap: {mapping_advice(number)}")
+
+
+def _locks_memory() -> bool:
+    with suppress(OSError), open("/proc/self/status", "rb") as status:
+        return any(line.startswith(b"VmLck:") and line.split()[1] != b"0" for line in status)
+    return False
 
 
 def no_thread(what: str, number: int) -> GcheapError:

@@ -145,8 +145,7 @@ cdef void die(Replay p, uint64_t number) noexcept nogil:
 
 cdef class Replay(Worker):
     """One mutator of `replay`."""
-    cdef const Event[::1] events_kept
-    cdef const Traced[::1] objects_kept
+    cdef object trace           # keeps both arrays; no typed views: their modules can be unpickled
     cdef const Event* events
     cdef const Traced* objects
     cdef uint32_t* links        # the model: where each slot leads, an object's number plus 1,
@@ -163,8 +162,12 @@ cdef class Replay(Worker):
         path = part.settings["file"]
         trace = traces.drawn(part.seed, self.share) if path is None else traces.read(path)
         self.words = 1
-        self.events_kept, self.objects_kept = trace.events, trace.objects
-        self.events, self.objects = &self.events_kept[0], &self.objects_kept[0]
+        if (trace.events.itemsize != sizeof(Event) or trace.objects.itemsize != sizeof(Traced)
+                or not (trace.events.flags.c_contiguous and trace.objects.flags.c_contiguous)):
+            raise TypeError("a trace's arrays are laid out otherwise than what replays them")
+        self.trace = trace
+        self.events = <const Event*><uintptr_t>trace.events.ctypes.data
+        self.objects = <const Traced*><uintptr_t>trace.objects.ctypes.data
         self.count, self.places, self.peak = len(trace.events), trace.places, trace.peak_bytes
         self.to_build = self.places
         self.links = <uint32_t*>own_lines(trace.slots * 4 + 4, "the model of a trace")
@@ -234,7 +237,7 @@ cdef class Replay(Worker):
         return {"events": self.operations, "rounds": self.rounds}
 
     def sizes(self):
-        return {"trace_events": self.count, "trace_objects": len(self.objects_kept),
+        return {"trace_events": self.count, "trace_objects": len(self.trace.objects),
                 "trace_peak_bytes": self.peak}
 
 
