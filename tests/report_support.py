@@ -3,9 +3,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from support import PATIENCE
 
 from gcheap.stress import StressConfig, run_stress
 from gcheap.tools.output import dump_json
@@ -45,11 +51,20 @@ DELETED = object()
 def browse(page: str, *options: str) -> tuple[str, str]:
     """What chromium prints (with --dump-dom the page as it stands after its scripts) of a file, and
     the messages of its console."""
-    with tempfile.TemporaryDirectory(prefix="gcheap-chromium-") as home:
-        done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--hide-scrollbars", "--enable-logging=stderr",
-             f"--user-data-dir={home}", *options, f"file://{page}"],
-            capture_output=True, text=True, timeout=120)
-    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    return done.stdout, "\n".join(console)
+    # Files, not pipes, and a process group of its own: a helper process that outlives chromium
+    # would keep a pipe open.
+    with tempfile.TemporaryDirectory(prefix="gcheap-chromium-", ignore_cleanup_errors=True) as home:
+        with open(f"{home}/out", "wb") as out, open(f"{home}/err", "wb") as err:
+            process = subprocess.Popen(
+                [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                 "--disable-background-networking", "--hide-scrollbars", "--enable-logging=stderr",
+                 f"--user-data-dir={home}/profile", *options, f"file://{page}"],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+            try:
+                process.wait(2 * PATIENCE)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        printed, said = (Path(home, name).read_text(errors="replace") for name in ("out", "err"))
+    return printed, "\n".join(line for line in said.splitlines() if ":CONSOLE" in line)
