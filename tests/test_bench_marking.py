@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console
 
 from gcheap import cli
+from gcheap.provenance import stamp
 from gcheap.tools import bench_marking
+from gcheap.tools.suite import document_of
 from gcheap.workloads.turns import TurnTaker
 
 CONFIG = {"workload": "churn", "live": 64 << 20, "threads": 2, "rounds": 3, "mutators": 1,
@@ -15,11 +17,16 @@ OUTCOME = {"backend": "move", "marker_bytes": 1000, "verified": True}
 MS = 1_000_000
 
 
+def made_of(rounds, outcome, interrupted=False):
+    return document_of("marking", CONFIG, bench_marking.summarize(rounds, outcome), stamp(1),
+                       interrupted)
+
+
 def test_ratios_are_formed_inside_a_round():
     rounds = [{"idle": (8 * MS, 4 * MS), "busy": (9 * MS, 9 * MS)},
               {"idle": (80 * MS, 50 * MS), "busy": (10 * MS, 8 * MS)},
               {"idle": (6 * MS, 4 * MS), "busy": (9 * MS, 10 * MS)}]
-    made = bench_marking.summarize(rounds, CONFIG, OUTCOME)
+    made = made_of(rounds, OUTCOME)
     assert made["rounds"] == 3 and made["verified"] and made["marker_bytes"] == 1000
     idle, busy = made["mutators"]["idle"], made["mutators"]["busy"]
     assert idle["one_ms"]["median"] == 8 and idle["several_ms"]["median"] == 4
@@ -32,7 +39,7 @@ def test_ratios_are_formed_inside_a_round():
 
 
 def test_a_run_that_was_interrupted_early_has_a_document():
-    made = bench_marking.summarize([], CONFIG, {}, interrupted=True)
+    made = made_of([], {}, interrupted=True)
     assert made["interrupted"] and not made["verified"]
     assert made["mutators"]["idle"]["speedup"]["median"] is None
     json.dumps(made, allow_nan=False)

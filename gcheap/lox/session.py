@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gcheap.errors import GcheapError, OptionError
@@ -17,6 +16,7 @@ from gcheap.text import printable, shown
 EXIT_OK = 0
 EXIT_COMPILE_ERROR = 65
 EXIT_RUNTIME_ERROR = 70
+STOP_SECONDS = 0.05             # a thread may pass a cycle's pauses without looking: asked again
 POLICY = "factor:4,minimum=128MiB"      # few cycles: a script's heap is its own
 
 
@@ -130,25 +130,55 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     Ctrl-C ends the program at its next safepoint and raises KeyboardInterrupt.
     """
     sessions: list[Session] = []
+<<<<<<< HEAD
     interrupted = threading.Event()
+=======
+    results: list[int | BaseException] = []
+    stopped = threading.Event()
+>>>>>>> lox
 
     def whole() -> int:
         with Session(path=path, args=args, out=out, err=err, capacity=capacity,
                      gc_stress=gc_stress, **heap_options) as session:
             sessions.append(session)
+<<<<<<< HEAD
             if interrupted.is_set():        # while the heap was made
                 session.stop()
             return session.interpret(source) or session.wait()
+=======
+            # Looked at after that: whoever sets it goes through `sessions` afterwards.
+            return EXIT_OK if stopped.is_set() else session.interpret(source) or session.wait()
+
+    def keep() -> None:
+        try:
+            results.append(whole())
+        except BaseException as error:
+            results.append(error)
+>>>>>>> lox
 
     if threading.current_thread() is not threading.main_thread():
         return whole()
     # Signals are the main thread's, and a native loop sees none: it runs beside.
+<<<<<<< HEAD
     with ThreadPoolExecutor(1, "lox") as beside:
         try:
             # Ctrl-C may come as soon as the thread runs, before there is anything to wait for.
             return beside.submit(whole).result()
         except KeyboardInterrupt:
             interrupted.set()
+=======
+    beside = threading.Thread(target=keep, name="lox")
+    try:
+        beside.start()
+        beside.join()
+    except KeyboardInterrupt:
+        stopped.set()
+        while beside.is_alive():
+>>>>>>> lox
             for session in sessions:
                 session.stop()
-            raise
+            beside.join(STOP_SECONDS)
+        raise
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]

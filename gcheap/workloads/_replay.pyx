@@ -9,7 +9,7 @@ lives as long as others refer to it.
 Checked are: each object when it dies, each slot before it is overwritten, and in the audit
 everything that is alive, slot by slot.
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 

@@ -174,6 +174,7 @@ static int run_script(lox_thread *t, const lox_unit *unit) {
     *element_at(boxed(closure), CLOSURE_FUNCTION) = LOX_NIL;
     *element_at(boxed(closure), CLOSURE_CODE) = (gc_word)code;
     push(t, boxed(closure));
+    if (stopped(t)) return 0;
     return call_closure(t, boxed(closure), 0) && execute(t);
 }
 #endif

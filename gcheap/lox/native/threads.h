@@ -83,7 +83,7 @@ static void *thread_main(void *data) {
         gc_drop_handle(t->program->heap, t->self);
         t->base++;                      /* the object stays below what runs */
         push(t, slot(t->base[-1], THREAD_FUNCTION));
-        done = call_at_base(t);
+        done = !stopped(t) && call_at_base(t);
         if (done)
             publish(t->m, t->base[-1], slot_at(t->base[-1], THREAD_RESULT), t->base[0]);
         t->base--;
