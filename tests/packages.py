@@ -8,15 +8,16 @@ from pathlib import Path, PurePosixPath
 
 # What belongs in an sdist: everything to build, test and read.
 TREES = {
-    "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css"),
-    "tests": (".py",),
+    "gcheap": (".py", ".pyx", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css", ".lox", ".lua"),
+    "tests": (".py", ".c", ".h", ".lox"),
+    "examples": (".py", ".pyx", ".c", ".toml", ".lox"),
     "benchmarks": (".py", ".c", ".h", ".go", ".java", ".ml"),
     "docs": (".md", ".png"),
 }
 SINGLE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py")
 MADE = ("PKG-INFO", "setup.cfg")                        # by setuptools
 # Of the package, beside compiled modules.
-IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css")
+IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css", ".lox", ".lua")
 PEERS = ("benchmarks/peers/", "gcheap/peers/")          # in the tree, in a wheel
 
 
