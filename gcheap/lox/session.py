@@ -130,22 +130,13 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     Ctrl-C ends the program at its next safepoint and raises KeyboardInterrupt.
     """
     sessions: list[Session] = []
-<<<<<<< HEAD
-    interrupted = threading.Event()
-=======
     results: list[int | BaseException] = []
     stopped = threading.Event()
->>>>>>> lox
 
     def whole() -> int:
         with Session(path=path, args=args, out=out, err=err, capacity=capacity,
                      gc_stress=gc_stress, **heap_options) as session:
             sessions.append(session)
-<<<<<<< HEAD
-            if interrupted.is_set():        # while the heap was made
-                session.stop()
-            return session.interpret(source) or session.wait()
-=======
             # Looked at after that: whoever sets it goes through `sessions` afterwards.
             return EXIT_OK if stopped.is_set() else session.interpret(source) or session.wait()
 
@@ -154,19 +145,10 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
             results.append(whole())
         except BaseException as error:
             results.append(error)
->>>>>>> lox
 
     if threading.current_thread() is not threading.main_thread():
         return whole()
     # Signals are the main thread's, and a native loop sees none: it runs beside.
-<<<<<<< HEAD
-    with ThreadPoolExecutor(1, "lox") as beside:
-        try:
-            # Ctrl-C may come as soon as the thread runs, before there is anything to wait for.
-            return beside.submit(whole).result()
-        except KeyboardInterrupt:
-            interrupted.set()
-=======
     beside = threading.Thread(target=keep, name="lox")
     try:
         beside.start()
@@ -174,7 +156,6 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     except KeyboardInterrupt:
         stopped.set()
         while beside.is_alive():
->>>>>>> lox
             for session in sessions:
                 session.stop()
             beside.join(STOP_SECONDS)
