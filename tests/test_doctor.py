@@ -283,7 +283,8 @@ def test_a_broken_probe_leaves_no_process_and_no_descriptor(monkeypatch):
 REAL = """
     import ctypes, os, struct, sys
     import gcheap.cli, gcheap.core.probe, gcheap.tools._attempt, gcheap.tools.capabilities
-    gcheap.cli.build_parser("doctor").parse_args(["doctor"])    # imports late
+    gcheap.cli.build_parser("doctor").parse_args(["doctor"])    # what is imported late
+    gcheap.Records
     user, action = sys.argv[1:]
     if user == "nobody":
         os.setgroups([])

@@ -48,7 +48,7 @@ FAULTS = {
         "core/nonstrong.pyx", "store32_relaxed(&weak_state(h).blocked, 1)",
         "store32_relaxed(&weak_state(h).blocked, 0)"),
     "the last slot of a large grain is not fixed": Fault(
-        "core/large.pyx", "end = min(end, low + words)", "end = min(end, low + words - 1)"),
+        "core/large.pyx", "source) + begin, end - begin)", "source) + begin, end - begin - 1)"),
     "pinned arrays are never swept": Fault(
         "core/pinned.pyx", "if run.bytes and run.epoch != h.epoch:", "if False:"),
     "weak cells are not forwarded": Fault(
