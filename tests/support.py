@@ -186,7 +186,7 @@ def run_python(script: str, *, env: dict[str, str] | None = None, timeout: float
     clean["PYTHONPATH"] = os.pathsep.join(
         filter(None, [HOME, str(ROOT / "tests"), clean.get("PYTHONPATH", "")]))
     clean["PYTHONDONTWRITEBYTECODE"] = "1"
-    clean["GCHEAP_PAUSE_WARNING_MS"] = "0"          # on a machine that is busy any pause may be long
+    clean["GCHEAP_PAUSE_WARNING_MS"] = "0"      # on a machine that is busy any pause may be long
     # Of every fork in a process with a heap, from Python 3.12 on (docs/reference/versions.md).
     clean["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
     clean.pop("PYTHONFAULTHANDLER", None)

@@ -220,10 +220,9 @@ def test_what_does_not_fit_is_counted(tmp_path):
     for suffix in SUFFIXES:
         path = tmp_path / ("lost" + suffix)
         with gcheap.Heap("1MiB") as heap, heap.attach("writer\x1b[2J\n") as m:
-            with heap.trace(path) as session:
-                with session._lock:                         # the reader cannot
-                    session._timeline.add_events(session._rings.drain())
-                    _testing_trace.write_slices(m.native(), 8192 + 100)
+            with heap.trace(path) as session, session._lock:     # the reader cannot
+                session._timeline.add_events(session._rings.drain())
+                _testing_trace.write_slices(m.native(), 8192 + 100)
             # "running" itself is the one more, when the ring is read at last.
             name, = (name for name in Parsed(path).slices if name.startswith("writer"))
             trace = Parsed(path)

@@ -2,19 +2,19 @@
 
 Forwarding a root reads a line of the block table wherever in the heap it leads; in a heap of
 gigabytes that is a miss of the caches and of the TLB, several times the step itself, and the pause
-would grow with the heap until all of its reads miss (measured: 15 ns a handle with 64 MiB live, 60 ns
-with 1 GiB).  Prefetching those lines before the stop did not settle it: TLB entries do not stay, and
-when the stop takes long, neither do the lines.
+would grow with the heap until all of its reads miss (measured: 15 ns a handle with 64 MiB live, 60
+ns with 1 GiB).  Prefetching those lines before the stop did not settle it: TLB entries do not
+stay, and when the stop takes long, neither do the lines.
 
 But the plan is final before the flip.  So the collector forwards every handle while mutators run,
-and notes what it held and where that goes.  The pause compares and stores, in the order of the table:
-it reads nothing of the heap's size.  Mutators take, drop and rewrite handles meanwhile.  A note
-counts only for a handle that still holds the very address that was forwarded, which is right whoever
-put it there; every other one is forwarded inside the pause.
+and notes what it held and where that goes.  The pause compares and stores, in the order of the
+table: it reads nothing of the heap's size.  Mutators take, drop and rewrite handles meanwhile.  A
+note counts only for a handle that still holds the very address that was forwarded, which is right
+whoever put it there; every other one is forwarded inside the pause.
 
 Shadow stacks and root areas are the mutators' own, and change too fast for that.  Their words are
-forwarded inside the pause, and the lines that this reads are fetched some words ahead, so that their
-misses overlap.
+forwarded inside the pause, and the lines that this reads are fetched some words ahead, so that
+their misses overlap.
 """
 from gcheap.core.layout cimport BLOCK_BYTES, HANDLE_CHUNK, HandleChunk, HeapState, word
 from gcheap.core.large cimport fetch_large
@@ -31,8 +31,8 @@ cdef enum:
 
 
 cdef void forward_ahead(HeapState* h, Ahead* ahead) noexcept nogil:
-    """Forwards what handles hold.  Collector thread, outside of pauses, between planning and the flip.
-    Without memory it forwards none, and the pause does it all."""
+    """Forwards what handles hold.  Collector thread, outside of pauses, between planning and the
+    flip.  Without memory it forwards none, and the pause does it all."""
     cdef uint64_t c, i, count = load32_acquire(&h.handle_high)
     cdef HandleChunk* chunk
     cdef word value

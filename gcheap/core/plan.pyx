@@ -18,7 +18,7 @@ Source: the offset vector and first-object arrays of Android ART's mark-compact 
 """
 from gcheap.core.layout cimport (
     BLOCK_BYTES, BLOCK_WORDS, Block, CHUNK_FREE, CHUNK_IN_USE, HeapState, NO_START, ShapeInfo,
-    UNCLAIMED, UnitPlan, WORD, word)
+    UnitPlan, WORD, word)
 from gcheap.core.native cimport (
     check_that, popcount, select_bit, store32_relaxed, store64_relaxed, store8_relaxed)
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header

@@ -187,8 +187,8 @@ cdef void read_roots(HeapState* h, RootReader read, void* context) noexcept nogi
 
 
 cdef void visit_ranges(HeapState* h, RangeVisitor visit, void* context) noexcept nogil:
-    """Calls visit(context, h, words, count, tag_mask, tag_bits) for every shadow stack and root area of
-    a stopped world."""
+    """Calls visit(context, h, words, count, tag_mask, tag_bits) for every shadow stack and root area
+    of a stopped world."""
     cdef MutatorState* m = h.mutators
     cdef RootArea* area = h.areas
     while m != NULL:

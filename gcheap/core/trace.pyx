@@ -32,8 +32,8 @@ from gcheap.core.layout cimport (
     TRACE_RUNNING, TraceEvent, TraceRing)
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
-    clock_ns, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock, mutex_unlock,
-    store32_release, store32_seq, store64_relaxed, store64_release, thread_id)
+    clock_ns, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock,
+    mutex_unlock, store32_release, store32_seq, store64_relaxed, store64_release, thread_id)
 from libc.errno cimport EBUSY, ENOMEM, ENOSYS, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy

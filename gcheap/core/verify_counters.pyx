@@ -18,7 +18,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     ENTERED_NS = 10000
-    ENTERING_LOOKS = 1000000    # ten seconds of sleep at least, of which no stop of this process is one
+    ENTERING_LOOKS = 1000000    # ten seconds of sleep at least; a stop of this process is none
 
 
 cdef void check_placed(HeapState* h) noexcept nogil:
@@ -58,8 +58,8 @@ cdef void check_sources(HeapState* h) noexcept nogil:
 
 
 cdef bint stands_still(MutatorState* m) noexcept nogil:
-    """Whether a mutator is not RUNNING in a pause.  One that enters the heap is, until it has looked
-    whether there is a pause: it touches nothing meanwhile, and is waited for."""
+    """Whether a mutator is not RUNNING in a pause.  One that enters the heap is, until it has
+    looked whether there is a pause: it touches nothing meanwhile, and is waited for."""
     cdef uint64_t looks = 0
     while load32_acquire(&m.run) == RUNNING:
         # Looks, not time: after SIGSTOP the clock has gone on, and that thread has not.

@@ -32,8 +32,8 @@ def facts_line(document):
     """What only this workload knows."""
     facts = {}
     for name, value in document["facts"].items():
-        for more, number in value.items() if isinstance(value, dict) else [("", value)]:
-            facts[f"{name} {more}".strip()] = number
+        for more, each in value.items() if isinstance(value, dict) else [("", value)]:
+            facts[f"{name} {more}".strip()] = each
     return Text(", ".join(f"{name.replace('_', ' ')} {_fact(value)}"
                           for name, value in facts.items()))
 
