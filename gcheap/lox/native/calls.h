@@ -67,7 +67,8 @@ static int call_value(lox_thread *t, uint32_t count) {
         if (entry->arity >= 0 && (uint32_t)entry->arity != count)
             return wrong_count(t, (uint32_t)entry->arity, count);
         if (!entry->call(t, count, callee + 1)) return 0;
-        if (stopped(t)) return 0;       /* it may have been asked outside the heap */
+        /* It may have been outside of the heap while the pause went by that ends programs. */
+        if (stopped(t)) return 0;
         t->m->shadow_top = callee + 1;
         return 1;
     }

@@ -87,6 +87,7 @@ static int execute(lox_thread *t) {
 #define COMPARE_BRANCH(a, b, condition) do { \
         int yes; NUMBERS(a, b, yes = (condition)); BRANCH(yes); } while (0)
 
+    if (stopped(t)) return 0;           /* before it began; later, every pause looks */
     LOAD();
     NEXT();
 
