@@ -12,11 +12,14 @@ point, ending, backend, faults, activity = sys.argv[1:]
 STATUS = 7
 OPTIONS = dict(backend=backend, faults=faults, unit_pages=16 if activity == "grow" else 1,
                verify=0 if activity == "holes" else 3)      # which reads, and so fills, holes
-heap = gcheap.Heap("4MiB", policy="factor:1.2,minimum=64KiB", **OPTIONS)
+several = point.startswith("marker.") or point == "thread.marker"
+COUNT = 30_000 if several else 3000     # enough for the collector to ask for help
+heap = gcheap.Heap("16MiB" if several else "4MiB", policy="factor:1.2,minimum=64KiB",
+                   mark_threads=2 if several else 1, **OPTIONS)
 Node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
 m = heap.attach("main")
-nodes = m.new_slots(3000)
-for i in range(3000):
+nodes = m.new_slots(COUNT)
+for i in range(COUNT):
     m.new(Node)
     nodes[i] = m.new(Node, key=i)
 weak = m.weak(nodes[7])
@@ -64,6 +67,15 @@ def other_heaps():
     while True:
         with gcheap.Heap("4MiB", fork="none", **OPTIONS) as other, other.attach():
             pass
+
+
+def markers():                          # threads start when a heap first marks a good deal
+    while True:
+        with gcheap.Heap("16MiB", mark_threads=2, **OPTIONS) as other, other.attach() as mine:
+            kept = mine.new_slots(20_000)
+            for i in range(20_000):
+                kept[i] = mine.new_slots(1)
+            other.collect()
 
 
 def look():
@@ -117,6 +129,7 @@ ACTIVITIES = {
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
     "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
+    "markers": [markers],
 }
 # With others slow, a thread meets what it is here for.
 SLOW = {"read": ("flip.after", "compactor.placing"), "wait": ("compactor.placing",),
@@ -168,7 +181,7 @@ ACTIVITY = {
     "mutator.enter": "read", "mutator.leave": "read", "memory.map": "heaps",
     "memory.fork": "heaps", "collector.end": "heaps", "close.begin": "heaps",
     "close.ended": "heaps", "thread.collector": "heaps", "thread.server": "heaps",
-    "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
+    "thread.marker": "markers", "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
 }
 
 
