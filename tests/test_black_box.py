@@ -23,7 +23,8 @@ def run_pytest(tmp_path, end: str, *arguments: str) -> subprocess.CompletedProce
     (tmp_path / "test_some.py").write_text(PROGRAM.format(end=end))
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "black_box", "--rootdir", str(tmp_path), *arguments,
-         str(tmp_path)], env=os.environ | {"PYTHONPATH": os.pathsep.join(
+         str(tmp_path)], env={k: v for k, v in os.environ.items()
+                              if not k.startswith("PYTEST_XDIST")} | {"PYTHONPATH": os.pathsep.join(
             filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))},
         cwd=tmp_path, capture_output=True, text=True, timeout=60)
 

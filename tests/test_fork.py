@@ -220,7 +220,7 @@ def test_a_child_starts_nothing_until_it_needs_a_cycle(graph):
     heap, m, nodes = graph
     uffds = int(heap.backend != "stw")
     own = 2 + (heap.fault_mode == "handler")
-    assert len(descriptors_of_userfaultfd()) == uffds
+    wait_until(lambda: len(descriptors_of_userfaultfd()) == uffds, "the end of other heaps")
 
     def body():
         assert threads() == 1 and descriptors_of_userfaultfd() == []

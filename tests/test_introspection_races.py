@@ -164,6 +164,7 @@ def test_a_report_without_memory_says_so_and_breaks_nothing(combination):
     out = run_cleanly(f"""
         import gc, resource
         import gcheap
+        gcheap.Records              # and numpy, while there is memory to import them
         heap = gcheap.Heap("64MiB", **{combination!r})
         node = heap.shape("Node", refs=("next",), raw=[("key", "u8")])
         with heap.attach() as m:

@@ -218,6 +218,7 @@ def test_huge_pages_stay_huge_over_ten_cycles():
 
 def test_black_ones_during_marking(make_concurrent_heap):
     heap = make_concurrent_heap("64MiB", verify=3)
+    heap.disable()              # collect(wait=False) would join an automatic cycle
     with heap.attach() as m:
         garbage = [m.new_slots(40_000) for _ in range(5)]
         old = m.new_slots(40_000)
@@ -249,6 +250,7 @@ def test_black_ones_during_marking(make_concurrent_heap):
 def test_faults_on_large_grains(make_concurrent_heap, unit_pages):
     """Right after the flip a mutator reads what it needs: grains it claims, and holes."""
     heap = make_concurrent_heap("64MiB", unit_pages=unit_pages, verify=3)
+    heap.disable()              # collect(wait=False) would join an automatic cycle
     with heap.attach() as m:
         m.new_slots(40_000), m.new_array("u1", 9 * MIB)
         slots, huge, sparse = m.new_slots(40_000), raw(m, 9 * MIB, 4), m.new_array("u8", 2 * MIB)
@@ -275,6 +277,7 @@ def test_faults_on_large_grains(make_concurrent_heap, unit_pages):
 @pytest.mark.sigbus_only("with a handler both sleep in the kernel: test_handler_races.py")
 def test_waiting_for_a_grain_that_somebody_else_builds(make_concurrent_heap):
     heap = make_concurrent_heap("64MiB", verify=3)
+    heap.disable()              # collect(wait=False) would join an automatic cycle
     with heap.attach() as m, MutatorThread(heap) as other:
         m.new_array("u1", 9 * MIB)
         m.new_slots(9000)
@@ -308,6 +311,7 @@ def test_waiting_for_a_grain_that_somebody_else_builds(make_concurrent_heap):
 @pytest.mark.parametrize("who", ["compactor", "mutator"])
 def test_refusals_lose_nothing(make_concurrent_heap, number, who):
     heap = make_concurrent_heap("64MiB", verify=3)
+    heap.disable()              # collect(wait=False) would join an automatic cycle
     point = "place.move" if heap.backend == "move" else "place.copy"
     if heap.backend == "copy" and number in (errno.EBUSY, errno.EINVAL):
         pytest.skip("the ladder starts at MOVE")

@@ -82,6 +82,7 @@ def test_a_run_that_hangs_is_a_failure(monkeypatch):
     assert "did not end in 0.01 s" in soak.execute(RUN).said
 
 
+@pytest.mark.soak("a process of pytest-xdist does not always survive Ctrl-C")
 def test_what_ran_until_ctrl_c_is_kept(monkeypatch):
     def execute(run):
         if run.seed == 12:

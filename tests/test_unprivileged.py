@@ -53,6 +53,7 @@ IMPORTS = """
     sys.path.insert(0, sys.argv[1])
     from support import check_interleaved, interleaved, node_shape
     import gcheap
+    gcheap.Records                  # and numpy, before the tree cannot be read
     from gcheap import failpoints
 """
 
@@ -75,6 +76,7 @@ def test_an_ordinary_user_gets_what_root_gets(backend, faults, without):
 REFUSED = """
     import ctypes, os, struct, sys
     import gcheap
+    gcheap.Records                  # and numpy, before the tree cannot be read
     number = {"x86_64": 323, "aarch64": 282}[os.uname().machine]
     if os.geteuid() == 0:
         os.setresgid(65534, 65534, 65534)

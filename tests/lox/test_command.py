@@ -148,7 +148,7 @@ def test_stress_collects_at_every_allocation(program, tmp_path):
         done = command(*options, "--json", target, path)
         assert done.status == 0, done.err
         cycles.append(json.loads(target.read_text())["cycles"])
-    assert cycles[0] == 0 and cycles[1] >= 2 and cycles[2] >= 100
+    assert cycles[0] == 0 and 1 <= cycles[1] < cycles[2] and cycles[2] >= 100
 
 
 def test_json_that_cannot_be_written_is_said_before_the_program_runs(program):
