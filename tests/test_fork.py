@@ -220,7 +220,8 @@ def test_a_child_starts_nothing_until_it_needs_a_cycle(graph):
     heap, m, nodes = graph
     uffds = int(heap.backend != "stw")
     own = 2 + (heap.fault_mode == "handler")
-    wait_until(lambda: len(descriptors_of_userfaultfd()) == uffds, "the end of other heaps")
+    before = len(descriptors_of_userfaultfd())              # heaps of other tests may still live
+    assert before >= uffds
 
     def body():
         assert threads() == 1 and descriptors_of_userfaultfd() == []
@@ -236,7 +237,7 @@ def test_a_child_starts_nothing_until_it_needs_a_cycle(graph):
         wait_until(lambda: threads() == 1, "the collector's end")
         assert descriptors_of_userfaultfd() == []
     Child(body).join()
-    assert len(descriptors_of_userfaultfd()) == uffds
+    assert len(descriptors_of_userfaultfd()) == before
     go_on(*graph)
 
 
