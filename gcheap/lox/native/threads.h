@@ -146,7 +146,8 @@ static int native_spawn(lox_thread *t, uint32_t count, gc_word *a) {
     p->spawned = made;
     pthread_mutex_unlock(&p->lock);
     gc_enter(t->m);
-    *number_of_thread(a[-1]) = made->number;
+    /* Relaxed: it is one of the slots that the marker reads. */
+    __atomic_store_n(number_of_thread(a[-1]), made->number, __ATOMIC_RELAXED);
     gc_leave(t->m);
     error = start_thread(made);
     if (error) {
@@ -173,7 +174,7 @@ static int native_join(lox_thread *t, uint32_t count, gc_word *a) {
     uint64_t number;
     (void)count;
     if (!has_shape(a[0], LOX_THREAD)) return fail(t, "Can only join threads.");
-    number = *number_of_thread(a[0]);
+    number = __atomic_load_n(number_of_thread(a[0]), __ATOMIC_RELAXED);
     if (number == t->number && number) return fail(t, "A thread cannot join itself.");
     gc_leave(t->m);
     write_output(t, t->output_length);
