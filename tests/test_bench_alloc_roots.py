@@ -11,7 +11,7 @@ from gcheap.workloads._roots import KINDS, Roots
 
 
 def test_allocation_by_size_and_threads(capsys, monkeypatch):
-    for name, value in {"CAPACITY": 32 << 20, "BARE_BYTES": 4 << 20, "SUSTAINED_BYTES": 40 << 20,
+    for name, value in {"CAPACITY": 32 << 20, "BARE_BYTES": 4 << 20, "SUSTAINED_BYTES": 160 << 20,
                         "COUNT": 50_000}.items():
         monkeypatch.setattr(f"gcheap.tools.bench_alloc.{name}", value)
     status = cli.main(["bench", "alloc", "--sizes", "512,2048", "--threads", "1,2", "--rounds",
