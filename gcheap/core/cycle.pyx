@@ -475,8 +475,8 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     registering = clock_ns()
     register_phase(h)
     forward_ahead(h, &c.ahead)
-    forward_non_strong(h, True)         # a rehearsal
     end_phase(h, c, PHASE_REGISTER, registering)
+    forward_non_strong(h, True)         # a rehearsal
     failpoint(FP_FLIP_AHEAD)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)
