@@ -302,6 +302,12 @@ cdef void park(MutatorState* m) noexcept nogil:
 
 # ---- the collector's side ----------------------------------------------------------------
 
+cdef void fetch_lines(void* at, uint64_t nbytes) noexcept nogil:
+    cdef uint64_t i
+    for i in range(nbytes // LINE + 1):
+        prefetch_read(<char*>at + LINE * i)
+
+
 cdef void fetch_ahead(HeapState* h) noexcept nogil:
     """Before a stop is asked for: touches what every pause reads, and the clock.  Under list_lock.
 
@@ -310,15 +316,12 @@ cdef void fetch_ahead(HeapState* h) noexcept nogil:
     was two fifths of the flip.
     """
     cdef MutatorState* m = h.mutators
-    cdef uint64_t i
-    for i in range(0, sizeof(HeapState), LINE):
-        prefetch_read(<char*>h + i)
+    fetch_lines(h, sizeof(HeapState))
     while m != NULL:
-        for i in range(0, sizeof(MutatorState), LINE):
-            prefetch_read(<char*>m + i)
+        fetch_lines(m, sizeof(MutatorState))
         prefetch_read(m.shadow)
         m = m.next
-    thread_cpu_ns()
+    thread_cpu_ns()             # a system call, and cold as well
 
 
 cdef void stop_world(HeapState* h, PauseRecord* pause) noexcept nogil:
