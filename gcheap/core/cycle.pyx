@@ -334,7 +334,7 @@ cdef void flip(HeapState* h, Cycle* c) noexcept nogil:
     h.r.units = h.r.slid_units + ((top - h.r.tams_bytes) >> h.unit_shift)
     flip_large(h)
     rewrite_roots(h, &c.ahead)
-    forward_non_strong(h)
+    forward_non_strong(h, False)
     store32_relaxed(&h.current, 1 - h.current)
     store32_relaxed(&h.flips, h.flips + 1)
     # Allocation goes on above everything registered; the gap is only virtual.
@@ -476,6 +476,7 @@ cdef bint run_concurrent(HeapState* h, Cycle* c, bint full) noexcept nogil:
     register_phase(h)
     forward_ahead(h, &c.ahead)
     end_phase(h, c, PHASE_REGISTER, registering)
+    forward_non_strong(h, True)         # a rehearsal
     failpoint(FP_FLIP_AHEAD)
     begin_pause(h, c, PAUSE_RELOCATE_START)
     flip(h, c)

@@ -20,4 +20,4 @@ cdef void mark_held(Marker* k) noexcept nogil
 cdef void find_due(HeapState* h) noexcept nogil
 cdef void mark_due(Marker* k) noexcept nogil
 cdef void publish_due(HeapState* h) noexcept nogil
-cdef void forward_guardians(HeapState* h) noexcept nogil
+cdef void forward_guardians(HeapState* h, bint rehearse) noexcept nogil

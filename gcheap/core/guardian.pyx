@@ -244,13 +244,13 @@ cdef void publish_due(HeapState* h) noexcept nogil:
         g = g.next
 
 
-cdef void forward_guardians(HeapState* h) noexcept nogil:
+cdef void forward_guardians(HeapState* h, bint rehearse) noexcept nogil:
     """Inside a pause: rewrites every registration through forwarding.  One linear pass."""
     cdef Guardian* g = <Guardian*>load64_acquire(&weak_state(h).guardians)
     cdef GuardEntry* e
     cdef uint64_t i
     while g != NULL:
-        if not load32_acquire(&g.dropped):
+        if not load32_acquire(&g.dropped) and not rehearse:
             for i in range(g.high):
                 e = entry_at(g, i)
                 if e.state == GUARD_FREE:

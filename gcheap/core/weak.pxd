@@ -17,7 +17,7 @@ cdef void drop_weak(HeapState* h, uint32_t index) noexcept nogil
 cdef uint64_t take_notices(HeapState* h, uint64_t* cursor, uint32_t* cells,
                            uint64_t room) noexcept nogil
 cdef void clear_cells(HeapState* h) noexcept nogil
-cdef void forward_cells(HeapState* h) noexcept nogil
+cdef void forward_cells(HeapState* h, bint rehearse) noexcept nogil
 
 
 cdef inline WeakCell* weak_cell(HeapState* h, uint64_t index) noexcept nogil:

@@ -147,11 +147,11 @@ cdef void clear_cells(HeapState* h) noexcept nogil:
     add64_relaxed(&w.cleared, cleared)
 
 
-cdef void forward_cells(HeapState* h) noexcept nogil:
+cdef void forward_cells(HeapState* h, bint rehearse) noexcept nogil:
     """Inside a pause: rewrites every cell through forwarding.  One linear pass."""
     cdef uint64_t i, high = load64_acquire(&weak_state(h).cell_high)
     cdef WeakCell* cell
-    for i in range(1, high):
+    for i in range(1, 1 if rehearse else high):
         cell = weak_cell(h, i)
         # Relaxed: nobody takes a cell during a pause; one that is dropped now is never read.  A
         # thread that is not RUNNING may be looking whether the target is null, which stays so.

@@ -43,4 +43,4 @@ cdef bint table_clear(MutatorState* m, WeakTable* t, uint64_t* cursor) noexcept 
 cdef uint64_t visit_values(HeapState* h, word key, word header, ValueVisitor visit,
                            void* context) noexcept nogil
 cdef void clear_tables(HeapState* h) noexcept nogil
-cdef void forward_tables(HeapState* h) noexcept nogil
+cdef void forward_tables(HeapState* h, bint rehearse) noexcept nogil

@@ -304,13 +304,13 @@ cdef void clear_tables(HeapState* h) noexcept nogil:
         t = following
 
 
-cdef void forward_tables(HeapState* h) noexcept nogil:
+cdef void forward_tables(HeapState* h, bint rehearse) noexcept nogil:
     """Inside a pause: rewrites every entry through forwarding.  One linear pass for each table."""
     cdef WeakTable* t = <WeakTable*>load64_acquire(&weak_state(h).tables)
     cdef WeakEntry* e
     cdef uint64_t i
     while t != NULL:
-        if not load32_acquire(&t.dropped):
+        if not load32_acquire(&t.dropped) and not rehearse:
             for i in range(t.high):
                 e = entry_at(t, i)
                 if e.key == 0:
