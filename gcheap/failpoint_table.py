@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _PLACED = ("EAGAIN: asked again. ENOMEM: backs off, asks again, and stalled allocations fail after "
-           "0.5 s. EEXIST: a stray page is dropped, and asked again; twice at one page: abort. ")
+           "0.5 s. EEXIST: a page whose source is empty has arrived; another one is a stray, which is "
+           "dropped, and asked again; twice at one page: abort. ")
 _MOVE = _PLACED + "EBUSY, EINVAL: COPY to the end of that unit. Others: abort"
 _COPY = _PLACED + "Others: abort"
 _AT_ONCE = "any: does not sleep, looks again"
@@ -153,6 +154,8 @@ POINTS: tuple[Point, ...] = (
          "EAGAIN: asked again. ENOMEM: as place.move. EEXIST: the access is run again. ENOENT, "
          "EINVAL: after the end of the relocation the access is run again, before it: abort. "
          "Others: abort"),
+    _gil("place.unreported", "MOVE has moved pages: what it is taken to answer, without a count",
+         "EAGAIN: asked again, which is EEXIST. EEXIST: a page whose source is empty has arrived"),
     _placing("compactor.move", "MOVE by the compactor, of a batch of small objects"),
     _placing("mutator.move", "MOVE for a fault (mode `handler`: by the fault server)", gil=True),
     _placing("large.move", "MOVE of grains of large objects, whoever makes it", gil=True),

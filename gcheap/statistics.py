@@ -60,6 +60,7 @@ class HeapStats:
     ioctls: dict[str, IoctlStats]
     register_refusals: int      # cycles that relocated in a pause: to-space was not registrable
     stray_pages: int            # pages found in an unplaced unit and dropped
+    unreported_pages: int       # pages that MOVE moved and did not count, as Linux 6.18 may
     handler_reinstalls: int     # times somebody had replaced our SIGBUS handler
     sigbus_unblocks: int        # times a mutator had blocked SIGBUS after attach()
     slow_safepoints: int        # stops that waited longer than safepoint_warning_ms

@@ -132,6 +132,7 @@ MUTANTS = {
         "NO_CAS": ("I2",),
         "FREE_ASSEMBLED": ("I3",),
         "CURSOR": ("I3",),
+        "STRAY_ALWAYS": ("I6",),
         "SHORT_IS_WHOLE": ("I7",),
         "SHORT_RESTARTS": ("I6",),          # it drops what it has placed for a stray page
         "ASSEMBLE_TWICE": ("I7", "LAYOUT=DENSE"),

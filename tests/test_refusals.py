@@ -232,6 +232,41 @@ def test_every_move_refused_is_a_whole_cycle_by_copy(moving_heap):
         assert check_interleaved(nodes) == COUNT
 
 
+@pytest.mark.parametrize("answer", ["EEXIST", "EAGAIN"])
+@pytest.mark.parametrize("who", ["compactor", "mutator"])
+def test_pages_that_move_without_being_counted_are_not_taken_for_strays(make_concurrent_heap, who,
+                                                                        answer):
+    """What Linux 6.18 does after an EAGAIN inside of a MOVE: tests/uffd/test_uffd_huge.py."""
+    heap = make_concurrent_heap("16MiB", verify=3)
+    if heap.backend != "move":
+        pytest.skip("the ladder starts at MOVE")
+    unreported = failpoints.fail("place.unreported", getattr(errno, answer), times=5)
+    with heap.attach() as m:
+        nodes = interleaved(m, node_shape(heap), COUNT)
+        before = heap.stats()
+        with failpoints.pause("plan.done", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            arrays = black_arrays(m)                # whole units: their sources may be holes
+            if who == "compactor":
+                with unreported:
+                    point.release()
+                    heap.collect()
+            else:
+                with failpoints.pause("flip.after") as flip:
+                    point.release()
+                    flip.wait()
+                    with unreported:
+                        check_black_arrays(arrays)
+                        assert check_interleaved(nodes, range(COUNT - 1, -1, -1)) == COUNT
+                heap.collect()
+        after = heap.stats()
+        assert unreported.hits == 5 and after.stray_pages == before.stray_pages
+        assert after.unreported_pages - before.unreported_pages >= 5
+        assert check_interleaved(nodes) == COUNT
+        check_black_arrays(arrays)
+
+
 def test_stray_pages_of_a_debugger_do_no_harm(concurrent, make_concurrent_heap):
     """Somebody reads all of the empty half, which gives it pages, before it is registered."""
     before = writable_mappings()

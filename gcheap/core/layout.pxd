@@ -702,6 +702,7 @@ cdef struct HeapState:
     uint64_t pool_bytes         # evacuated, and neither used again nor given back yet
     uint64_t released_bytes     # given back by madvise
     uint64_t stray_pages
+    uint64_t unreported_pages
     uint64_t hole_faults
     uint64_t register_refusals  # cycles that relocated inside a pause for want of REGISTER
     uint64_t foreign_faults     # faults of threads that are not mutators of this heap

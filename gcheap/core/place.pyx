@@ -6,15 +6,25 @@ The caller owns every unit of [dst, dst + nbytes) (I2).  The ladder, per page ru
     MOVE short/EAGAIN-> MOVE again at src+done, dst+done     (I7: nothing is lost)
     MOVE EBUSY       -> COPY to the end of that unit         shared by fork or KSM, or pinned
     MOVE EINVAL      -> the same                             e.g. a source that mlockall locked
-    EEXIST           -> drop the stray page once, again      a debugger's read, khugepaged
+    EEXIST           -> is the source page empty? then it has moved, and the kernel did not say so;
+                        otherwise drop the stray page once, again      a debugger's read, khugepaged
     ENOMEM           -> back off, again                      see core/memory_wait.pyx
     anything else    -> a broken invariant: say which, abort
+
+*Pages that moved unreported.*  Since Linux 6.18 MOVE takes the pages of a page table together, and
+remembers an EAGAIN that it met on the way: what it moves after that, in the same call, it forgets
+to count, comes to it again and says EEXIST (mm/userfaultfd.c, move_pages; a page whose accessed bit
+changes at the wrong moment is enough, so whatever ages pages brings it about).  The page at the
+destination is then no stray: it holds what the source held, and the source is empty.  To drop it
+would lose objects.  So the source decides: while it has contents, whatever stands at the
+destination is a stray; once it reads as zeros, the destination has what belongs there, moved or
+zero anyway.
 
 Runs on faulting threads: async-signal-safe, takes no lock, allocates nothing (I4).
 """
 from gcheap.core.failpoint cimport (
     FP_COMPACTOR_COPY, FP_COMPACTOR_MOVE, FP_MEMORY_STRAY, FP_PLACE_COPY, FP_PLACE_MOVE,
-    FP_PLACE_ZEROPAGE, failpoint)
+    FP_PLACE_UNREPORTED, FP_PLACE_ZEROPAGE, failpoint)
 from gcheap.core.layout cimport (
     BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE,
     IoctlCounts, PHASE_RELOCATE, word)
@@ -43,6 +53,13 @@ cdef inline void count_ioctl(HeapState* h, int kind, Progress p) noexcept nogil:
         add64_relaxed(&c.refused[p.error if p.error < ERRNO_SLOTS else 0], 1)
 
 
+cdef inline void count_unreported(HeapState* h) noexcept nogil:
+    """A page that MOVE moved and did not count."""
+    add64_relaxed(&h.unreported_pages, 1)
+    add64_relaxed(&h.ioctls[<int>IOCTL_MOVE].pages, 1)
+    add64_relaxed(&h.moved_bytes, h.page)
+
+
 cdef int64_t injected_at(uint32_t anywhere, uint32_t here) noexcept nogil:
     cdef int64_t injected = failpoint(anywhere)
     return injected if injected else failpoint(here)
@@ -69,6 +86,10 @@ cdef Progress try_move(HeapState* h, word dst, word src, uint64_t nbytes, bint h
                        uint32_t site) noexcept nogil:
     cdef Progress p = try_one(h, dst, src, nbytes, GC_MOVE_MODE_ALLOW_SRC_HOLES if holes else 0,
                               False, injected_at(FP_PLACE_MOVE, FP_COMPACTOR_MOVE + site))
+    cdef int unreported = <int>failpoint(FP_PLACE_UNREPORTED)
+    if unreported:
+        p.done = 0
+        p.error = unreported
     count_ioctl(h, IOCTL_MOVE, p)
     add64_relaxed(&h.moved_bytes, p.done)
     return p
@@ -177,6 +198,9 @@ cdef bint place(HeapState* h, word dst, word src, uint64_t nbytes, bint holes,
         elif (p.error == EBUSY or p.error == EINVAL) and not copying:
             moved = False
             copy_until = min(nbytes, (done // h.unit_bytes + 1) * h.unit_bytes)
+        elif p.error == EEXIST and not copying and zero_run(h, src + done, h.page, True):
+            count_unreported(h)
+            done += h.page
         elif p.error == EEXIST:
             if done == stray:
                 gcheap_fatal(b"a page of an unplaced unit keeps appearing (address, done)",

@@ -367,8 +367,8 @@ cdef void resume_world(HeapState* h, PauseRecord* pause) noexcept nogil:
     store32_seq(&h.pause, 0)
     failpoint(FP_SAFEPOINT_RELEASED)
     futex_wake_all(&h.pause)
+    hist_record(h.reach_hist, pause.reach_ns)   # here, where no mutator waits for it
     mutex_unlock(&h.list_lock)
-    hist_record(h.reach_hist, pause.reach_ns)   # here, where nobody waits for it
 
 
 cdef bint everyone_outside(HeapState* h) noexcept nogil:

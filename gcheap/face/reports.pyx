@@ -123,6 +123,7 @@ def heap_stats(HeapCore core not None):
         ioctls={name: ioctl_stats(core.h, kind) for name, kind in _IOCTLS.items()},
         register_refusals=load64_relaxed(&h.register_refusals),
         stray_pages=load64_relaxed(&h.stray_pages),
+        unreported_pages=load64_relaxed(&h.unreported_pages),
         handler_reinstalls=load64_relaxed(&h.handler_reinstalls),
         sigbus_unblocks=load64_relaxed(&h.sigbus_unblocks),
         slow_safepoints=load64_relaxed(&h.slow_safepoints),

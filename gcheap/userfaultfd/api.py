@@ -230,7 +230,9 @@ class Userfaultfd:
         No byte is copied; the source is empty afterwards, and reads as zeros (or faults again,
         where it is registered itself).  Both ranges: private anonymous memory of this process.
         UffdError: EBUSY (shared after fork, KSM, pinned), ENOENT (a hole in the source), EEXIST
-        (dst mapped), EAGAIN (short, or an unread event), EINVAL, ENOMEM, ESRCH.
+        (dst mapped: by somebody, or on Linux 6.18 by this very call, which then has not counted
+        what it moved; docs/reference/userfaultfd.md), EAGAIN (short, or an unread event),
+        EINVAL, ENOMEM, ESRCH.
         """
         with _Span(dst, length, writable=True) as to, _Span(src, length, writable=True) as of:
             return self._done("MOVE", length, self._descriptor.move(

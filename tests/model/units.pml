@@ -219,20 +219,31 @@ inline one_page(dst, src, holes) {
     fi
 }
 
-/* One ioctl and what place() makes of its answer; n, done, copy_until in pages. */
+#ifdef MUTATE_STRAY_ALWAYS              /* whatever stands there is a stray */
+#define HAS_MOVED(src) false
+#else
+#define HAS_MOVED(src) (done >= copy_until && mem[src + done] == GONE)
+#endif
+
+/* One ioctl and what place() makes of its answer; n, done, copy_until, arrived in pages.  Up to
+ * `arrived` MOVE has moved pages that it did not count. */
 inline transfer(dst, src, n, holes) {
     limit = (done < copy_until -> copy_until : n);
     k = 0; error = OK;
     do
     :: done + k == limit -> break
-    :: done + k < limit -> error = EAGAIN; break
-    :: done + k < limit && done >= copy_until -> error = EBUSY; break
+    :: done + k < limit && done + k < arrived -> error = EEXIST; break
+    :: done + k < limit && done + k >= arrived -> error = EAGAIN; break
+    :: done + k < limit && done + k >= arrived && done >= copy_until -> error = EBUSY; break
     :: done + k < limit && k == 0 -> error = EEXIST; break
-    :: done + k < limit -> one_page(dst + done + k, src + done + k, holes); k++
+    :: done + k < limit && done + k >= arrived ->
+        one_page(dst + done + k, src + done + k, holes); k++
     od;
     if
+    :: k > 0 && done >= copy_until ->
+        arrived = done + k; k = 0; error = EEXIST       /* moved, and not counted.  REACHED */
     :: k > 0 && error != OK -> error = EAGAIN           /* short: the reason comes the next time */
-    :: else -> skip
+    :: k == 0 || error == OK -> skip
     fi;
 #ifdef MUTATE_SHORT_IS_WHOLE
     done = (error == EAGAIN && k > 0 -> limit : done + k);
@@ -253,7 +264,10 @@ inline transfer(dst, src, n, holes) {
         :: else -> skip
         fi
 #endif
-    :: error == EEXIST ->
+    :: error == EEXIST && HAS_MOVED(src) ->             /* REACHED */
+        done = done + 1;
+        arrived = (done < arrived -> arrived : 0)
+    :: error == EEXIST && !HAS_MOVED(src) ->
         assert(to[dst + done] == GONE); /* I6 */        /* drop_stray throws no contents away */
 #ifdef MUTATE_EEXIST_IS_PLACED
         done = done + 1
@@ -313,7 +327,7 @@ inline first() {
 }
 
 proctype Mutator(byte me) {
-    byte u, p, buffer, done, copy_until, j;
+    byte u, p, buffer, done, copy_until, arrived, j;
 touches:
 end:
     atomic {
@@ -472,7 +486,7 @@ inline release_evacuated() {
 }
 
 proctype Compactor() {
-    byte unit, want, buffer, n, i, j, done, copy_until, released;
+    byte unit, want, buffer, n, i, j, done, copy_until, arrived, released;
     do
     :: unit < UNITS && state[unit] != UNCLAIMED -> unit++
     :: unit < UNITS && state[unit] == UNCLAIMED ->

@@ -4,7 +4,8 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from errno import EEXIST
+import threading
+from errno import EAGAIN, EEXIST
 
 import pytest
 from uffd_support import (
@@ -147,3 +148,44 @@ def test_a_stray_small_page_in_the_way_of_a_huge_move_is_eexist(mover, pair):
     advise(dst, HUGE, mmap.MADV_DONTNEED)
     assert mover.move(dst, src, HUGE) == HUGE
     assert read_memory(dst, HUGE) == CONTENT
+
+
+# -- moves that the kernel does not count ---------------------------------------------------
+
+def move_counting(mover, dst: int, src: int, length: int, go: threading.Barrier) -> int:
+    """`move` to the end, whatever it says; returns how many pages had arrived uncounted."""
+    done = uncounted = 0
+    go.wait(30)
+    while done < length:
+        try:
+            done += mover.move(dst + done, src + done, length - done)
+        except UffdError as error:
+            done += error.done
+            if error.errno != EEXIST:
+                assert error.errno == EAGAIN, error
+                continue
+            assert present(dst + done) and not present(src + done)
+            done += PAGE
+            uncounted += 1
+    return uncounted
+
+
+def test_a_move_may_say_eexist_of_what_it_has_moved(huge_pages, mover):
+    """Two threads move parts of one huge page: it is split by one of them, and the other meets
+    EAGAIN inside its call.  Linux 6.18 then moves its pages, does not count them, comes to them again
+    and says EEXIST; a kernel that counts them passes as well.  Nothing is lost on either."""
+    src, dst = huge_pages(fill=True), huge_pages(fill=False)
+    mover.register(dst, HUGE)
+    uncounted = 0
+    for _ in range(50):
+        go = threading.Barrier(2)
+        parts = [Worker(lambda at=at: move_counting(mover, dst + at, src + at, 16 * PAGE, go))
+                 for at in (8 * PAGE, HUGE // 2)]
+        uncounted += sum(part.result() for part in parts)
+        for at in (8 * PAGE, HUGE // 2):
+            assert read_memory(dst + at, 16 * PAGE) == CONTENT[at:at + 16 * PAGE]
+        if uncounted:
+            break
+        advise(dst, HUGE, mmap.MADV_DONTNEED)
+        advise(src, HUGE, mmap.MADV_DONTNEED)
+        write_memory(src, CONTENT)
