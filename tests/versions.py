@@ -3,9 +3,10 @@
     sdist --> wheel, for each Python --> a fresh environment without a compiler --> tests
 
 An environment is given the wheel and nothing of the source tree: the tests run in a copy of the
-sdist without the package.  The short form, for CI, builds release wheels of those Pythons that
-`make test` does not run (it takes this machine's `python3`) and runs SMOKE.  `--full` does all of
-them, release and debug, each wheel from the sdist anew, and runs the whole suite.
+sdist without the package.  The short form builds release wheels of those Pythons that `make test`
+does not run (it takes this machine's `python3`) and runs SMOKE.  `--turn N` takes one Python and one
+build, the N-th in turn: CI has no time for more, and gives the number of commits.  `--full` does
+all of them, release and debug, each wheel from the sdist anew, and runs the whole suite.
 
 Needs nothing but a Python with venv; pip fetches the rest.  Exit status: 0 all passed, 1 not.
 """
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMOKE = ("test_refs.py", "test_shapes.py", "test_forgery.py", "test_outputs.py",
          "test_descriptors.py", "test_packaging.py", "test_pinned.py", "test_weak.py",
          "test_guardians.py", "test_finalize.py", "test_shutdown.py", "test_typing.py")
+BUILDS = ("release", "debug")
 ASK = ("import ensurepip, platform, sysconfig, venv; print(platform.python_version(), "
        "platform.python_implementation(), sysconfig.get_config_var('Py_GIL_DISABLED') or 0)")
 
@@ -234,13 +236,21 @@ def full(attempts: list[Attempt], sdist: Path) -> bool:
     return good
 
 
+def in_turn(number: int, found: dict[str, Python | None]) -> tuple[Python, str]:
+    """The Python and build whose turn it is, of all but what `make test` runs."""
+    tested = next(iter(found)), "release"
+    pairs = [(python, build) for build in BUILDS for minor, python in found.items()
+             if python is not None and (minor, build) != tested]
+    return pairs[number % len(pairs)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--full", action="store_true",
                         help="every Python, release and debug, the whole suite")
     parser.add_argument("--python", action="append", metavar="3.X", help="only these")
-    parser.add_argument("--build", action="append", choices=("release", "debug"),
-                        help="only these builds")
+    parser.add_argument("--build", action="append", choices=BUILDS, help="only these builds")
+    parser.add_argument("--turn", type=int, metavar="N", help="only the N-th Python and build")
     parser.add_argument("--folder", type=Path, help="work in this new folder, and leave it")
     args = parser.parse_args()
     # A shell starts background jobs with SIGINT ignored, which tests of Ctrl-C would inherit.
@@ -255,7 +265,11 @@ def main() -> int:
     if not pythons:
         say(f"no Python to try: none of {', '.join(chosen)} is here")
         return 1
-    builds = args.build or (("release", "debug") if args.full else ("release",))
+    builds = args.build or (BUILDS if args.full else BUILDS[:1])
+    if args.turn is not None:
+        python, build = in_turn(args.turn, found)
+        pythons, builds = [python], (build,)
+        say(f"whose turn it is: {python.version}, {build}")
     with work_folder(args.folder) as folder:
         try:
             sdist = make_sdist(pythons[0], folder)
