@@ -79,12 +79,13 @@ def given_back() -> None:
 
 
 def huge() -> None:
-    """1 GiB in huge pages: time of a relocation, and whether the pages stay huge."""
+    """1 GiB in huge pages: time of a relocation, and whether the pages stay huge.  No other
+    cycle runs: one that relocates while the array is filled serves its holes by small pages."""
     import numpy as np
 
     import gcheap
 
-    with gcheap.Heap("1200MiB", huge_pages="always") as heap, heap.attach() as m:
+    with gcheap.Heap("3GiB", policy="fixed", huge_pages="always") as heap, heap.attach() as m:
         small = [m.new_bytes(bytes(3000)) for _ in range(10_000)]       # where it will lie later
         heap.collect()
         del small
@@ -185,6 +186,8 @@ def fork() -> None:
             for key in range(99_999, -1, -1):
                 first = m.new(node, next=first, key=key)
             statuses = []
+            shared = m.new_array("u1", 9 * MIB)         # moves whole: refused once it is shared
+            shared[0] = shared[9 * MIB - 1] = 7
             for _ in range(10):
                 m.new_array("u1", 9 * MIB)
                 with failpoints.delay("compactor.claimed", 20_000):
@@ -196,6 +199,7 @@ def fork() -> None:
                             heap.collect()
                         os._exit(0)
                 walk(first)
+                assert shared[0] == shared[9 * MIB - 1] == 7
                 statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             refused = heap.stats().ioctls["move"].refused
             say(f"{backend}, 10 forks", f"children's statuses {sorted(set(statuses))}, MOVE refused "
