@@ -13,8 +13,8 @@ CYCLES = 10
 
 
 def huge_pages() -> int:
-    """Bytes in transparent huge pages, of mappings as large as a heap's halves: Python's own come and
-    go."""
+    """Bytes in transparent huge pages, of mappings as large as a heap's halves: Python's own come
+    and go."""
     smaps = Path("/proc/self/smaps").read_text()
     return sum(int(huge) << 10 for size, huge in re.findall(
         r"^Size: *(\d+) kB.*?^AnonHugePages: *(\d+) kB", smaps, re.MULTILINE | re.DOTALL)
@@ -32,7 +32,7 @@ def full_heap():
     with heap, heap.attach("benchmark") as mutator:
         node = heap.shape("Node", refs=("next",), raw=[("filler", "V48")])
         for _ in range(2):
-            # Few pages of each, so that they are small ones where huge pages come in the background.
+            # A page of each: a small one, where huge pages come later or not at all.
             sparse = [mutator.new_array("u1", 9 * MIB) for _ in range(60)]
             for array in sparse:
                 array[len(array) // 2] = 1
