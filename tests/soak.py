@@ -6,6 +6,8 @@
     tsan, asan  the whole suite, and what is marked `soak`, in each sanitizer build
     workloads   every workload of `gcheap stress` with every backend and fault mode in turn, the
                 other options drawn by the run's own seed, for M minutes (default 30)
+    table       only when named: churn, trees and array-holes, with one mutator and two, every
+                backend and fault mode, verification levels 0 and 3, a minute of each
 
 The summary is Markdown: commit, machine, seeds, counts, and how to run again what failed.  Exit
 status 1 when anything did.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import random
@@ -32,8 +35,11 @@ from support import COMBINATIONS, HOME, kernel_offers
 from gcheap.workloads import WORKLOADS
 
 PARTS = ("tests", *KINDS, "workloads")
+TABLE = "table"
 PATIENCE = 300                      # seconds for a run of a few; then it counts as hung
 SECONDS = 3.0                       # measured, of one run
+TABLE_SECONDS = 60.0                # ... of the table
+TABLE_WORKLOADS = ("churn", "trees", "array-holes")
 TOTALS = ("ops", "cycles", "relocate_ops", "faults")
 
 
@@ -47,10 +53,14 @@ class Run:
     faults: str
     seed: int
 
-    def arguments(self) -> list[str]:
+    @property
+    def seconds(self) -> float:
+        return SECONDS
+
+    def drawn(self) -> dict:
         rng = random.Random(self.seed)
         mutators = rng.choice([1, 2, 2, 3, 4])
-        drawn = {
+        return {
             "mutators": mutators,
             "live": f"{mutators * rng.choice([1, 4, 8])}MiB",
             "unit-pages": rng.choice([1, 2, 16, 16, 64]),
@@ -61,9 +71,26 @@ class Run:
             "mark-threads": rng.choice([1, 1, 2, 4]),
             "policy": rng.choice(["fixed", "factor:2", "membalancer"]),
         }
+
+    def arguments(self) -> list[str]:
         return ["stress", self.workload, "--backend", self.backend, "--faults", self.faults,
-                "--seed", str(self.seed), "--seconds", str(SECONDS),
-                *itertools.chain.from_iterable((f"--{k}", str(v)) for k, v in drawn.items())]
+                "--seed", str(self.seed), "--seconds", str(self.seconds),
+                *itertools.chain.from_iterable(
+                    (f"--{k}", str(v)) for k, v in self.drawn().items())]
+
+
+@dataclass(frozen=True)
+class TableRun(Run):
+    """One of the table: nothing is drawn."""
+    mutators: int
+    verify: int
+
+    @property
+    def seconds(self) -> float:
+        return TABLE_SECONDS
+
+    def drawn(self) -> dict:
+        return {"mutators": self.mutators, "verify": self.verify}
 
 
 @dataclass
@@ -80,12 +107,23 @@ class Result:
             self.totals["faults"] = known["faults"]["count"]
 
 
+def combinations() -> list[tuple[str, str]]:
+    """The backends and fault modes that this machine has."""
+    return [pair for pair in COMBINATIONS if kernel_offers(pair[0]) is None]
+
+
 def runs(seed: int):
-    """Runs without end: all workloads and combinations that this machine has, in turn."""
-    here = [(workload, *pair) for workload in WORKLOADS for pair in COMBINATIONS
-            if kernel_offers(pair[0]) is None]
+    """Runs without end: all workloads and combinations, in turn."""
+    here = [(workload, *pair) for workload in WORKLOADS for pair in combinations()]
     for number in itertools.count():
         yield Run(*here[number % len(here)], seed + number)
+
+
+def table_runs(seed: int):
+    """Those of the table, each once."""
+    every = itertools.product(TABLE_WORKLOADS, combinations(), (1, 2), (0, 3))
+    for number, (workload, pair, mutators, verify) in enumerate(every):
+        yield TableRun(workload, *pair, seed + number, mutators, verify)
 
 
 def execute(run: Run) -> Result:
@@ -115,16 +153,19 @@ def judge(run: Run, status: int, out: str, err: str) -> Result:
     return Result(run, document, f"{why}\n{err[-3000:]}")
 
 
-def soak_workloads(minutes: float, seed: int) -> list[Result]:
-    """One process a processor, until the time is over or Ctrl-C; each then ends its run."""
+def soak_workloads(source, minutes: float = math.inf) -> list[Result]:
+    """One process a processor, until there are no more runs, the time is over or Ctrl-C; each then
+    ends its run."""
     end = time.monotonic() + 60 * minutes
-    source, results, lock = runs(seed), [], threading.Lock()
+    results, lock = [], threading.Lock()
     enough = threading.Event()
 
     def worker(_):
         while time.monotonic() < end and not enough.is_set():
             with lock:
-                run = next(source)
+                run = next(source, None)
+            if run is None:
+                return
             result = execute(run)
             results.append(result)
             if result.said:
@@ -153,8 +194,8 @@ def workloads_section(results: list[Result]) -> str:
         sums = [sum(r.totals[name] for r in mine) for name in TOTALS]
         rows.append([*key, len(mine), *(f"{n:,}" for n in sums), sum(bool(r.said) for r in mine)])
     seeds = [r.run.seed for r in results]
-    text = (f"{len(results)} runs of {SECONDS:g} s, seeds {min(seeds)} to {max(seeds)}, "
-            f"every one audited; {sum(bool(r.said) for r in results)} failed.\n\n")
+    text = (f"{len(results)} runs of {results[0].run.seconds:g} s, seeds {min(seeds)} to "
+            f"{max(seeds)}, every one audited; {sum(bool(r.said) for r in results)} failed.\n\n")
     return text + table(["workload", "backend", "faults", "runs", "operations", "cycles",
                          "operations during relocation", "page faults", "failed"], rows) + "".join(
         f"\n\n    gcheap {' '.join(r.run.arguments())}\n    "
@@ -209,17 +250,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30.0, help="of workloads")
     parser.add_argument("--seed", type=int, default=SEED, help="the first of all seeds")
-    parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
+    parser.add_argument("--only", action="append", choices=(*PARTS, TABLE),
+                        help="a part; repeatable")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "soak.md")
     args = parser.parse_args(argv)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     sections = [f"# Soak\n\nCommit {commit()}.\n{machine()}.\nSeeds from {args.seed}."]
     failed = False
     for part in args.only or PARTS:
-        if part == "workloads":
-            results = soak_workloads(args.minutes, args.seed)
+        if part in ("workloads", TABLE):
+            results = (soak_workloads(table_runs(args.seed)) if part == TABLE
+                       else soak_workloads(runs(args.seed), args.minutes))
             failed |= any(result.said for result in results)
-            sections.append(f"## Workloads\n\n{workloads_section(results)}")
+            sections.append(f"## {part.capitalize()}\n\n{workloads_section(results)}")
         else:
             chunks = ([marked_soak(args.seed)] if part == "tests" else sanitized(part, args.seed))
             failed |= any(chunk.faults() for chunk in chunks)

@@ -33,6 +33,25 @@ def test_a_backend_that_is_not_here_is_left_out(monkeypatch):
     assert {(r.backend, r.faults) for r in drawn(30)} == {("stw", "sigbus")}
 
 
+def test_the_table_has_each_of_its_cases_once(monkeypatch):
+    monkeypatch.setattr(soak, "kernel_offers", lambda backend: None)
+    table = list(soak.table_runs(7))
+    assert [run.seed for run in table] == list(range(7, 7 + len(table)))
+    assert len(table) == 3 * len(COMBINATIONS) * 4 == len({
+        (r.workload, r.backend, r.faults, r.mutators, r.verify) for r in table})
+    for run in table:
+        args = build_parser().parse_args(run.arguments())
+        assert (args.workloads, args.seconds) == ([run.workload], 60.0)
+        assert (args.mutators, args.verify) == (run.mutators, run.verify)
+
+
+def test_runs_that_come_to_an_end_end_the_soak(monkeypatch):
+    monkeypatch.setattr(soak, "execute", lambda run: soak.Result(run, DOCUMENT, ""))
+    results = soak.soak_workloads(soak.table_runs(3))
+    assert [result.run for result in results] == list(soak.table_runs(3))
+    assert f"{len(results)} runs of 60 s" in soak.workloads_section(results)
+
+
 def test_a_seed_is_a_run_of_its_own_and_can_be_replayed():
     assert [r.seed for r in drawn(50, 7)] == list(range(7, 57))
     assert [r.arguments() for r in drawn(50, 7)] == [r.arguments() for r in drawn(50, 7)]
@@ -90,13 +109,13 @@ def test_what_ran_until_ctrl_c_is_kept(monkeypatch):
         return soak.Result(run, DOCUMENT, "")
 
     monkeypatch.setattr(soak, "execute", execute)
-    seeds = [result.run.seed for result in soak.soak_workloads(10, 5)]
+    seeds = [result.run.seed for result in soak.soak_workloads(soak.runs(5), 10)]
     assert seeds[:8] == list(range(5, 13))
 
 
 def test_a_real_run_is_counted(monkeypatch):
     monkeypatch.setattr(soak, "SECONDS", 0.2)
-    results = soak.soak_workloads(0.001, 5)
+    results = soak.soak_workloads(soak.runs(5), 0.001)
     assert results and not any(result.said for result in results)
     assert all(result.totals["ops"] > 0 for result in results)
     assert [r.run.seed for r in results] == list(range(5, 5 + len(results)))
