@@ -107,7 +107,8 @@ class Jvm(System):
 
     def command(self, live, capacity, log):
         return [str(self.program), *self.flags(live, capacity),
-                f"-Xlog:gc,gc+phases,safepoint:file={log}:uptime", "-cp", str(self._classes), "Peer"]
+                f"-Xlog:gc,gc+phases,safepoint:file={log}:uptime",
+                "-cp", str(self._classes), "Peer"]
 
     def pauses(self, found, log):
         """Of the unified log: "[1.234s] GC(3) Pause Mark Start 0.012ms"; times to safepoint and
