@@ -20,7 +20,26 @@ def is_special(path: Any) -> bool:
 
 
 def check_writable(path: Any) -> None:
-    """Raises the OSError that writing the file `path` would plainly end with."""
+    """Raises the OSError that writing the file `path` would plainly end with.
+
+    Tries to make a file beside it: permissions do not tell of a directory that takes none, such as
+    /proc, nor of a full or read-only file system.
+    """
+    _check_place(path)
+    if not is_special(path):
+        partial = _partial(os.fsdecode(os.path.realpath(path)))
+        try:
+            with open(partial, "xb"):
+                pass
+            os.unlink(partial)
+        except OSError as error:
+            place = os.path.dirname(partial)
+            # The directory is there: it takes no files.
+            number = errno.EACCES if error.errno == errno.ENOENT else error.errno or errno.EIO
+            raise _error(number, place) from error
+
+
+def _check_place(path: Any) -> None:
     if is_special(path):
         place = path
     else:
@@ -48,13 +67,13 @@ def whole_file(path: Any) -> Iterator[IO[bytes]]:
     replaced.  A device or pipe is written to directly.  Raises OSError.
     """
     path = os.fspath(path)
-    check_writable(path)
+    _check_place(path)
     if is_special(path):
         with open(path, "wb") as stream:
             yield stream
         return
     target = os.fsdecode(os.path.realpath(path))
-    partial = os.path.join(os.path.dirname(target), f".gcheap-{secrets.token_hex(8)}.partial")
+    partial = _partial(target)
     try:
         with open(partial, "xb") as stream:
             _take_after(stream.fileno(), target)
@@ -66,6 +85,11 @@ def whole_file(path: Any) -> Iterator[IO[bytes]]:
         with suppress(FileNotFoundError):
             os.unlink(partial)
         raise
+
+
+def _partial(target: str) -> str:
+    """The name of the hidden file beside `target`."""
+    return os.path.join(os.path.dirname(target), f".gcheap-{secrets.token_hex(8)}.partial")
 
 
 def _take_after(descriptor: int, target: str) -> None:

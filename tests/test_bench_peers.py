@@ -27,6 +27,11 @@ gap 1000000 5000000
 gap 100000000 2000000
 pause 300
 pause 700
+reach 100
+reach 900
+stalls 2 4000 5000
+faults 30 4 2500 6000
+peak_rss 4096
 note hello there
 """
 
@@ -44,6 +49,11 @@ def test_a_run_is_read():
     assert row["pauses"] == 2 and row["pause_max_us"] == 0.7 and row["pause_total_ms"] == 0.001
     assert row["mmu_1ms"] == row["mmu_5ms"] == 0 and row["mmu_10ms"] == 0.5
     assert row["mmu_50ms"] == pytest.approx(0.9)
+    assert row["reach_p99_us"] == row["reach_max_us"] == 0.9
+    assert (row["stalls"], row["stall_max_us"], row["stall_total_ms"]) == (2, 4, 0.005)
+    assert (row["faults"], row["fault_waits"], row["fault_p99_us"], row["fault_max_us"]) == (
+        30, 4, 2.5, 6)
+    assert row["peak_rss_bytes"] == 4096
 
 
 def test_what_a_system_does_not_tell_is_null():
@@ -51,6 +61,14 @@ def test_what_a_system_does_not_tell_is_null():
     assert row["pauses"] is row["pause_max_us"] is row["pause_total_ms"] is None
     row = runs.figures("churn", runs.parse(PRINTED), [])
     assert row["pauses"] == 0 and row["pause_max_us"] is None
+    silent = "".join(line for line in PRINTED.splitlines(True)
+                     if not line.startswith(("reach", "stalls", "faults")))
+    row = runs.figures("churn", runs.parse(silent), [])
+    assert all(row[name] is None for name in ("reach_max_us", "stalls", "stall_max_us", "faults",
+                                              "fault_waits", "fault_max_us"))
+    row = runs.figures("churn", runs.parse(silent + "stalls 0 0 0\nfaults 0 0 0 0\n"), [])
+    assert row["stalls"] == row["faults"] == 0      # told, and there was none
+    assert row["stall_max_us"] is row["fault_max_us"] is None
 
 
 def test_a_full_collection_is_read():
@@ -62,6 +80,8 @@ def test_a_full_collection_is_read():
 def test_other_output_is_no_result():
     with pytest.raises(ValueError, match="Segmentation"):
         runs.parse("version 1\nSegmentation fault\n")
+    with pytest.raises(ValueError, match="stalls 1"):
+        runs.parse("stalls 1\n")
 
 
 # ---- systems' own accounts ----------------------------------------------------------------------
@@ -70,7 +90,11 @@ LOG = """[1.000s] GC(0) Pause Young (Normal) (G1 Evacuation Pause) 17M->17M(64M)
 [2.000s] GC(1) y: Pause Mark Start 0.012ms
 [2.100s] GC(1) O: Concurrent Mark 348.772ms
 [2.200s] GC(2) Pause Young (Normal) (G1 Evacuation Pause)
-[3.000s] Allocation Stall (main) 110.250ms
+[2.300s] Safepoint "G1CollectForAllocation", Time since last: 900 ns, Reaching safepoint: 4321 ns, \
+At safepoint: 17 ns, Total: 4338 ns
+[3.000s] GC(2) Allocation Stall (main) 110.250ms
+[3.600s] GC(3) Allocation Stall (main) 220.250ms
+[3.700s] Safepoint "Cleanup", Time since last: 1 ns, Reaching safepoint: 9 ns, Total: 26 ns
 [3.100s] GC(3) Pause Full (System.gc()) 17M->17M(64M) 5.500ms
 [9.000s] GC(4) Pause Mark End 1.000ms
 """
@@ -82,7 +106,10 @@ def test_pauses_of_a_java_log_within_the_measurement(tmp_path):
     found = runs.parse(PRINTED)
     jvm = systems.Jvm(Path("/usr/bin/java"), 25, "ZGC")
     assert jvm.pauses(found, log) == [12_000, 5_500_000]
-    assert found.notes[-1] == "1 allocation stalls, the longest 110 ms"
+    assert found.reaches == [4321] and found.stalls == (1, 110_250_000, 110_250_000)
+    told = runs.parse("seconds 1\n")
+    systems.Jvm(Path("/usr/bin/java"), 25, "Serial").pauses(told, log)
+    assert told.stalls is None                  # not its to tell
     assert jvm.pauses(found, tmp_path / "none") == []
 
 
@@ -196,7 +223,9 @@ def test_the_table_has_a_row_for_each_and_says_what_is_missing(capsys):
     bench_peers.show(json.loads(json.dumps(document)), result_console())
     text = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     row = next(line for line in text if line.startswith("one 500"))
-    assert row == "one 500 100 ns 5 ms 5 ms 5 ms 300 ns 90.0 % – –"
+    assert row == "one 500 100 ns 5 ms 5 ms 5 ms 300 ns 90.0 % 4 KiB –"
+    row = next(line for line in text if line.startswith("two, churn, 2x"))
+    assert row == "two, churn, 2x 900 ns 900 ns 2 4 µs 30 4 2.50 µs 6 µs"
     assert any(line.startswith("two: out") for line in text)
     assert any(line.startswith("three: no") for line in text)
     assert "one: version 1.2, moves: no, 2x: -flag" in text
@@ -238,6 +267,14 @@ def test_gcheap_c_and_python_agree(capsys):
     metrics = document["metrics"]
     assert metrics["gcheap, trees, 2x: ops per s"]["median"] > 0
     assert metrics["gcheap, full, 4x: compacted bytes per s"]["median"] > 0
+    # Waits of gcheap's own: told, however few there were; nothing of the others.
+    for run in document["runs"]:
+        if not run["case"].endswith("full, 4x"):
+            counts = [run[name] for name in ("stalls", "faults", "fault_waits")]
+            if run["case"].startswith("gcheap"):
+                assert counts[2] <= counts[1] and min(counts) >= 0
+            else:
+                assert counts == [None] * 3
     assert metrics["CPython, churn, 2x: peak rss bytes"]["median"] > 1 << 20
 
 

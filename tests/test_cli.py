@@ -53,6 +53,9 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(("command", "complaint"), [
+    (["stress", "--json", ""], "name of a file"),
+    (["stress", "--report", ""], "name of a file"),
+    (["bench", "uffd", "--plot", ""], "name of a file"),
     ([], "COMMAND"),
     (["nonsense"], "nonsense"),
     (["--frobnicate"], "COMMAND"),

@@ -397,6 +397,19 @@ def test_what_may_not_be_written_is_not_replaced(folder_for_all, write, what):
     as_it_was(target)
 
 
+@pytest.mark.parametrize("path", ["/proc/out", b"/proc/out", "/sys/out"])
+def test_a_directory_that_takes_no_files_is_found_out_before_a_run(path):
+    """Whatever its permissions say; root may write anywhere."""
+    with pytest.raises(output.OutputError, match="no permission to write /(proc|sys)$"):
+        output.check_target(path)
+
+
+def test_a_check_leaves_nothing_behind(target):
+    for checked in (target, target.parent / "new"):
+        output.check_target(str(checked))
+    as_it_was(target)
+
+
 def test_a_file_that_grows_too_large(target):
     """As on a full disk, for everybody: RLIMIT_FSIZE."""
     def child():

@@ -56,6 +56,7 @@ class Parsed:
         document = json.loads(data)
         names = {row["tid"]: row["args"]["name"] for row in document["traceEvents"]
                  if row["name"] == "thread_name"}
+        check_form(document)
         flat = defaultdict(list)
         for row in document["traceEvents"]:
             if row["ph"] == "X":
@@ -129,6 +130,34 @@ class Parsed:
         names = {shown: phase for phase, shown in PAUSES.items()}
         return sorted((start, end, names[name]) for slices in self.slices.values()
                       for start, end, name, *_ in slices if name in names)
+
+
+def check_form(document: dict) -> None:
+    """What the Trace Event Format asks of the JSON object form and of each kind of event."""
+    assert set(document) == {"displayTimeUnit", "otherData", "traceEvents"}
+    assert document["displayTimeUnit"] in ("ms", "ns")
+    last: dict[int, float] = {}
+    for row in document["traceEvents"]:
+        fields = set(row)
+        assert type(row["name"]) is str and type(row["pid"]) is int
+        assert type(row["args"]) is dict and type(row.get("tid", 0)) is int
+        if row["ph"] == "M":
+            assert row["name"] in ("process_name", "thread_name", "thread_sort_index")
+            assert fields - {"tid"} == {"name", "ph", "pid", "args"}
+            assert ("tid" in row) == (row["name"] != "process_name")
+            continue
+        assert type(row["ts"]) is float and row["ts"] >= 0
+        if row["ph"] == "C":                                    # a counter is of the process
+            assert fields == {"name", "ph", "ts", "pid", "args"}
+            assert all(type(value) is int for value in row["args"].values())
+            continue
+        common = {"name", "cat", "ph", "ts", "pid", "tid", "args"}
+        if row["ph"] == "X":
+            assert fields == common | {"dur"} and row["dur"] >= 0
+            assert last.get(row["tid"], 0) <= row["ts"]         # sorted, within a track
+            last[row["tid"]] = row["ts"]
+        else:
+            assert row["ph"] == "i" and fields == common | {"s"} and row["s"] == "t"
 
 
 def check_nesting(track: str, slices: list[tuple], lost: int | None) -> None:

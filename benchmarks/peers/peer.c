@@ -33,12 +33,49 @@ static gc_heap *heap;
 static gc_mutator *m;
 static gc_shape shape[CLASSES], words_shape;
 
+static uint64_t reach_ns[MOST_PAUSES], reaches;
+
 static void timed(void *data, gc_heap *h, const gc_event *event) {
-    static uint64_t stopped;            /* by whoever stops the world, one at a time */
-    if (event->kind == GC_MUTATORS_STOPPED) stopped = now_ns();
+    static uint64_t asked, stopped;     /* by whoever stops the world, one at a time */
+    if (event->kind == GC_REQUESTING_STOP) asked = now_ns();
+    else if (event->kind == GC_MUTATORS_STOPPED) {
+        stopped = now_ns();
+        if (reaches < MOST_PAUSES) reach_ns[reaches++] = stopped - asked;
+    }
     else if (event->kind == GC_RESTARTING_MUTATORS) note_pause(now_ns() - stopped);
     (void)data, (void)h;
 }
+/* What the C interface does not tell.  Counters need no numpy; the histogram does, 12 MB that are not
+ * the heap's: so it is looked at once, at the end, after the peak was read. */
+static const char *account =
+    "def begin():\n"
+    "    global before\n"
+    "    before = heap.stats()\n"
+    "def end():\n"
+    "    global after\n"
+    "    after = heap.stats()\n"
+    "def tell():\n"
+    "    if 'after' not in globals():\n"
+    "        return\n"
+    "    stalls, ns = after.stalls - before.stalls, after.stall_ns - before.stall_ns\n"
+    "    print('stalls', stalls, min(after.stall_max_ns, ns), ns)\n"
+    "    with open('/proc/self/status') as status:\n"
+    "        peak, = (line.split()[1] for line in status if line.startswith('VmHWM'))\n"
+    "    print('peak_rss', int(peak) * 1024)\n"
+    "    faults = heap.histogram('fault')\n"
+    "    print('faults', after.faults - before.faults, after.fault_waits - before.fault_waits,\n"
+    "          faults.percentile(0.99) or 0, faults.max_ns, flush=True)\n";
+
+static void python(const char *call) {  /* outside the heap: a RUNNING mutator takes no GIL */
+    gc_leave(m);
+    fflush(stdout);
+    PyGILState_STATE gil = PyGILState_Ensure();
+    if (PyRun_SimpleString(call)) fail("gcheap's own account failed");
+    PyGILState_Release(gil);
+    gc_enter(m);
+}
+static void account_begins(void) { python("begin()"); reaches = 0; }
+static void account_ends(void) { python("end()"); }
 static void setup(uint64_t capacity) {
     static const char *names[] = { "node32", "node48", "node64" };
     char options[128];
@@ -55,11 +92,20 @@ static void setup(uint64_t capacity) {
     }
     gc_shape_spec words = { .name = "words", .kind = GC_RAW_ARRAY, .raw_bytes = 8 };
     if (!(words_shape = gc_define_shape(heap, &words))) fail(gc_error_message());
+    gil = PyGILState_Ensure();
+    PyObject *names_of_main = PyModule_GetDict(PyImport_AddModule("__main__"));
+    PyObject *object = gc_object_of_heap(heap);
+    if (!object || PyDict_SetItemString(names_of_main, "heap", object) || PyRun_SimpleString(account))
+        fail("gcheap's own account does not start");
+    Py_DECREF(object);
+    PyGILState_Release(gil);
     if (!(m = gc_attach(heap, "peer"))) fail(gc_error_message());
     gc_enter(m);
 }
 static void teardown(void) {
     gc_statistics s;
+    for (uint64_t i = 0; i < reaches; i++) printf("reach %" PRIu64 "\n", reach_ns[i]);
+    python("tell()");
     gc_leave(m);
     gc_get_statistics(heap, &s);
     printf("note cycles %" PRIu64 ", stalls %" PRIu64 ", faults %" PRIu64 "\n", s.cycles, s.stalls, s.faults);
@@ -89,6 +135,8 @@ static void collect(void) { gc_leave(m); gc_collect(heap); gc_enter(m); }
 static void flush_out(void) { gc_leave(m); fflush(stdout); gc_enter(m); }
 
 #else
+static void account_begins(void) {}
+static void account_ends(void) {}
 #define MOST_FRAMES (1 << 16)
 static word frames[MOST_FRAMES], *frame_top = frames;   /* static data: bdwgc looks there for roots */
 static word *push(int count) {
@@ -366,9 +414,11 @@ static void churn(uint64_t live, uint64_t warm_up, double seconds) {
     while (warm_up--) operate();
     printf("checksum %" PRIu64 "\n", audit_all());
     flush_out();
+    account_begins();
     r.pauses = 0;
     begin(seconds);
     do operate(); while (ended());
+    account_ends();
     audit_all();
     pop(FRAME);
     print_run();
@@ -444,6 +494,7 @@ static void run_trees(uint64_t live, double seconds) {
     word *frame = push(2), made;
     while (2 * ((2ull << (depth + 1)) - 1) * LEAF_NODE_BYTES <= live) depth++;
     made = build_up(depth + 1, 1), frame[0] = made;
+    account_begins();
     r.pauses = 0, measuring = 1;
     begin(seconds);
     while (!stopped)
@@ -456,6 +507,7 @@ static void run_trees(uint64_t live, double seconds) {
                 expect(stopped || nodes == (2ull << d) - 1);
                 drop_tree(frame[1]);
             }
+    account_ends();
     measuring = 0, serial = 0, stopped = 0;
     expect(count(frame[0], depth + 1, 1) == (2ull << depth) - 1);
     fold_tree(frame[0], depth + 1);

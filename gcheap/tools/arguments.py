@@ -58,9 +58,16 @@ def positive_seconds(text):
     return _number(text, float, "a number of seconds above 0")
 
 
+def file_name(text):
+    """An empty name, of an unset variable perhaps, must not mean "no file"."""
+    if not text:
+        raise argparse.ArgumentTypeError("'': expected the name of a file")
+    return text
+
+
 def add_json(parser):
     parser.add_argument(
-        "--json", metavar="FILE|-",
+        "--json", type=file_name, metavar="FILE|-",
         help="write the results as JSON to FILE, whole or not at all; - is standard output, "
              "and everything else then goes to standard error")
 

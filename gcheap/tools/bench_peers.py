@@ -36,7 +36,11 @@ UNITS = {
     "churn": {"ops_per_s": ("/s", "more"), "p50_us": ("µs", "less"), "p99_us": ("µs", "less"),
               "p99_9_us": ("µs", "less"), "max_us": ("µs", "less"),
               "pause_max_us": ("µs", "less"), "mmu_10ms": ("", "more"), "mmu_50ms": ("", "more"),
-              "peak_rss_bytes": ("B", "less")},
+              "peak_rss_bytes": ("B", "less"), "reach_p99_us": ("µs", "less"),
+              "reach_max_us": ("µs", "less"), "stalls": ("", "less"),
+              "stall_max_us": ("µs", "less"), "stall_total_ms": ("ms", "less"),
+              "faults": ("", None), "fault_waits": ("", "less"), "fault_p99_us": ("µs", "less"),
+              "fault_max_us": ("µs", "less")},
     "full": {"compacted_bytes_per_s": ("B/s", "more"), "peak_rss_bytes": ("B", "less")},
 }
 UNITS["trees"] = UNITS["churn"]
@@ -48,6 +52,9 @@ NOT_COMPARABLE = (
     "and without waiting for threads to stop; Go two per cycle, without assists; bdwgc, CPython "
     "and PyPy whole collections, or steps of them; OCaml tells none. The operations tell what a "
     "program feels.",
+    "Waits are told by gcheap and, but for faults, by a JVM's log; stalls by ZGC alone: in the "
+    "others' pauses they are contained, or nobody counts them. A fault that waits found another "
+    "thread building its page; times of faults are of the whole run, with population and audit.",
     "MB/s is live data, as gcheap lays it out, over the time of a forced full collection with half "
     "of the objects dead. What does not move objects (moves: no) compacts nothing and only frees; "
     "CPython's time includes freeing by reference counts.",
@@ -246,13 +253,21 @@ COLUMNS = (("ops/s", "ops per s", number), ("p50", "p50 us", "us"), ("p99", "p99
            ("peak RSS", "peak rss bytes", size), ("MB/s", "compacted bytes per s", "mb"))
 
 
+WAITS = (("to safepoint p99", "reach p99 us", "us"), ("longest", "reach max us", "us"),
+         ("stalls", "stalls", number), ("longest", "stall max us", "us"),
+         ("faults", "faults", number), ("waiting", "fault waits", number),
+         ("p99", "fault p99 us", "us"), ("longest", "fault max us", "us"))
+
+
 def show(document, console):
-    """Print the table, what each row is, whether checksums agree, and what does not compare."""
+    """Print the tables, what each row is, whether checksums agree, and what does not compare."""
     config = document["config"]
     console.print(Text(f"{format_size(config['live'])} live, one mutator, "
                        f"{document['rounds']} rounds in turns, medians, {describe(document)}"))
     console.print()
     console.print(table(document))
+    console.print()
+    console.print(waits_table(document))
     console.print(noise_line(document))
     console.print()
     for system in document["systems"]:
@@ -277,10 +292,7 @@ def show(document, console):
 
 def table(document):
     """Sections of one workload at one heap size, a row a system; then what is not here."""
-    made = new_table()
-    made.add_column("", overflow="fold", min_width=13)
-    for header, _, _ in COLUMNS:
-        made.add_column(header, justify="right", no_wrap=True)
+    made = _empty("", COLUMNS)
     metrics, section = document["metrics"], None
     for case in document["cases"]:
         if section != (case["mode"], case["heap"]):
@@ -290,8 +302,7 @@ def table(document):
         if case["failed"]:
             made.add_row(f"{case['system']}: {case['failed']}")
         else:
-            made.add_row(case["system"], *(_cell(metrics.get(f"{case['case']}: {key}"), form)
-                                           for _, key, form in COLUMNS))
+            made.add_row(case["system"], *_cells(metrics, case, COLUMNS))
     missing = [system for system in document["systems"] if system["missing"]]
     if missing:
         made.add_section()
@@ -299,6 +310,28 @@ def table(document):
     for system in missing:
         made.add_row(f"{system['name']}: {system['missing']}")
     return made
+
+
+def waits_table(document):
+    """What programs waited for beside pauses; a row for each that tells of it."""
+    made = _empty("waits", WAITS)
+    for case in document["cases"]:
+        cells = _cells(document["metrics"], case, WAITS)
+        if set(cells) != {NOTHING}:
+            made.add_row(f"{case['system']}, {case['mode']}, {case['heap']:g}x", *cells)
+    return made
+
+
+def _empty(title, columns):
+    made = new_table()
+    made.add_column(title, overflow="fold", min_width=13)
+    for header, _, _ in columns:
+        made.add_column(header, justify="right", no_wrap=True)
+    return made
+
+
+def _cells(metrics, case, columns):
+    return [_cell(metrics.get(f"{case['case']}: {key}"), form) for _, key, form in columns]
 
 
 def _cell(row, form):

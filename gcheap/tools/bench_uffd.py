@@ -16,7 +16,7 @@ from rich.text import Text
 
 from gcheap.errors import GcheapError
 from gcheap.tools import plots
-from gcheap.tools.arguments import add_json, positive_int
+from gcheap.tools.arguments import add_json, file_name, positive_int
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, run_suite
 from gcheap.tools.uffd_tables import show
@@ -73,7 +73,7 @@ def add(suites):
     parser.add_argument("--quick", action="store_true",
                         help=f"{QUICK_ROUNDS} rounds of {QUICK_PAGES} pages: a look, no result")
     add_json(parser)
-    parser.add_argument("--plot", metavar="FILE",
+    parser.add_argument("--plot", type=file_name, metavar="FILE",
                         help="draw the results to FILE: PNG or SVG, by the ending of its name")
     parser.set_defaults(run=run)
 

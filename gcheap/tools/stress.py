@@ -13,6 +13,7 @@ from gcheap.tools.arguments import (
     add_policy,
     capacity_argument,
     default_capacity,
+    file_name,
     heap_options,
     positive_int,
     positive_seconds,
@@ -60,7 +61,7 @@ def add(commands):
                         help="of everything random (default %(default)s)")
     add_set(parser)
     add_json(parser)
-    parser.add_argument("--report", metavar="FILE.html",
+    parser.add_argument("--report", type=file_name, metavar="FILE.html",
                         help="write the page of these runs, as gcheap report does")
     parser.add_argument("--live-view", action="store_true",
                         help="show the page map of the heap as it moves; needs a terminal of 80 x "

@@ -16,6 +16,9 @@ class Found:
     """What a program printed; times in ns but where stated.
 
     window      seconds on its own clock between which it was measured, where it tells them
+    reaches     times to safepoint, one a stop; None: not told
+    stalls      (count, longest, in all) of allocations that waited for room; None: not told
+    faults      (count, of them those that waited for another thread, p99, longest); None: not told
     """
 
     version: str = ""
@@ -27,6 +30,9 @@ class Found:
     buckets: list = field(default_factory=list)         # (upper edge, count)
     gaps: list = field(default_factory=list)            # (start, length)
     pauses: list = field(default_factory=list)
+    reaches: list | None = None
+    stalls: tuple | None = None
+    faults: tuple | None = None
     collections: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     window: list = field(default_factory=list)
@@ -40,6 +46,9 @@ class Found:
 
 PAIRS = {"bucket": "buckets", "gap": "gaps"}
 LISTS = {"pause": "pauses", "collection": "collections"}
+COUNTS = {"checksum": "checksum", "ops": "ops", "live": "live", "failures": "failures",
+          "peak_rss": "peak_rss_bytes"}
+ROWS = {"stalls": 3, "faults": 4}
 
 
 def parse(output):
@@ -52,10 +61,15 @@ def parse(output):
             getattr(found, PAIRS[key]).append((int(first), int(second)))
         elif key in LISTS:
             getattr(found, LISTS[key]).append(int(rest))
-        elif key in ("checksum", "ops", "live"):
-            setattr(found, key, int(rest))
-        elif key == "failures":
-            found.failures = int(rest)
+        elif key == "reach":
+            found.reaches = [*(found.reaches or ()), int(rest)]
+        elif key in ROWS:
+            row = tuple(map(int, rest.split()))
+            if len(row) != ROWS[key]:
+                raise ValueError(line)
+            setattr(found, key, row)
+        elif key in COUNTS:
+            setattr(found, COUNTS[key], int(rest))
         elif key == "seconds":
             found.seconds = float(rest)
         elif key == "version":
@@ -97,7 +111,8 @@ def run(system, mode, sizes, folder, most_seconds):
     except ValueError as error:
         raise Unavailable(f"printed something else than its results: {error}") from None
     found.errors = errors
-    found.peak_rss_bytes = ended.peak_rss_bytes
+    if found.peak_rss_bytes is None:
+        found.peak_rss_bytes = ended.peak_rss_bytes
     return found, system.pauses(found, log)
 
 
@@ -131,7 +146,22 @@ def figures(mode, found, pauses):
     return row | {"pauses": len(pauses) if told else None,
                   "pause_p50_us": of_samples(pauses, 0.5) / 1e3 if pauses else None,
                   "pause_max_us": max(pauses) / 1e3 if pauses else None,
-                  "pause_total_ms": sum(pauses) / 1e6 if told else None}
+                  "pause_total_ms": sum(pauses) / 1e6 if told else None} | _waits(found)
+
+
+def _waits(found):
+    """What a program waited for beside pauses, as far as it is told."""
+    reaches = found.reaches
+    stalls, stall_max, stall_total = found.stalls or (None,) * 3
+    faults, fault_waits, fault_p99, fault_max = found.faults or (None,) * 4
+    return {"reach_p99_us": of_samples(reaches, 0.99) / 1e3 if reaches else None,
+            "reach_max_us": max(reaches) / 1e3 if reaches else None,
+            "stalls": stalls,
+            "stall_max_us": stall_max / 1e3 if stalls else None,
+            "stall_total_ms": None if stalls is None else stall_total / 1e6,
+            "faults": faults, "fault_waits": fault_waits,
+            "fault_p99_us": fault_p99 / 1e3 if faults else None,
+            "fault_max_us": fault_max / 1e3 if faults else None}
 
 
 def _longest(found):

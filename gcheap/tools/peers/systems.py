@@ -107,18 +107,24 @@ class Jvm(System):
 
     def command(self, live, capacity, log):
         return [str(self.program), *self.flags(live, capacity),
-                f"-Xlog:gc,gc+phases:file={log}:uptime", "-cp", str(self._classes), "Peer"]
+                f"-Xlog:gc,gc+phases,safepoint:file={log}:uptime",
+                "-cp", str(self._classes), "Peer"]
 
     def pauses(self, found, log):
-        """Of the unified log: "[1.234s] GC(3) Pause Mark Start 0.012ms"."""
+        """Of the unified log: "[1.234s] GC(3) Pause Mark Start 0.012ms"; times to safepoint and
+        ZGC's allocation stalls, which the program cannot know, go into `found`."""
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        stalls = [float(at[1]) for line in lines
-                  if (at := re.search(r"Allocation Stall .* ([\d.]+)ms$", line))]
-        if stalls:
-            found.notes.append(f"{len(stalls)} allocation stalls, the longest {max(stalls):.0f} ms")
-        return [round(float(at[2]) * 1e6) for line in lines
-                if (at := re.match(r"\[([\d.]+)s\] .*\bPause .* ([\d.]+)ms$", line))
-                and found.was_measured(float(at[1]))]
+
+        def measured(pattern, unit):
+            return [round(float(at[2]) * unit) for line in lines
+                    if (at := re.match(rf"\[([\d.]+)s\] {pattern}", line))
+                    and found.was_measured(float(at[1]))]
+
+        found.reaches = measured(r"Safepoint .*\bReaching safepoint: (\d+) ns", 1)
+        if self._collector == "ZGC":
+            stalls = measured(r".*\bAllocation Stall .* ([\d.]+)ms$", 1e6)
+            found.stalls = len(stalls), max(stalls, default=0), sum(stalls)
+        return measured(r".*\bPause .* ([\d.]+)ms$", 1e6)
 
 
 class GoProgram(System):
