@@ -199,3 +199,28 @@ def test_a_report_without_memory_says_so_and_breaks_nothing(combination):
         print(all(answers))
     """)
     assert out == "True\n"
+
+
+@pytest.mark.parametrize("verify", [0, 3])
+def test_what_a_report_names_of_the_frozen_outlives_their_unfreezing(make_concurrent_heap, verify):
+    """Only the frozen set held it, marking had not come to that, and it is unfrozen: the Ref that
+    walk() gave is a root that no snapshot has."""
+    heap = make_concurrent_heap("16MiB", verify=verify)
+    heap.disable()                      # collect(wait=False) would join an automatic cycle
+    with heap.attach() as m:
+        node = heap.shape("Frozen", refs=("next",), raw=[("key", "u8")])
+        kept = m.new(node, next=m.new(node, key=2), key=1)
+        heap.freeze()
+        del kept
+        with failpoints.pause("mark.concurrent", times=1) as point:
+            heap.collect(wait=False)
+            point.wait()
+            found = list(heap.walk())
+            heap.unfreeze()
+            point.release()
+        heap.collect()
+        for _ in range(1000):
+            m.new(node, key=77)
+        assert sorted(ref.key for ref in found) == [1, 2]
+        heap.collect()
+        assert sorted(ref.key for ref in found) == [1, 2]

@@ -2,10 +2,20 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from support import NODE, MutatorThread, check_interleaved, interleaved, node_shape, wait_until
+from support import (
+    NODE,
+    MutatorThread,
+    check_interleaved,
+    interleaved,
+    node_shape,
+    run_cleanly,
+    wait_until,
+)
 
 import gcheap
 from gcheap import failpoints, pagemap
@@ -194,3 +204,35 @@ def test_how_full_cells_were():
     assert pagemap.live_percent(rows, 1, 100) == [100, 50, 0, -1, 25]
     assert pagemap.live_percent(rows, 2, 100) == [75, -1, 25]
     assert pagemap.live_percent(rows[:0], 2, 100) == []
+
+
+def test_a_heap_that_is_closed_while_the_map_is_made_is_an_exception():
+    """numpy is Python: anything may happen in it."""
+    assert run_cleanly("""
+import sys
+import gcheap
+heap = gcheap.Heap("8MiB")
+heap.collect()
+heap.page_map()
+def close(frame, event, argument):
+    if event == "call" and "numpy" in frame.f_code.co_filename:
+        sys.setprofile(None)
+        heap.close()
+sys.setprofile(close)
+try:
+    heap.page_map()
+except gcheap.HeapClosed:
+    print("closed")
+""") in ("closed\n", "")       # "": a numpy that has no Python code on this way
+
+
+def test_a_heap_that_another_thread_closes_is_an_exception(make_heap):
+    for _ in range(20):
+        heap = make_heap("8MiB")
+        heap.collect()
+        with ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(heap.close)
+            with suppress(gcheap.HeapClosed):
+                while True:
+                    heap.page_map()
+            closing.result()

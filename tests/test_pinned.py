@@ -419,3 +419,32 @@ def test_threads_allocate_during_cycles(make_heap, seed):
     heap.collect()
     assert heap.stats().pinned_bytes == 0
     assert heap.stats().used_bytes == heap.stats().live_bytes == 0
+
+
+def test_a_view_that_goes_while_the_heap_is_closed_takes_its_pages_along():
+    """close() had counted it already, and left the memory to it."""
+    assert run_cleanly("""
+import gc
+import threading
+import numpy as np
+import gcheap
+from gcheap import failpoints
+heap = gcheap.Heap("16MiB")
+with heap.attach() as m:
+    view = np.asarray(m.new_array("u1", 8 << 20, pinned=True))
+view[:] = 1
+address = view.ctypes.data
+def mapped():
+    spans = (line.split()[0].split("-") for line in open("/proc/self/maps"))
+    return any(int(low, 16) <= address < int(high, 16) for low, high in spans)
+with failpoints.pause("close.begin", times=1) as point:
+    closing = threading.Thread(target=heap.close)
+    closing.start()
+    point.wait()
+    assert mapped()
+    del view
+    gc.collect()
+    point.release()
+    closing.join()
+print(mapped())
+""") == "False\n"

@@ -32,7 +32,9 @@ wherever large objects live, in every phase: before the flip from-space is compl
 to-space is by way of the fault path (I1, I6).  A marker that runs meanwhile is not disturbed: it
 writes live bits, and this reads none, but keeps a set of its own over the whole reservation.
 Nothing reached here can be freed by a cycle in flight: it was reachable at its snapshot, or is
-black.  So the handles taken inside the pause name live objects.
+black.  The frozen are the exception: no snapshot names them, marking comes to them later, and who
+unfreezes them before needs no barrier.  So whatever gets a handle is logged, and the handles taken
+inside the pause name live objects.
 
 The traversal is breadth first: a queue that grows by mremap and so cannot overflow (a list of
 ten million objects needs one entry at a time, an array of ten million references eighty megabytes
@@ -267,6 +269,7 @@ cdef void observe(Inspection* k, word obj, uint64_t where, uint32_t level,
         return
     if k.heap.shapes[shape].kind != SHAPE_FIXED:
         length = (<word*>obj)[1]
+    log_named(k, obj)
     # The world is stopped by this thread: as good as RUNNING, nobody scans the table.
     handle = take_handle(k.heap, &k.taker, obj)
     if handle == 0:

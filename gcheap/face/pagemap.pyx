@@ -21,7 +21,9 @@ def page_map(HeapCore core not None):
     while True:
         rows = np.zeros(room, UNIT_FIELDS)
         at = rows.ctypes.data
-        # With the GIL: nobody can close the heap meanwhile.
+        # Again: numpy is Python, and another thread or a signal's handler may have closed the heap.
+        # From here on nobody can: the GIL stays.
+        core.check_open()
         count = read_map(core.h, <UnitRow*>at, room)
         if count <= room:
             return rows[:count].copy() if count < room // 2 else rows[:count]

@@ -28,7 +28,7 @@ from gcheap.core.native cimport (
 from gcheap.core.registry cimport enlist_heap
 from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)
-from gcheap.core.space cimport release_heap, release_space, reserve_space
+from gcheap.core.space cimport release_heap, release_pinned, release_space, reserve_space
 from gcheap.core.uffd cimport GC_FEATURE_MOVE, GC_FEATURE_SIGBUS
 from gcheap.core.weak cimport new_weak_state
 from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
@@ -265,6 +265,8 @@ cdef class HeapCore:
             drop_frozen(h)
             release_space(h, exports)
             mutex_unlock(&h.list_lock)
+        if exports and self.exports == 0 and h.pinned.base:
+            release_pinned(h)               # the last view went while this did not hold the GIL
 
     def renew_guard(self):
         """In a forked child: another thread may have held the lock."""
