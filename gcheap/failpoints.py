@@ -22,6 +22,7 @@ import time
 from gcheap.core import failpoint as _native
 from gcheap.errors import GcheapError
 from gcheap.failpoint_table import BY_NAME
+from gcheap.timeouts import checked_timeout
 
 NAMES: tuple[str, ...] = _native.NAMES
 _PAUSE, _DELAY, _ERRNO, _SHORT = 1, 2, 3, 4
@@ -97,7 +98,7 @@ class Failpoint:
 
     def wait(self, timeout: float = 30.0) -> None:
         """Waits until a thread is stopped here.  Raises TimeoutError after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + checked_timeout(timeout, "wait")
         # In slices, so that Ctrl-C is served.
         while not _native.wait_for_arrival(self._index, 50_000_000):
             if time.monotonic() > deadline:

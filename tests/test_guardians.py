@@ -261,6 +261,14 @@ def test_waiting_for_no_time_at_all_is_refused(any_heap, timeout):
         any_heap.guardian().wait(timeout)
 
 
+@pytest.mark.parametrize("timeout", ["x", b"1", [], 1j, True])
+def test_a_timeout_is_a_number(any_heap, timeout):
+    with failpoints.pause("flip.after") as point:
+        for wait in (any_heap.guardian().wait, point.wait):
+            with pytest.raises(TypeError, match="wait: timeout .*: expected seconds"):
+                wait(timeout)
+
+
 def test_waiting_for_ever_ends_when_something_is_found(any_heap, any_mutator):
     guardian = any_heap.guardian()
     guardian.register(any_mutator.new(node_shape(any_heap), key=7))

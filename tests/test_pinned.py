@@ -92,6 +92,36 @@ def test_what_moves_has_no_view(mutator):
             memoryview(thing)
 
 
+def test_numpy_makes_no_silent_copy_of_what_moves(any_heap, any_mutator):
+    moves = any_mutator.new_array("u1", 3)
+    moves.copy_in([1, 2, 3])
+    for convert in (np.asarray, np.array, np.sum, lambda it: np.ones(3) + it,
+                    lambda it: np.array([it, it]), lambda it: np.asarray(it, dtype="i8")):
+        with pytest.raises(TypeError, match=r"pinned=True.*copy_out\(\)"):
+            convert(moves)
+    undated = any_mutator.new_array("M8[s]", 5, pinned=True)
+    with pytest.raises(TypeError, match="bytes"):
+        np.asarray(undated)
+    # What says that it copies does.
+    for other in (any_mutator.new_array("u1", 3), any_mutator.new_array("i8", 3, pinned=True)):
+        other.copy_in(moves)
+        assert list(other) == [1, 2, 3]
+        other[:] = moves
+        assert bytes(moves) == other.copy_out().astype("u1").tobytes()
+
+
+def test_numpy_has_a_view_of_what_is_pinned_in_every_way(any_mutator):
+    pin = any_mutator.new_array("u1", 3, pinned=True)
+    for view in (np.asarray(pin), np.array(pin, copy=False), pin.__array__(),
+                 pin.__array__("u1", copy=False)):
+        view[0] += 1
+    assert list(pin) == [4, 0, 0]
+    pin.__array__(copy=True)[0] = pin.__array__("i8")[0] = np.array(pin)[0] = 9
+    assert list(pin) == [4, 0, 0]
+    with pytest.raises(ValueError, match="copy"):
+        pin.__array__("i8", copy=False)
+
+
 # ---- who outlives whom ---------------------------------------------------------------------
 
 def test_a_view_keeps_the_array(heap):

@@ -437,3 +437,15 @@ def test_use_after_close(make_heap):
         with pytest.raises(gcheap.HeapClosed, match="closed"):
             use()
     m.detach()
+
+
+def test_a_field_cannot_be_deleted(any_heap, any_mutator):
+    pair = any_mutator.new(any_heap.shape("Pair", refs=("next",), raw=[("key", "u8")]))
+    pair.key = 7
+    with pytest.raises(AttributeError, match=r"Pair\.next: .*set it to None"):
+        del pair.next
+    with pytest.raises(AttributeError, match=r"Pair\.key: .*set it to another value"):
+        del pair.key
+    with pytest.raises(AttributeError, match="no field 'shape'; it has next, key"):
+        del pair.shape
+    assert (pair.next, pair.key) == (None, 7)

@@ -13,6 +13,7 @@ from gcheap.face.found cimport Found, found_value, keep_object
 from gcheap.face.ref cimport Ref, check_ref
 from gcheap.face.state cimport HeapCore
 from gcheap.text import shown
+from gcheap.timeouts import checked_timeout
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "<Python.h>":
@@ -95,12 +96,13 @@ cdef class Guardian:
     def wait(self, timeout=None):
         """The same as poll(), but waits for a cycle to find something: at most `timeout`
         seconds, None: as long as it takes; then None.  Starts no cycle itself.  Served by
-        Ctrl-C meanwhile; raises HeapClosed when the heap is closed."""
+        Ctrl-C meanwhile; raises HeapClosed when the heap is closed, TypeError or ValueError for
+        what is no such timeout."""
         cdef uint32_t seen
         cdef uint64_t slice_ns
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"wait({shown(timeout)}): expected seconds, 0 or more, or None")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None
+        if timeout is not None:
+            deadline = time.monotonic() + checked_timeout(timeout, "wait")
         while True:
             seen = load32_seq(&self.g.event)
             ref = self.poll()

@@ -247,6 +247,13 @@ cdef class Ref:
     def __setattr__(self, name, value):
         set_field(self, name, value)
 
+    def __delattr__(self, name):
+        cdef Field f = self.layout.find(<str>name)
+        if f is None:
+            raise no_such_field(self, name)
+        raise AttributeError(f"{self.layout.title}.{name}: an object always has all its fields; "
+                             f"{'set it to None' if f.is_ref else 'set it to another value'}")
+
     @property
     def shape(self):
         """The object's Shape."""
@@ -351,8 +358,8 @@ cdef class RawArray(Ref):
     """A reference to an array of raw elements.
 
     a[i] is one element, a[i:j] a copy (`bytes` of a byte array, else a numpy array).  An array that
-    is not pinned shows no address, so there is no view of it: copy_out and copy_in move data.  A
-    pinned one exports the buffer protocol: np.asarray(a) and memoryview(a) are writable views
+    is not pinned moves and shows no address, so there is no view of it, and np.asarray(a) raises
+    TypeError: copy_out and copy_in move data.  A pinned one exports the buffer protocol: np.asarray(a) and memoryview(a) are writable views
     that keep it alive, also when the heap is closed.
     """
 
@@ -360,7 +367,7 @@ cdef class RawArray(Ref):
         if not self.is_pinned:
             raise BufferError(
                 "a view needs an array that does not move: m.new_array(dtype, n, pinned=True); "
-                "of other arrays copy_out() makes a copy")
+                "this one moves, copy_out() makes a copy of it")
         if self.format is None:
             try:
                 self.format = memoryview(np.empty(0, self.layout.raw)).format.encode()
@@ -382,6 +389,15 @@ cdef class RawArray(Ref):
         view.suboffsets = NULL
         view.internal = NULL
         self.core.exports += 1
+
+    def __array__(self, dtype=None, copy=None):
+        """For numpy, which asks where there is no buffer, and else would copy element by element.
+        Raises TypeError: it has no view, whatever `dtype` and `copy` ask for."""
+        try:
+            view = memoryview(self)
+        except BufferError as error:
+            raise TypeError(f"{error}") from None
+        return np.array(view, dtype=dtype, copy=copy)
 
     def __releasebuffer__(self, Py_buffer* view):
         self.core.exports -= 1
@@ -437,6 +453,8 @@ cdef class RawArray(Ref):
 
     def convert(self, values):
         """`values` as a contiguous numpy array of this dtype; refuses what would be cut."""
+        if isinstance(values, RawArray):
+            values = values.copy_out()
         if isinstance(values, (bytes, bytearray, memoryview)) and self.layout.item == 1:
             return np.frombuffer(values, self.layout.raw)
         return to_array(values, self.layout.raw)

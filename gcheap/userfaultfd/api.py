@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 from gcheap.text import shown
+from gcheap.timeouts import checked_timeout
 from gcheap.userfaultfd import events as _events
 from gcheap.userfaultfd._ioctls import Descriptor, address_of
 from gcheap.userfaultfd.bell import Bell
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 # An address, or a buffer, which stands for the address of its first byte (mmap, memoryview
 # slices of one, numpy arrays ...).
 Memory: TypeAlias = Union[int, "Buffer"]
+
+MOST_POLL_MS = 86_400_000       # poll() takes an int of milliseconds; it is asked again
 
 _making_bells = threading.Lock()
 
@@ -316,6 +319,8 @@ class Userfaultfd:
         """
         if operator.index(max_events) < 1:
             raise ValueError(f"max_events={shown(max_events)}: expected a positive number")
+        if timeout is not None:
+            timeout = checked_timeout(timeout, "read_events")
         found = self._read(max_events)
         if found or timeout == 0.0:
             return found
@@ -323,7 +328,7 @@ class Userfaultfd:
         poll = self._poll()
         while not found:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            poll.poll(None if left is None else 1000 * left)
+            poll.poll(None if left is None else min(1000 * left, MOST_POLL_MS))
             found = self._read(max_events)
             if deadline is not None and time.monotonic() >= deadline:
                 break
