@@ -10,6 +10,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -20,6 +21,7 @@ from gcheap.text import shown
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
           "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-zA-Z]{0,4})\s*", re.ASCII)
+_DIGITS = re.compile(r"-?[0-9]{1,4000}")
 MINIMUM = "min"
 OFF = "off"
 TLAB_BYTES = 65536              # of a heap whose units are not larger
@@ -71,12 +73,28 @@ def _index(value: Any) -> int | None:
         return None
 
 
+def plain_int(text: str) -> int:
+    """The integer that is written in digits 0 to 9, perhaps after a minus sign; ValueError for
+    what Python takes besides: "1_6", blanks, the digits of every script."""
+    if not _DIGITS.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def plain_float(text: str) -> float:
+    """The same for other numbers, with blanks around them."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def _integer(value: Any, name: str) -> int:
     if isinstance(value, str):
         try:
-            return int(value)
+            return plain_int(value)
         except ValueError:
-            raise OptionError(f"{name}={shown(value)}: expected an integer") from None
+            raise OptionError(f"{name}={shown(value)}: expected an integer, in digits 0 to 9"
+                              ) from None
     number = _index(value)
     if number is None:
         raise OptionError(f"{name}={shown(value)}: expected an integer")
@@ -250,6 +268,7 @@ OPTIONS: tuple[Option, ...] = (
             "stress: microseconds that every placement in to-space waits; 0: none"),
 )
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+_LEAST = {least_capacity(pages) for pages in BY_NAME["unit_pages"].choices}      # "min", resolved
 _ELSEWHERE = {"GCHEAP_BUILD", "GCHEAP_NO_FAILPOINTS", "GCHEAP_NO_TRACING",     # read by setup.py
               "GCHEAP_FAILPOINTS"}                         # by failpoint_settings.py
 
@@ -264,6 +283,24 @@ def check_environment(environ: Mapping[str, str] = os.environ) -> None:
             raise OptionError(
                 f"unknown environment variable {name}: gcheap knows "
                 f"{', '.join(sorted(known))}{hint}")
+
+
+def label_of(name: str, value: Any, environ: Mapping[str, str] = os.environ) -> str:
+    """How a message calls an option that has this value: by its variable where that is what it
+    says.  Commands resolve options before they make a heap, to which they are given ones then."""
+    option = BY_NAME[name]
+    if option.env in environ:
+        with suppress(OptionError):
+            said = option.validate(environ[option.env])
+            if said == value or (said == MINIMUM and value in _LEAST):
+                return option.env
+    return name
+
+
+def setting_of(name: str, value: Any, environ: Mapping[str, str] = os.environ) -> str:
+    """The option as it was set: "capacity=5", "GCHEAP_CAPACITY='99TiB'"."""
+    label = label_of(name, value, environ)
+    return f"{label}={shown(value if label == name else environ[label])}"
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -289,8 +326,8 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -
     if values["capacity"] == MINIMUM:
         values["capacity"] = least_capacity(values["unit_pages"])
     if values["batch_units"] * values["unit_pages"] > 4096:
-        raise OptionError(f"batch_units={values['batch_units']}: expected 0 to "
-                          f"{4096 // values['unit_pages']} for units of "
+        setting = setting_of("batch_units", values["batch_units"], environ)
+        raise OptionError(f"{setting}: expected 0 to {4096 // values['unit_pages']} for units of "
                           f"{values['unit_pages']} pages")
     return values
 

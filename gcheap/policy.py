@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gcheap.errors import OptionError
-from gcheap.options import parse_size
+from gcheap.options import parse_size, plain_float
 from gcheap.text import shown
 
 ACCEPTED = ('"fixed", "factor:F[,minimum=SIZE]" or "membalancer:C[,minimum=SIZE]", or a policy of '
@@ -129,7 +129,10 @@ def _number(value: object, name: str, least: float, most: float, above: bool = F
     expected = f"expected a number {relation} {least:g} {'and' if above else 'to'} " + (
         f"at most {most:g}" if above else f"{most:g}")
     try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        number = (
+            math.nan if isinstance(value, bool) else
+            plain_float(value) if isinstance(value, str) else
+            float(value))                   # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not least <= number <= most or (above and number == least):

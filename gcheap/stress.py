@@ -16,7 +16,7 @@ from typing import Any
 
 import gcheap
 from gcheap.errors import OptionError
-from gcheap.options import BY_NAME, format_size, parse_size, resolve
+from gcheap.options import BY_NAME, format_size, label_of, parse_size, resolve
 from gcheap.policy import Policy
 from gcheap.provenance import stamp
 from gcheap.text import shown
@@ -95,12 +95,13 @@ class StressConfig:
         options["policy"] = str(options["policy"])          # plain data, for the document
         for name in ("capacity", *HEAP_OPTIONS):
             put(name, options[name])
+        label = label_of("capacity", self.capacity)
         if self.capacity <= self.live:
             raise OptionError(
-                f"capacity {format_size(self.capacity)} does not exceed the "
+                f"{label} {format_size(self.capacity)} does not exceed the "
                 f"{format_size(self.live)} of live data; leave it out for twice the live data"
             )
-        check_memory(self.live, self.capacity if self.policy == "fixed" else None)
+        check_memory(self.live, self.capacity if self.policy == "fixed" else None, label)
         workload = find(self.workload)
         put("settings", workload.resolve(self.settings or {}))
         workload.check_config(self)

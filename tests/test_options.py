@@ -101,3 +101,69 @@ def test_capacity_min_follows_the_units():
         values = resolve({"capacity": "min", "unit_pages": unit_pages}, {})
         assert values["capacity"] == least_capacity(unit_pages)
     assert resolve({}, {"GCHEAP_CAPACITY": "min"})["capacity"] == least_capacity(16)
+
+
+# ---- what came from the environment is called by its variable --------------------------------
+
+@pytest.mark.parametrize(("name", "text", "options"), [
+    ("CAPACITY", "99TiB", {}), ("CAPACITY", "1KiB", {}), ("BATCH_UNITS", "4096", {}),
+    ("BATCH_UNITS", "300", {"unit_pages": 16})])
+def test_a_refusal_names_the_variable(monkeypatch, name, text, options):
+    monkeypatch.setenv(f"GCHEAP_{name}", text)
+    with pytest.raises(gcheap.OptionError, match=f"^GCHEAP_{name}='{text}': expected"):
+        gcheap.Heap(**options)
+
+
+def test_what_was_given_keeps_its_own_name(monkeypatch):
+    monkeypatch.setenv("GCHEAP_CAPACITY", "1GiB")
+    with pytest.raises(gcheap.OptionError, match="^capacity=1024: expected"):
+        gcheap.Heap("1KiB")
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("LOG", "gc*:/nowhere/at/all"), ("TRACE", "/nowhere/at/all.json")])
+def test_an_output_that_cannot_be_written_names_the_variable(monkeypatch, name, text):
+    with pytest.raises(gcheap.OptionError, match=f"^{name.lower()}: cannot write"):
+        gcheap.Heap("1MiB", **{name.lower(): text})
+    monkeypatch.setenv(f"GCHEAP_{name}", text)
+    with pytest.raises(gcheap.OptionError, match=f"^GCHEAP_{name}: cannot write"):
+        gcheap.Heap("1MiB")
+    other = text.replace("/nowhere", "/nowhere/else")
+    with pytest.raises(gcheap.OptionError, match=f"^{name.lower()}: cannot write"):
+        gcheap.Heap("1MiB", **{name.lower(): other})
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("CAPACITY", "99TiB"), ("CAPACITY", "16MiB"), ("CAPACITY", "min"),
+    ("LOG", "gc*:/nowhere/at/all"), ("TRACE", "/nowhere/at/all.json")])
+def test_a_command_names_it_as_well(monkeypatch, capsys, name, text):
+    monkeypatch.setenv(f"GCHEAP_{name}", text)
+    assert cli.main(["stress", "--seconds", "0.01"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith(f"gcheap: GCHEAP_{name}")
+
+
+# ---- numbers as text -------------------------------------------------------------------------
+
+# The last is 16 in full-width digits.
+@pytest.mark.parametrize("text", ["1_6", " 16", "16 ", "+16", "0x10", "16.0", "", "\uff11\uff16"])
+def test_an_integer_is_plain_digits(monkeypatch, capsys, text):
+    monkeypatch.setenv("GCHEAP_UNIT_PAGES", text)
+    with pytest.raises(gcheap.OptionError, match="^GCHEAP_UNIT_PAGES=.*digits 0 to 9"):
+        resolve({})
+    monkeypatch.delenv("GCHEAP_UNIT_PAGES")
+    for flag in ("--unit-pages", "--mutators", "--seed"):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["stress", f"{flag}={text}"])
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and flag in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [
+    ["stress", "--seconds", "1_0"], ["stress", "--seconds", "\uff11"],
+    ["stress", "--policy", "factor:1_6"], ["bench", "lbo", "--heaps", "1_0,2"],
+    ["bench", "peers", "--heap", "\uff12"]])
+def test_so_are_other_numbers(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(words)
+    assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1

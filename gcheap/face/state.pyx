@@ -35,7 +35,7 @@ from gcheap.errors import GcheapError, HeapClosed, NotAttached, OptionError
 from gcheap.face import observers
 from gcheap.face.limits import mapping_advice, no_tables, no_thread
 from gcheap.face.settings cimport apply_settings
-from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve
+from gcheap.options import TLAB_BYTES, format_size, least_capacity, resolve, setting_of
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
 from posix.unistd cimport close as posix_close
@@ -97,7 +97,7 @@ cdef class HeapCore:
         error = reserve_space(h)
         if error:
             raise OptionError(
-                f"capacity={options['capacity']}: a heap of {format_size(h.capacity)} needs "
+                f"{setting_of('capacity', options['capacity'])}: a heap of {format_size(h.capacity)} needs "
                 f"{format_size(h.reservation_bytes + h.side_bytes)} of address space, but "
                 f"{mapping_advice(error)}")
         h.alloc_limit = h.half_bytes
@@ -119,7 +119,7 @@ cdef class HeapCore:
         else:
             usable = {"move": found.move_works, "copy": found.copy_works, "stw": True}
             if not usable[wanted]:
-                raise OptionError(f"backend={wanted!r} is not available: {found.why}; "
+                raise OptionError(f"{setting_of('backend', wanted)} is not available: {found.why}; "
                                   f'use backend="auto" (here: {found.backend!r})')
             backend, self.why = wanted, f"backend={wanted!r} was asked for"
         self.h.backend = _BACKENDS[backend]
@@ -160,7 +160,7 @@ cdef class HeapCore:
         least = least_capacity(h.unit_pages)
         if not least <= h.capacity <= MAX_CAPACITY:
             raise OptionError(
-                f"capacity={options['capacity']}: expected {format_size(least)} (with units of "
+                f"{setting_of('capacity', options['capacity'])}: expected {format_size(least)} (with units of "
                 f"{h.unit_pages} pages) to {format_size(MAX_CAPACITY)}")
         # Slack: black allocation before a flip, rounding to units, large runs.
         units = (h.capacity + h.capacity // 8) // h.unit_bytes + 64 * (h.tlab_bytes // h.unit_bytes)

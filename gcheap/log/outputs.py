@@ -55,8 +55,9 @@ class File(Stream):
                     del _files[self._real]
 
 
-def open_output(target: str) -> Stream:
-    """The output `target`: "stderr", "stdout" or a path.  OptionError when it cannot be written."""
+def open_output(target: str, label: str) -> Stream:
+    """The output `target`: "stderr", "stdout" or a path.  OptionError naming `label` when it cannot
+    be written."""
     if target in ("stderr", "stdout"):
         return Stream(2 if target == "stderr" else 1)
     real = os.path.realpath(target)
@@ -67,7 +68,7 @@ def open_output(target: str) -> Stream:
                 _files[real] = File(real)
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
-                raise OptionError(f"log: cannot write {shown(target)}: {why}") from error
+                raise OptionError(f"{label}: cannot write {shown(target)}: {why}") from error
         _files[real].users += 1
         return _files[real]
 

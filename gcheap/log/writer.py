@@ -29,6 +29,7 @@ from gcheap.log import outputs
 from gcheap.log.gctrace import OneLiner
 from gcheap.log.lines import Line, Narrator
 from gcheap.log.selection import LogOutput, parse_log, path_of
+from gcheap.options import label_of
 
 SLICE_NS = 200_000_000          # how late a line may be that no cycle brings along
 TAGS_WIDTH = len("gc,phases   ")       # HotSpot's width of the tags
@@ -39,9 +40,9 @@ _sessions: weakref.WeakKeyDictionary[Any, LogSession] = weakref.WeakKeyDictionar
 class _Sink:
     """One output, and what it shows."""
 
-    def __init__(self, output: LogOutput, about: dict[str, Any]) -> None:
+    def __init__(self, output: LogOutput, about: dict[str, Any], label: str) -> None:
         self._output = output
-        self._stream = outputs.open_output(path_of(output.target, about["heap"]))
+        self._stream = outputs.open_output(path_of(output.target, about["heap"]), label)
         self._about = about
         self._last_ns = 0
 
@@ -89,9 +90,10 @@ class LogSession:
         about = facts(core) | {"child": child}
         tally = self._records.tally()
         self._sinks: list[_Sink] = []
+        label = label_of("log", log)
         try:
             for output in parse_log(log):
-                self._sinks.append(_Sink(output, about))
+                self._sinks.append(_Sink(output, about, label))
         except BaseException:
             self._close()
             raise

@@ -5,7 +5,7 @@ import os
 import sys
 
 from gcheap.errors import GcheapError
-from gcheap.options import BY_NAME, parse_size, resolve
+from gcheap.options import BY_NAME, parse_size, plain_float, plain_int, resolve
 from gcheap.text import printable, shown
 
 EXIT_USAGE = 2
@@ -50,12 +50,19 @@ size_argument = accepted(parse_size)
 capacity_argument = accepted(BY_NAME["capacity"].validate)
 
 
+def any_int(text):
+    try:
+        return plain_int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number") from None
+
+
 def positive_int(text):
-    return _number(text, int, "a whole number above 0")
+    return _number(text, plain_int, "a whole number above 0")
 
 
 def positive_seconds(text):
-    return _number(text, float, "a number of seconds above 0")
+    return _number(text, plain_float, "a number of seconds above 0")
 
 
 def file_name(text):
@@ -89,7 +96,8 @@ def add_mutators(parser, whose=""):
 
 
 def add_seed(parser, whose):
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help=f"{whose} (default 1)")
+    parser.add_argument("--seed", type=any_int, default=1, metavar="N",
+                        help=f"{whose} (default 1)")
 
 
 def add_policy(parser):

@@ -6,7 +6,7 @@ for what is computed.
 from rich.text import Text
 
 from gcheap.errors import HeapExhausted, OptionError
-from gcheap.options import BY_NAME, format_size, parse_size
+from gcheap.options import BY_NAME, format_size, parse_size, plain_float
 from gcheap.provenance import describe
 from gcheap.stress import StressConfig, run_stress
 from gcheap.text import shown
@@ -48,7 +48,7 @@ WITHIN = 0.02                   # how far above the minimum the measured one may
 def parse_heaps(text):
     """Two or more different factors from 1 on, in rising order; OptionError."""
     try:
-        found = sorted({float(part) for part in text.split(",")})
+        found = sorted({plain_float(part) for part in text.split(",")})
     except ValueError:
         found = [0.0]
     if len(found) < 2 or not all(1 <= factor <= 100 for factor in found):

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from gcheap.errors import OptionError
-from gcheap.options import format_size
+from gcheap.options import format_size, plain_float
 from gcheap.provenance import available_bytes, describe
 from gcheap.tools.arguments import (
     accepted,
@@ -66,7 +66,7 @@ NOT_COMPARABLE = (
 def parse_multiples(text):
     """Different factors above 1, in falling order; OptionError."""
     try:
-        found = sorted({float(part) for part in text.split(",")}, reverse=True)
+        found = sorted({plain_float(part) for part in text.split(",")}, reverse=True)
     except ValueError:
         found = [0.0]
     if not all(1 < multiple <= 100 for multiple in found):

@@ -24,7 +24,7 @@ from gcheap.files import check_writable, whole_file
 from gcheap.log.outputs import Stream
 from gcheap.log.selection import path_of
 from gcheap.text import printable, shown
-from gcheap.trace import chrome
+from gcheap.trace import chrome, unwritten
 from gcheap.trace.target import format_of
 from gcheap.trace.timeline import Timeline
 
@@ -33,14 +33,14 @@ RECORDS_EVERY = 20              # ticks
 MOST_EVENTS = 8 << 20           # of 32 bytes
 
 
-def _writer(path: str) -> Any:
+def _writer(path: str, label: str) -> Any:
     """The module that writes such a file; OptionError when it cannot be there."""
-    if format_of(path) == "json":
+    if format_of(path, label) == "json":
         return chrome
     try:
         from gcheap.trace import perfetto
     except ImportError as error:
-        raise OptionError(f"trace={shown(path)}: needs the package perfetto ({error}): "
+        raise OptionError(f"{label}={shown(path)}: needs the package perfetto ({error}): "
                           "pip install 'gcheap[trace]', or give a name that ends in .json"
                           ) from None
     return perfetto
@@ -50,16 +50,16 @@ class TraceSession:
     """A trace of one heap; see `Heap.trace`.  As a context manager it stops at the end.  Any thread
     may stop it."""
 
-    def __init__(self, core: Any, path: str | os.PathLike[str]) -> None:
+    def __init__(self, core: Any, path: str | os.PathLike[str], label: str) -> None:
         name = os.fsdecode(path)
-        self._writer = _writer(name)
+        self._writer = _writer(name, label)
         about = facts(core)
         self.path = path_of(name, about["heap"])
         try:
             check_writable(self.path)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise OptionError(f"trace: cannot write {shown(self.path)}: {why}") from error
+            raise OptionError(f"{label}: cannot write {shown(self.path)}: {why}") from error
         self._lock = threading.RLock()
         self._records = Records(core, False)
         self._rings = Rings(core)
@@ -100,10 +100,11 @@ class TraceSession:
 
     def end(self) -> None:
         """The heap or the interpreter ends: as `stop`, but a file that cannot be written is a line
-        on standard error."""
+        on standard error, and in `unwritten`."""
         try:
             self.stop()
         except OSError as error:
+            unwritten.append(self.path)
             with suppress(OSError):
                 Stream(2).write(f"gcheap: cannot write the trace {printable(self.path)}: "
                                 f"{error.strerror or error}\n")

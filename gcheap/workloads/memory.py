@@ -46,14 +46,15 @@ def _group_limits(root):
     return limits
 
 
-def check_memory(live: int, capacity: int | None) -> None:
+def check_memory(live: int, capacity: int | None, label: str = "capacity") -> None:
     """OptionError for a run that the machine's memory cannot hold.
 
-    `capacity`: of a heap that will fill it before each cycle; None when it will not.
+    `capacity`: of a heap that will fill it before each cycle; None when it will not.  `label` is
+    how a message calls it.
     """
     has = machine_bytes()
     for name, needed, instead in (("live", live, "less live data"),
-                                  ("capacity", capacity, "less capacity, or another policy")):
+                                  (label, capacity, "less capacity, or another policy")):
         if needed is not None and needed > has:
             raise OptionError(
                 f"{name} {format_size(needed)}: this machine gives a process {format_size(has)} of "
