@@ -23,7 +23,7 @@ from support import (
 )
 
 import gcheap
-from gcheap import failpoints
+from gcheap import cli, failpoints
 from gcheap.core import _testing, _testing_trace
 from gcheap.face.heap import core_of
 from gcheap.log.lines import PAUSES
@@ -377,6 +377,16 @@ def test_a_file_that_cannot_be_written(tmp_path, capfd):
         place.rmdir()
     assert "gcheap: cannot write the trace" in capfd.readouterr().err
     assert heap.closed and os.listdir(tmp_path) == []
+
+
+def test_a_trace_that_fails_at_the_end_of_a_run_loses_nothing_else(tmp_path, capfd):
+    # A device that is full takes no traces, which shows only when one is written.
+    (tmp_path / "x.json").symlink_to("/dev/full")
+    words = ["stress", "--seconds", "0.05", "--live", "1MiB", "--json", str(tmp_path / "run")]
+    assert cli.main([*words, "--trace", str(tmp_path / "x.json")]) == 2
+    assert json.loads((tmp_path / "run").read_text())["verified"]
+    assert capfd.readouterr().err.count("gcheap: cannot write the trace") == 1
+    assert cli.main([*words, "--trace", str(tmp_path / "y.json")]) == 0     # nothing is left of it
 
 
 def test_without_the_package_json_still_works(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 from rich.text import Text
 
 from gcheap.errors import OptionError
+from gcheap.options import BY_NAME
 from gcheap.report import Run, write_report
 from gcheap.report.reading import RunFileError, check_document
 from gcheap.report.svg import check_drawing
@@ -11,6 +12,7 @@ from gcheap.tools.arguments import (
     add_heap_options,
     add_json,
     add_policy,
+    any_int,
     capacity_argument,
     default_capacity,
     file_name,
@@ -24,12 +26,14 @@ from gcheap.tools.liveview import LiveView
 from gcheap.tools.output import check_target, emit_json
 from gcheap.tools.progress import Progress
 from gcheap.tools.workload_arguments import NAMES, add_set, chosen
+from gcheap.trace import unwritten
 from gcheap.trace.target import parse_target
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify", "relocate", "collect_every",
                 "delay_placements_us", "mark_threads", "log", "trace")
 
 EXIT_FAILED = 1
+EXIT_UNWRITTEN = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -37,7 +41,8 @@ def add(commands):
     parser = commands.add_parser(
         "stress", help="run workloads and show pauses, latency, faults and bytes moved",
         description="Run workloads, one after the other, and show what their mutators met. "
-                    "Exit status: 0 verified, 1 a check failed, 2 it could not run, "
+                    "Exit status: 0 verified, 1 a check failed, 2 it could not run, or "
+                    "a trace could not be written at its end (the results are shown, and written), "
                     "130 interrupted (the results so far are shown).")
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD",
                         help=NAMES)
@@ -57,7 +62,7 @@ def add(commands):
                         help="bytes of objects the heap may hold (default twice the live bytes)")
     add_heap_options(parser, HEAP_OPTIONS)
     add_policy(parser)
-    parser.add_argument("--seed", type=int, metavar="N", default=StressConfig.seed,
+    parser.add_argument("--seed", type=any_int, metavar="N", default=StressConfig.seed,
                         help="of everything random (default %(default)s)")
     add_set(parser)
     add_json(parser)
@@ -81,7 +86,8 @@ def run(args):
     options = heap_options(args, HEAP_OPTIONS)
     workloads = chosen(args.workloads, args.settings)
     if len(workloads) > 1 and parse_target(options["trace"]) and "%h" not in options["trace"]:
-        raise OptionError("--trace: each workload has a heap of its own, and a trace is of one "
+        label = "--trace" if args.trace else BY_NAME["trace"].env
+        raise OptionError(f"{label}: each workload has a heap of its own, and a trace is of one "
                           "heap; put %h, its number, into the file's name")
     # All before the first run: a value that does not suit the last one costs no run.
     configs = [
@@ -90,6 +96,7 @@ def run(args):
                      policy=args.policy, settings=settings, **options)
         for workload, settings in workloads]
     console = result_console(args.json)
+    unwritten.clear()
     documents = []
     interrupted = False
     for config in configs:
@@ -106,7 +113,9 @@ def run(args):
         report(documents, args.report)
     if interrupted:
         return EXIT_INTERRUPTED
-    return 0 if all(document["verified"] for document in documents) else EXIT_FAILED
+    if not all(document["verified"] for document in documents):
+        return EXIT_FAILED
+    return EXIT_UNWRITTEN if unwritten else 0
 
 
 def show_list(target):
