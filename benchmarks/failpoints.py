@@ -9,7 +9,6 @@ a busy machine does not disturb.
 """
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import statistics
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from variants import LOOPS, WORKLOADS, build, environment_of, in_turns, run, spread, unit_of
+from variants import built, environment_of, everything, in_turns, spread, unit_of
 
 VARIANTS = {"with": "0", "without": "1"}        # -> GCHEAP_NO_FAILPOINTS
 
@@ -56,16 +55,9 @@ def per_operation(variant: str, loop: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each workload")
-    parser.add_argument("--no-build", action="store_true", help="both are built already")
-    options = parser.parse_args()
-    if not options.no_build:
-        for variant, without in VARIANTS.items():
-            build(variant, {"GCHEAP_NO_FAILPOINTS": without})
-    found = in_turns(VARIANTS, options.rounds, lambda variant: (
-        run(variant, LOOPS) | run(variant, WORKLOADS, str(options.seconds))))
+    options = built(__doc__.splitlines()[0], "GCHEAP_NO_FAILPOINTS", VARIANTS)
+    found = in_turns(VARIANTS, options.rounds,
+                     lambda variant: everything(variant, options.seconds))
     print("| | with | without | medians' ratio |")
     print("|---|---|---|---|")
     for name, both in found.items():

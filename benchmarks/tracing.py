@@ -10,32 +10,22 @@ file is not in it: that comes after the run.
 """
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 
-from variants import LOOPS, WORKLOADS, build, in_turns, run, spread, unit_of
+from variants import built, everything, in_turns, spread, unit_of
 
 BUILDS = {"untraceable": "1", "traceable": "0"}         # -> GCHEAP_NO_TRACING
 CASES = {"out": "untraceable", "off": "traceable", "on": "traceable"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each workload")
-    parser.add_argument("--no-build", action="store_true", help="both are built already")
-    options = parser.parse_args()
-    if not options.no_build:
-        for variant, without in BUILDS.items():
-            build(variant, {"GCHEAP_NO_TRACING": without})
+    options = built(__doc__.splitlines()[0], "GCHEAP_NO_TRACING", BUILDS)
     with tempfile.TemporaryDirectory() as place:
         on = {"GCHEAP_TRACE": f"{place}/%p-%h.json"}
 
         def measure(case: str) -> dict[str, float]:
-            settings = on if case == "on" else {}
-            return (run(CASES[case], LOOPS, settings=settings)
-                    | run(CASES[case], WORKLOADS, str(options.seconds), settings=settings))
+            return everything(CASES[case], options.seconds, on if case == "on" else None)
 
         found = in_turns(CASES, options.rounds, measure)
     print("| | out | off | on | off / out | on / out |")

@@ -3,6 +3,7 @@ beside this one.
 """
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -62,6 +63,20 @@ def build(variant: str, settings: dict[str, str]) -> None:
         cwd=ROOT, env=os.environ | settings, check=True, stdout=subprocess.DEVNULL)
 
 
+def built(description: str, variable: str, variants: dict[str, str]) -> argparse.Namespace:
+    """The command line: `rounds`, and `seconds` of each workload.  Builds the variants, each with
+    its value of that variable, unless told that they are there."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each workload")
+    parser.add_argument("--no-build", action="store_true", help="both are built already")
+    options = parser.parse_args()
+    if not options.no_build:
+        for variant, value in variants.items():
+            build(variant, {variable: value})
+    return options
+
+
 def environment_of(variant: str) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
     return clean | {"PYTHONPATH": str(library(variant)), "PYTHONHASHSEED": "0"}
@@ -74,6 +89,13 @@ def run(variant: str, script: str, *arguments: str,
                           env=environment_of(variant) | (settings or {}), check=True,
                           stdout=subprocess.PIPE)
     return json.loads(done.stdout)
+
+
+def everything(variant: str, seconds: float, settings: dict[str, str] | None = None
+               ) -> dict[str, float]:
+    """What both scripts print: loops, then workloads."""
+    return (run(variant, LOOPS, settings=settings)
+            | run(variant, WORKLOADS, str(seconds), settings=settings))
 
 
 def in_turns(names: Iterable[str], rounds: int, measure: Callable[[str], dict[str, float]]
