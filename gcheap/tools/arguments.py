@@ -5,7 +5,7 @@ import os
 import sys
 
 from gcheap.errors import GcheapError
-from gcheap.options import BY_NAME, parse_size, plain_float, plain_int, resolve
+from gcheap.options import BY_NAME, format_size, parse_size, plain_float, plain_int, resolve
 from gcheap.text import printable, shown
 
 EXIT_USAGE = 2
@@ -89,6 +89,17 @@ def add_heap_options(parser, names):
             help=f"{option.help} (default {option.default}; environment {option.env})")
 
 
+def add_rounds(parser, default, of=""):
+    parser.add_argument("--rounds", type=positive_int, default=default, metavar="N",
+                        help=f"rounds{of} (default {default})")
+
+
+def add_live(parser, default, of=""):
+    """`--live` of a command that has live data of one size."""
+    parser.add_argument("--live", type=size_argument, default=default, metavar="SIZE",
+                        help=f"live bytes{of} (default {format_size(default)})")
+
+
 def add_mutators(parser, whose=""):
     """`--mutators` of a command that measures."""
     parser.add_argument("--mutators", type=positive_int, default=1, metavar="N",
@@ -98,6 +109,16 @@ def add_mutators(parser, whose=""):
 def add_seed(parser, whose):
     parser.add_argument("--seed", type=any_int, default=1, metavar="N",
                         help=f"{whose} (default 1)")
+
+
+def add_common(parser, run, names, seed=None):
+    """What ends the arguments of every suite that makes heaps: the options `names` of them, the
+    seed where one is `seed` ("of every run"), where the results go."""
+    add_heap_options(parser, names)
+    if seed is not None:
+        add_seed(parser, seed)
+    add_json(parser)
+    parser.set_defaults(run=run)
 
 
 def add_policy(parser):
@@ -110,14 +131,18 @@ def add_policy(parser):
 
 def heap_options(args, names):
     """The values of `names`: as given, else from the environment, else the default."""
-    given = {name: getattr(args, name) for name in names}
-    return {name: value for name, value in resolve(given).items() if name in names}
+    return {name: value for name, value in resolve(settled(args, names)).items() if name in names}
 
 
 def settle_heap_options(args, names):
     """Puts those values where the given ones stand."""
     for name, value in heap_options(args, names).items():
         setattr(args, name, value)
+
+
+def settled(args, names):
+    """The values that stand there, by name."""
+    return {name: getattr(args, name) for name in names}
 
 
 def default_capacity(args):

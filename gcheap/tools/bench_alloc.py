@@ -13,13 +13,7 @@ from gcheap.errors import OptionError
 from gcheap.options import format_size
 from gcheap.provenance import describe
 from gcheap.text import shown
-from gcheap.tools.arguments import (
-    accepted,
-    add_heap_options,
-    add_json,
-    positive_int,
-    settle_heap_options,
-)
+from gcheap.tools.arguments import accepted, add_common, add_rounds, settle_heap_options, settled
 from gcheap.tools.suite import metrics_of, run_suite, take_turns, whole_rounds
 from gcheap.tools.tables import new_table
 from gcheap.units import duration, size, three_digits
@@ -91,11 +85,8 @@ def add(suites):
                                                f"{SIZES})")
     parser.add_argument("--threads", type=accepted(parse_threads), default=parse_threads(THREADS),
                         metavar="N,N...", help=f"threads that allocate (default {THREADS})")
-    parser.add_argument("--rounds", type=positive_int, default=9, metavar="N",
-                        help="rounds (default 9)")
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_rounds(parser, 9)
+    add_common(parser, run, HEAP_OPTIONS)
 
 
 def run(args):
@@ -103,12 +94,12 @@ def run(args):
     settle_heap_options(args, HEAP_OPTIONS)
     config = {"sizes": args.sizes, "threads": args.threads, "rounds": args.rounds,
               "capacity": CAPACITY, "bare_bytes": BARE_BYTES, "sustained_bytes": SUSTAINED_BYTES,
-              **{name: getattr(args, name) for name in HEAP_OPTIONS}}
+              **settled(args, HEAP_OPTIONS)}
     cases = {str(case): case for case in plan(args)}
     rows = []
 
     def measure(console):
-        options = {name: getattr(args, name) for name in HEAP_OPTIONS}
+        options = settled(args, HEAP_OPTIONS)
         with gcheap.Heap(CAPACITY, policy="fixed", stall_warning_ms=0, **options) as heap:
             bench = Bench(heap)
             for case in cases.values():         # touches everything once; not counted

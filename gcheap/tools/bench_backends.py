@@ -10,14 +10,12 @@ from gcheap.options import format_size
 from gcheap.provenance import describe
 from gcheap.stress import StressConfig, run_stress
 from gcheap.tools.arguments import (
-    add_heap_options,
-    add_json,
+    add_common,
+    add_live,
     add_mutators,
-    add_seed,
-    positive_int,
+    add_rounds,
     positive_seconds,
     settle_heap_options,
-    size_argument,
 )
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, metrics_of, run_suite, take_turns, whole_rounds
@@ -56,19 +54,14 @@ def add(suites):
         "backends", help="move, copy, and copy page by page on churn",
         description="Run churn in turns under move, copy with the same units, and copy page "
                     "by page, and report the ratios of their relocation times.")
-    parser.add_argument("--live", type=size_argument, default=256 << 20, metavar="SIZE",
-                        help="live bytes (default 256MiB); the capacity is twice that")
-    parser.add_argument("--rounds", type=positive_int, default=5, metavar="N",
-                        help="rounds of three runs each (default 5)")
+    add_live(parser, 256 << 20, ", half of the capacity")
+    add_rounds(parser, 5, " of three runs each")
     parser.add_argument("--seconds", type=positive_seconds, metavar="S",
                         help="measured seconds of a run (default 2, or 1 for every 32 MiB "
                              "live); doubled for all later runs while one makes fewer than "
                              f"{MIN_CYCLES} cycles")
     add_mutators(parser)
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_seed(parser, "of every run")
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_common(parser, run, HEAP_OPTIONS, "of every run")
 
 
 def run(args):

@@ -12,14 +12,12 @@ from gcheap.stress import StressConfig, run_stress
 from gcheap.text import shown
 from gcheap.tools.arguments import (
     accepted,
-    add_heap_options,
-    add_json,
+    add_common,
+    add_live,
     add_mutators,
-    add_seed,
-    positive_int,
+    add_rounds,
     positive_seconds,
     settle_heap_options,
-    size_argument,
 )
 from gcheap.tools.lbo import Cost, cpu_cost, overheads, wall_cost
 from gcheap.tools.minheap import CheckFailed, search
@@ -77,17 +75,12 @@ def add(suites):
                              "first, as gcheap minheap does)")
     parser.add_argument("--backends", type=accepted(parse_backends), default=list(BACKENDS),
                         metavar="NAME,...", help=f"backends (default {','.join(BACKENDS)})")
-    parser.add_argument("--live", type=size_argument, default=64 << 20, metavar="SIZE",
-                        help="live bytes (default 64MiB)")
-    parser.add_argument("--rounds", type=positive_int, default=5, metavar="N",
-                        help="rounds (default 5)")
+    add_live(parser, 64 << 20)
+    add_rounds(parser, 5)
     parser.add_argument("--seconds", type=positive_seconds, default=3.0, metavar="S",
                         help="measured seconds of a run (default 3)")
     add_mutators(parser)
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_seed(parser, "of every run")
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_common(parser, run, HEAP_OPTIONS, "of every run")
 
 
 def run(args):

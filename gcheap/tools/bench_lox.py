@@ -26,13 +26,7 @@ from gcheap.errors import GcheapError, OptionError
 from gcheap.options import format_size
 from gcheap.provenance import describe
 from gcheap.text import shown
-from gcheap.tools.arguments import (
-    accepted,
-    add_heap_options,
-    add_json,
-    positive_int,
-    settle_heap_options,
-)
+from gcheap.tools.arguments import accepted, add_common, positive_int, settle_heap_options
 from gcheap.tools.intervals import ratio
 from gcheap.tools.processes import run_to_end
 from gcheap.tools.suite import metrics_of, noise_line, run_suite, take_turns, whole_rounds
@@ -96,9 +90,7 @@ def add(suites):
                         metavar="PROGRAM=N", help="another size of a program")
     parser.add_argument("--rounds", type=positive_int, default=7, metavar="N",
                         help="runs of each program in each language (default 7)")
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_common(parser, run, HEAP_OPTIONS)
 
 
 def run(args):

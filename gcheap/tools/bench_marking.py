@@ -12,13 +12,12 @@ from gcheap.options import BY_NAME, format_size
 from gcheap.provenance import describe
 from gcheap.tools.arguments import (
     accepted,
-    add_heap_options,
-    add_json,
+    add_common,
+    add_live,
     add_mutators,
-    add_seed,
-    positive_int,
+    add_rounds,
     settle_heap_options,
-    size_argument,
+    settled,
 )
 from gcheap.tools.bench_backends import spread
 from gcheap.tools.intervals import summary
@@ -39,17 +38,12 @@ def add(suites):
         description="Force cycles in turns on two heaps with the same data, one marked by one "
                     "thread, the other by several, and compare the times of Concurrent Mark, with "
                     "mutators that stand still and with running ones.")
-    parser.add_argument("--live", type=size_argument, default=256 << 20, metavar="SIZE",
-                        help="live bytes of each heap (default 256MiB)")
+    add_live(parser, 256 << 20, " of each heap")
     parser.add_argument("--threads", type=accepted(BY_NAME["mark_threads"].validate), default=2,
                         metavar="N", help="mark_threads of the second heap (default 2)")
-    parser.add_argument("--rounds", type=positive_int, default=15, metavar="N",
-                        help="rounds of four cycles each (default 15)")
+    add_rounds(parser, 15, " of four cycles each")
     add_mutators(parser, " of each heap")
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_seed(parser, "of both heaps")
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_common(parser, run, HEAP_OPTIONS, "of both heaps")
 
 
 def run(args):
@@ -71,7 +65,7 @@ def measure(args, rounds, outcome, console):
         for threads in (1, args.threads):
             taker = TurnTaker(args.live, mutators=args.mutators, handles=HANDLES, seed=args.seed,
                               mark_threads=threads,
-                              **{name: getattr(args, name) for name in HEAP_OPTIONS})
+                              **settled(args, HEAP_OPTIONS))
             stack.callback(taker.close)
             takers.append(taker)
             taker.populate()
@@ -99,7 +93,7 @@ def config_of(args):
     return {"workload": WORKLOAD, "live": args.live, "threads": args.threads,
             "rounds": args.rounds, "mutators": args.mutators, "policy": "fixed",
             "seed": args.seed, "warm_up_rounds": WARM_UP_ROUNDS,
-            **{name: getattr(args, name) for name in HEAP_OPTIONS}}
+            **settled(args, HEAP_OPTIONS)}
 
 
 def summarize(rounds, outcome):

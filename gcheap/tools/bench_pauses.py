@@ -16,12 +16,11 @@ from gcheap.percentiles import difference, of_histogram, of_samples
 from gcheap.provenance import available_bytes, describe
 from gcheap.tools.arguments import (
     accepted,
-    add_heap_options,
-    add_json,
+    add_common,
     add_mutators,
-    add_seed,
     positive_int,
     settle_heap_options,
+    settled,
 )
 from gcheap.tools.suite import metric, noise_line, run_suite
 from gcheap.tools.tables import new_table
@@ -71,10 +70,7 @@ def add(suites):
     add_mutators(parser, " of each")
     parser.add_argument("--handles", type=positive_int, default=1000, metavar="N",
                         help="handles on each: roots spread over its live data (default 1000)")
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_seed(parser, "of every heap")
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_common(parser, run, HEAP_OPTIONS, "of every heap")
 
 
 def run(args):
@@ -170,7 +166,7 @@ def measure(args, group, measured, console):
         takers = []
         for live in group:
             taker = TurnTaker(live, mutators=args.mutators, handles=args.handles, seed=args.seed,
-                              **{name: getattr(args, name) for name in HEAP_OPTIONS})
+                              **settled(args, HEAP_OPTIONS))
             stack.callback(taker.close)
             takers.append(taker)
             taker.populate()

@@ -14,6 +14,7 @@ from gcheap.provenance import available_bytes, describe
 from gcheap.tools.arguments import (
     accepted,
     add_json,
+    add_rounds,
     add_seed,
     positive_int,
     positive_seconds,
@@ -106,8 +107,7 @@ def add(suites):
     parser.add_argument("--systems", metavar="NAME,...",
                         help="only systems whose name begins so, such as gcheap,ZGC,Go "
                              "(default all)")
-    parser.add_argument("--rounds", type=positive_int, default=3, metavar="N",
-                        help="rounds (default 3)")
+    add_rounds(parser, 3)
     parser.add_argument("--seconds", type=positive_seconds, default=5.0, metavar="S",
                         help="measured seconds of churn and trees (default 5)")
     parser.add_argument("--warm-up", type=positive_int, default=100_000, metavar="N",

@@ -14,13 +14,7 @@ from gcheap.errors import OptionError
 from gcheap.options import format_size
 from gcheap.provenance import available_bytes, describe
 from gcheap.text import shown
-from gcheap.tools.arguments import (
-    accepted,
-    add_heap_options,
-    add_json,
-    positive_int,
-    settle_heap_options,
-)
+from gcheap.tools.arguments import accepted, add_common, add_rounds, settle_heap_options, settled
 from gcheap.tools.suite import (
     metric,
     metrics_of,
@@ -88,11 +82,8 @@ def add(suites):
                         metavar="N,N...", help=f"numbers of roots (default {COUNTS})")
     parser.add_argument("--kinds", type=accepted(parse_kinds), default=list(KINDS),
                         metavar="KIND,...", help=f"some of {','.join(KINDS)} (default all)")
-    parser.add_argument("--rounds", type=positive_int, default=20, metavar="N",
-                        help="rounds, one cycle of each heap in each (default 20)")
-    add_heap_options(parser, HEAP_OPTIONS)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_rounds(parser, 20, ", one cycle of each heap in each")
+    add_common(parser, run, HEAP_OPTIONS)
 
 
 def run(args):
@@ -103,14 +94,14 @@ def run(args):
     check_memory(cases.values(), available_bytes())
     config = {"kinds": args.kinds, "counts": args.counts, "rounds": args.rounds,
               "objects": OBJECTS, "capacity": CAPACITY, "warm_up_turns": WARM_UP_TURNS,
-              **{name: getattr(args, name) for name in HEAP_OPTIONS}}
+              **settled(args, HEAP_OPTIONS)}
     rows, wrong = [], {}
 
     def measure(console):
         with ExitStack() as stack:
             takers = {}
             for name, case in cases.items():
-                takers[name] = Taker(case, {key: getattr(args, key) for key in HEAP_OPTIONS})
+                takers[name] = Taker(case, settled(args, HEAP_OPTIONS))
                 stack.callback(takers[name].close)
             for _ in range(WARM_UP_TURNS):
                 for taker in takers.values():
