@@ -6,11 +6,13 @@ import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import gcheap
 from gcheap import cli
+from gcheap.core import probe
 from gcheap.options import OPTIONS, Between, Option, least_capacity, resolve
 from gcheap.tools import options as command
 
@@ -141,6 +143,22 @@ def test_a_command_names_it_as_well(monkeypatch, capsys, name, text):
     assert cli.main(["stress", "--seconds", "0.01"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith(f"gcheap: GCHEAP_{name}")
+
+
+def test_a_backend_that_is_not_there_is_called_by_the_variable(monkeypatch):
+    monkeypatch.setattr(probe, "probe", lambda: SimpleNamespace(
+        move_works=False, copy_works=True, backend="copy", why="not on this kernel"))
+    monkeypatch.setenv("GCHEAP_BACKEND", "move")
+    with pytest.raises(gcheap.OptionError, match="^GCHEAP_BACKEND='move' is not available"):
+        gcheap.Heap("1MiB")
+
+
+@pytest.mark.parametrize("words", [[], ["--trace", "x.json"]])
+def test_one_trace_for_two_heaps_is_refused_by_its_name(monkeypatch, capsys, words):
+    monkeypatch.setenv("GCHEAP_TRACE", "x.json")
+    assert cli.main(["stress", "churn", "trees", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gcheap: {'--trace' if words else 'GCHEAP_TRACE'}: each workload")
 
 
 # ---- numbers as text -------------------------------------------------------------------------

@@ -359,8 +359,9 @@ cdef class RawArray(Ref):
 
     a[i] is one element, a[i:j] a copy (`bytes` of a byte array, else a numpy array).  An array that
     is not pinned moves and shows no address, so there is no view of it, and np.asarray(a) raises
-    TypeError: copy_out and copy_in move data.  A pinned one exports the buffer protocol: np.asarray(a) and memoryview(a) are writable views
-    that keep it alive, also when the heap is closed.
+    TypeError: copy_out and copy_in move data.  A pinned one exports the buffer protocol:
+    np.asarray(a) and memoryview(a) are writable views that keep it alive, also when the heap is
+    closed.
     """
 
     def __getbuffer__(self, Py_buffer* view, int flags):
@@ -391,8 +392,9 @@ cdef class RawArray(Ref):
         self.core.exports += 1
 
     def __array__(self, dtype=None, copy=None):
-        """For numpy, which asks where there is no buffer, and else would copy element by element.
-        Raises TypeError: it has no view, whatever `dtype` and `copy` ask for."""
+        """What numpy asks for where there is no buffer, and without which it would copy element by
+        element.  Of a pinned array its view, as `np.array` has it; TypeError where there is none.
+        """
         try:
             view = memoryview(self)
         except BufferError as error:

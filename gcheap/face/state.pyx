@@ -97,7 +97,8 @@ cdef class HeapCore:
         error = reserve_space(h)
         if error:
             raise OptionError(
-                f"{setting_of('capacity', options['capacity'])}: a heap of {format_size(h.capacity)} needs "
+                f"{setting_of('capacity', options['capacity'])}: a heap of "
+                f"{format_size(h.capacity)} needs "
                 f"{format_size(h.reservation_bytes + h.side_bytes)} of address space, but "
                 f"{mapping_advice(error)}")
         h.alloc_limit = h.half_bytes
@@ -160,8 +161,8 @@ cdef class HeapCore:
         least = least_capacity(h.unit_pages)
         if not least <= h.capacity <= MAX_CAPACITY:
             raise OptionError(
-                f"{setting_of('capacity', options['capacity'])}: expected {format_size(least)} (with units of "
-                f"{h.unit_pages} pages) to {format_size(MAX_CAPACITY)}")
+                f"{setting_of('capacity', options['capacity'])}: expected {format_size(least)} "
+                f"(with units of {h.unit_pages} pages) to {format_size(MAX_CAPACITY)}")
         # Slack: black allocation before a flip, rounding to units, large runs.
         units = (h.capacity + h.capacity // 8) // h.unit_bytes + 64 * (h.tlab_bytes // h.unit_bytes)
         h.half_bytes = (units * h.unit_bytes + (2 << 20) - 1) // (2 << 20) * (2 << 20)
