@@ -79,13 +79,12 @@ def given_back() -> None:
 
 
 def huge() -> None:
-    """1 GiB in huge pages: time of a relocation, and whether the pages stay huge.  No other
-    cycle runs: one that relocates while the array is filled serves its holes by small pages."""
+    """1 GiB in huge pages: time of a relocation, and whether the pages stay huge."""
     import numpy as np
 
     import gcheap
 
-    with gcheap.Heap("3GiB", policy="fixed", huge_pages="always") as heap, heap.attach() as m:
+    with gcheap.Heap("1200MiB", huge_pages="always") as heap, heap.attach() as m:
         small = [m.new_bytes(bytes(3000)) for _ in range(10_000)]       # where it will lie later
         heap.collect()
         del small

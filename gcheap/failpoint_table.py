@@ -190,6 +190,8 @@ POINTS: tuple[Point, ...] = (
     Point("memory.empty", "madvise(MADV_DONTNEED) of a whole half",
           _LOCKED + "; to-space that is registered already: this cycle relocates inside its pause"),
     _gil("memory.stray", "madvise(MADV_DONTNEED) of a stray page", "any: abort"),
+    Point("memory.pagemap", "open of /proc/self/pagemap, before huge grains are moved",
+          "any: empty grains are moved like others"),
     Point("memory.release", "madvise(MADV_DONTNEED) of evacuated memory (`copy`, `stw`)",
           "any: it goes at the end of the cycle"),
     _gil("memory.populate", "madvise(MADV_POPULATE_WRITE) of a new TLAB",

@@ -108,6 +108,13 @@ def sweep():
             arrays = [mine.new_array("u1", 1000, pinned=True) for _ in range(300)]
 
 
+def huge():
+    with gcheap.Heap("32MiB", **OPTIONS) as other, other.attach() as mine:
+        while True:
+            kept = mine.new_array("u1", 9 << 20)            # lives until the next one does
+            other.collect()
+
+
 def grow():                             # nothing to win for a cycle that nobody asked for
     with heap.attach() as mine:
         while True:
@@ -129,7 +136,7 @@ ACTIVITIES = {
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
     "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
-    "markers": [markers],
+    "markers": [markers], "huge": [huge],
 }
 # With others slow, a thread meets what it is here for.
 SLOW = {"read": ("flip.after", "compactor.placing"), "wait": ("compactor.placing",),
@@ -181,7 +188,7 @@ ACTIVITY = {
     "mutator.enter": "read", "mutator.leave": "read", "memory.map": "heaps",
     "memory.fork": "heaps", "collector.end": "heaps", "close.begin": "heaps",
     "close.ended": "heaps", "thread.collector": "heaps", "thread.server": "heaps",
-    "thread.marker": "markers", "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
+    "thread.marker": "markers", "memory.pagemap": "huge", "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
 }
 
 
