@@ -175,6 +175,7 @@ sys.exit(STATUS)
 
 # What brings a thread to a point; "collect" unless it is said here.
 ACTIVITY = {
+    "memory.pagemap": "huge",
     "weak.read": "allocate", "log.push": "allocate", "log.take": "allocate",
     "handle.drop": "allocate", "pinned.claimed": "allocate", "large.claimed": "allocate",
     "tlab.refill": "allocate", "tlab.taken": "allocate", "memory.populate": "allocate",
@@ -188,7 +189,7 @@ ACTIVITY = {
     "mutator.enter": "read", "mutator.leave": "read", "memory.map": "heaps",
     "memory.fork": "heaps", "collector.end": "heaps", "close.begin": "heaps",
     "close.ended": "heaps", "thread.collector": "heaps", "thread.server": "heaps",
-    "thread.marker": "markers", "memory.pagemap": "huge", "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
+    "thread.marker": "markers", "thread.bell": "heaps", "uffd.open": "heaps", "uffd.api": "heaps",
 }
 
 

@@ -20,8 +20,8 @@ from gcheap.core.failpoint cimport (
 from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
     ASSEMBLED, BACKEND_MOVE, BACKEND_STW, BATCH_LARGE, BATCH_SLIDE, BATCH_WHOLE, HeapState,
-    LARGE_HUGE, LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING, TRACE_BATCH,
-    TRACE_PLACE, UNCLAIMED, WORD, word)
+    LARGE_HUGE, LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING,
+    TRACE_BATCH, TRACE_PLACE, UNCLAIMED, WORD, word)
 from gcheap.core.native cimport add64_relaxed, load32_relaxed, store8_relaxed
 from gcheap.core.place cimport BY_COMPACTOR, BY_MUTATOR, OF_LARGE, place
 from gcheap.core.residency cimport close_pagemap, first_pages, open_pagemap
