@@ -43,7 +43,8 @@ def backends() -> list[str]:
 
     with gcheap.Heap("min") as heap:
         best = heap.backend
-    return ["move", "copy", "stw"]["move copy stw".split().index(best):]
+    ladder = ["move", "copy", "stw"]
+    return ladder[ladder.index(best):]
 
 
 def relocations_ms(heap, m, times: int) -> list[float]:
@@ -79,13 +80,12 @@ def given_back() -> None:
 
 
 def huge() -> None:
-    """1 GiB in huge pages: time of a relocation, and whether the pages stay huge.  No other
-    cycle runs: one that relocates while the array is filled serves its holes by small pages."""
+    """1 GiB in huge pages: time of a relocation, and whether the pages stay huge."""
     import numpy as np
 
     import gcheap
 
-    with gcheap.Heap("3GiB", policy="fixed", huge_pages="always") as heap, heap.attach() as m:
+    with gcheap.Heap("1200MiB", huge_pages="always") as heap, heap.attach() as m:
         small = [m.new_bytes(bytes(3000)) for _ in range(10_000)]       # where it will lie later
         heap.collect()
         del small
@@ -104,7 +104,8 @@ def sparse() -> None:
     import gcheap
 
     for backend in backends():
-        with gcheap.Heap("1200MiB", backend=backend, huge_pages="never") as heap, heap.attach() as m:
+        heap = gcheap.Heap("1200MiB", backend=backend, huge_pages="never")
+        with heap, heap.attach() as m:
             array = m.new_array("u1", GIB)
             for at in range(0, GIB, 100 * 4096):
                 array[at] = 1
@@ -161,8 +162,8 @@ def leaks() -> None:
             alloc_loop(m.native(), shape.id, 10_000_000)
         took = time.monotonic() - started
         heap.collect()
-        say("100 M allocations", f"{took:.1f} s, {heap.stats().cycles - cycles} cycles; live {live}, "
-            f"then {heap.stats().live_bytes}; census the same: "
+        say("100 M allocations", f"{took:.1f} s, {heap.stats().cycles - cycles} cycles; live "
+            f"{live}, then {heap.stats().live_bytes}; census the same: "
             f"{np.array_equal(before, heap.census())}; {len(kept)} objects kept")
 
 
@@ -202,8 +203,8 @@ def fork() -> None:
                 assert shared[0] == shared[9 * MIB - 1] == 7
                 statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             refused = heap.stats().ioctls["move"].refused
-            say(f"{backend}, 10 forks", f"children's statuses {sorted(set(statuses))}, MOVE refused "
-                f"{dict(refused)}")
+            say(f"{backend}, 10 forks", f"children's statuses {sorted(set(statuses))}, MOVE "
+                f"refused {dict(refused)}")
 
 
 CASES: dict[str, Callable[[], None]] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _PLACED = ("EAGAIN: asked again. ENOMEM: backs off, asks again, and stalled allocations fail after "
-           "0.5 s. EEXIST: a page whose source is empty has arrived; another one is a stray, which is "
-           "dropped, and asked again; twice at one page: abort. ")
+           "0.5 s. EEXIST: a page whose source is empty has arrived; another one is a stray, which "
+           "is dropped, and asked again; twice at one page: abort. ")
 _MOVE = _PLACED + "EBUSY, EINVAL: COPY to the end of that unit. Others: abort"
 _COPY = _PLACED + "Others: abort"
 _AT_ONCE = "any: does not sleep, looks again"
@@ -190,6 +190,8 @@ POINTS: tuple[Point, ...] = (
     Point("memory.empty", "madvise(MADV_DONTNEED) of a whole half",
           _LOCKED + "; to-space that is registered already: this cycle relocates inside its pause"),
     _gil("memory.stray", "madvise(MADV_DONTNEED) of a stray page", "any: abort"),
+    Point("memory.pagemap", "open of /proc/self/pagemap, before huge grains are moved",
+          "any: empty grains are moved like others"),
     Point("memory.release", "madvise(MADV_DONTNEED) of evacuated memory (`copy`, `stw`)",
           "any: it goes at the end of the cycle"),
     _gil("memory.populate", "madvise(MADV_POPULATE_WRITE) of a new TLAB",

@@ -108,6 +108,13 @@ def sweep():
             arrays = [mine.new_array("u1", 1000, pinned=True) for _ in range(300)]
 
 
+def huge():
+    with gcheap.Heap("32MiB", **OPTIONS) as other, other.attach() as mine:
+        while True:
+            kept = mine.new_array("u1", 9 << 20)            # lives until the next one does
+            other.collect()
+
+
 def grow():                             # nothing to win for a cycle that nobody asked for
     with heap.attach() as mine:
         while True:
@@ -129,7 +136,7 @@ ACTIVITIES = {
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
     "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
-    "markers": [markers],
+    "markers": [markers], "huge": [huge],
 }
 # With others slow, a thread meets what it is here for.
 SLOW = {"read": ("flip.after", "compactor.placing"), "wait": ("compactor.placing",),
@@ -168,6 +175,7 @@ sys.exit(STATUS)
 
 # What brings a thread to a point; "collect" unless it is said here.
 ACTIVITY = {
+    "memory.pagemap": "huge",
     "weak.read": "allocate", "log.push": "allocate", "log.take": "allocate",
     "handle.drop": "allocate", "pinned.claimed": "allocate", "large.claimed": "allocate",
     "tlab.refill": "allocate", "tlab.taken": "allocate", "memory.populate": "allocate",

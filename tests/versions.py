@@ -4,9 +4,9 @@
 
 An environment is given the wheel and nothing of the source tree: the tests run in a copy of the
 sdist without the package.  The short form builds release wheels of those Pythons that `make test`
-does not run (it takes this machine's `python3`) and runs SMOKE.  `--turn N` takes one Python and one
-build, the N-th in turn: CI has no time for more, and gives the number of commits.  `--full` does
-all of them, release and debug, each wheel from the sdist anew, and runs the whole suite.
+does not run (it takes this machine's `python3`) and runs SMOKE.  `--turn N` takes one Python and
+one build, the N-th in turn: CI has no time for more, and gives the number of commits.  `--full`
+does all of them, release and debug, each wheel from the sdist anew, and runs the whole suite.
 
 Needs nothing but a Python with venv; pip fetches the rest.  Exit status: 0 all passed, 1 not.
 """

@@ -20,10 +20,11 @@ from gcheap.core.failpoint cimport (
 from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
     ASSEMBLED, BACKEND_MOVE, BACKEND_STW, BATCH_LARGE, BATCH_SLIDE, BATCH_WHOLE, HeapState,
-    LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING, TRACE_BATCH,
-    TRACE_PLACE, UNCLAIMED, WORD, word)
+    LARGE_HUGE, LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING,
+    TRACE_BATCH, TRACE_PLACE, UNCLAIMED, WORD, word)
 from gcheap.core.native cimport add64_relaxed, load32_relaxed, store8_relaxed
 from gcheap.core.place cimport BY_COMPACTOR, BY_MUTATOR, OF_LARGE, place
+from gcheap.core.residency cimport close_pagemap, first_pages, open_pagemap
 from gcheap.core.space cimport release_pages
 from gcheap.core.trace cimport trace_compactor, trace_start, tracing
 from gcheap.core.units cimport (
@@ -151,7 +152,28 @@ cdef uint64_t whole_batch(HeapState* h, uint64_t unit) noexcept nogil:
     return unit + i
 
 
-cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain) noexcept nogil:
+cdef void place_grains(HeapState* h, LargeSpace* s, word to, word source, uint64_t nbytes,
+                       int pagemap) noexcept nogil:
+    """Moves those grains that have pages.  For an empty one MOVE would make a page table, and
+    where a huge page belongs small ones would be faulted in, now or when the array is filled."""
+    cdef uint64_t grain = <uint64_t>1 << s.shift, at = 0, skipped
+    cdef word low, high
+    while at < nbytes:
+        low = source + at
+        high = source + nbytes
+        if not first_pages(pagemap, &low, &high):
+            low = high
+        skipped = (low - source - at) & ~(grain - 1)
+        add64_relaxed(&h.skipped_bytes, skipped)
+        at += skipped
+        high = min((high - source + grain - 1) & ~(grain - 1), nbytes)
+        if at < high:
+            place_batch(h, to + at, source + at, high - at, True, OF_LARGE, BATCH_LARGE)
+        at = high
+
+
+cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain,
+                          int pagemap) noexcept nogil:
     """Fixes and moves grains from `grain` on whose sources adjoin; returns the first one not
     looked at."""
     cdef uint64_t first = source_grain(s, grain), want, i = 0, started = trace_start(h)
@@ -175,7 +197,7 @@ cdef uint64_t grain_batch(HeapState* h, LargeSpace* s, uint64_t grain) noexcept 
     failpoint(FP_COMPACTOR_ASSEMBLED)
     set_state(h, s.first_state + grain, i, PLACING)
     failpoint(FP_COMPACTOR_PLACING)
-    place_batch(h, to, source, i << s.shift, True, OF_LARGE, BATCH_LARGE)
+    place_grains(h, s, to, source, i << s.shift, pagemap)
     failpoint(FP_COMPACTOR_ARRIVED)
     publish(h, s.first_state + grain, i)
     if h.r.backend != BACKEND_MOVE:
@@ -190,16 +212,18 @@ cdef void compact_large(HeapState* h) noexcept nogil:
     """Moves every grain that nobody else has moved; returns when all are PLACED."""
     cdef LargeSpace* s
     cdef uint64_t grain
-    cdef int i
+    cdef int i, pagemap
     for i in range(LARGE_SPACES):
         s = &h.large[i]
         adopt_black(s)
         grain = 0
+        pagemap = open_pagemap() if i == LARGE_HUGE and s.grains else -1
         while grain < s.grains:
             if state_of(h, s.first_state + grain) != UNCLAIMED:
                 grain += 1
             else:
-                grain = grain_batch(h, s, grain)
+                grain = grain_batch(h, s, grain, pagemap)
+        close_pagemap(pagemap)
         for grain in range(s.grains):
             if state_of(h, s.first_state + grain) != PLACED:
                 wait_placed(h, s.first_state + grain)

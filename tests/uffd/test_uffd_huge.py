@@ -172,14 +172,15 @@ def move_counting(mover, dst: int, src: int, length: int, go: threading.Barrier)
 
 def test_a_move_may_say_eexist_of_what_it_has_moved(huge_pages, mover):
     """Two threads move parts of one huge page: it is split by one of them, and the other meets
-    EAGAIN inside its call.  Linux 6.18 then moves its pages, does not count them, comes to them again
-    and says EEXIST; a kernel that counts them passes as well.  Nothing is lost on either."""
+    EAGAIN inside its call.  Linux 6.18 then moves its pages, does not count them, comes to them
+    again and says EEXIST; a kernel that counts them passes as well.  Nothing is lost on either."""
     src, dst = huge_pages(fill=True), huge_pages(fill=False)
     mover.register(dst, HUGE)
     uncounted = 0
     for _ in range(50):
         go = threading.Barrier(2)
-        parts = [Worker(lambda at=at: move_counting(mover, dst + at, src + at, 16 * PAGE, go))
+        parts = [Worker(lambda at=at, go=go: move_counting(mover, dst + at, src + at, 16 * PAGE,
+                                                           go))
                  for at in (8 * PAGE, HUGE // 2)]
         uncounted += sum(part.result() for part in parts)
         for at in (8 * PAGE, HUGE // 2):
