@@ -92,6 +92,7 @@ def stall(mine):
 
 
 def holes():
+    heap.disable()                      # collect(wait=False) would join an automatic cycle
     with heap.attach() as mine:
         while True:
             array = mine.new_array("u8", 4000)              # large, its pages never touched

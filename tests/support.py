@@ -141,6 +141,7 @@ def stress_until(enough, attempts: int = 60, seed: int = 1, **config) -> list[di
 
 def touch_holes(heap, m) -> None:
     """Reads pages that nobody has ever touched, in units that have just been moved."""
+    heap.disable()                      # collect(wait=False) would join an automatic cycle
     nodes = interleaved(m, node_shape(heap), 2000)
     arrays = [m.new_array("u8", 40_000) for _ in range(8)]
     with failpoints.pause("flip.after", times=1) as flipped:
@@ -148,6 +149,7 @@ def touch_holes(heap, m) -> None:
         flipped.wait()
         assert not any(array[i] for array in arrays for i in range(0, 40_000, 512))
         assert check_interleaved(nodes) == 2000
+    heap.enable()
     heap.collect()
     assert check_interleaved(nodes) == 2000
 

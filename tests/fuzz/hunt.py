@@ -52,7 +52,7 @@ FAULTS = {
     "pinned arrays are never swept": Fault(
         "core/pinned.pyx", "if run.bytes and run.epoch != h.epoch:", "if False:"),
     "weak cells are not forwarded": Fault(
-        "core/nonstrong.pyx", "    forward_cells(h)\n", ""),
+        "core/nonstrong.pyx", "    forward_cells(h, rehearse)\n", ""),
     "a guardian's object is not traced": Fault(
         "core/nonstrong.pyx", "    trace(k, <uint64_t>NO_LIMIT)\n", ""),
     "a pinned array of this cycle has no mark": Fault(
