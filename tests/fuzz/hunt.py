@@ -67,8 +67,8 @@ def copy_tree() -> None:
     """What is built already comes along, so that one module at a time is compiled."""
     shutil.rmtree(TREE, ignore_errors=True)
     TREE.mkdir(parents=True)
-    for name in ("gcheap", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE",
-                 "build/cython", "build/release"):
+    for name in ("gcheap", "tests", "benchmarks", "setup.py", "pyproject.toml", "README.md",
+                 "LICENSE", "build/cython", "build/release"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, TREE / name, symlinks=True)
         elif (ROOT / name).exists():
