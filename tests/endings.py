@@ -109,6 +109,12 @@ def sweep():
             arrays = [mine.new_array("u1", 1000, pinned=True) for _ in range(300)]
 
 
+def strays():                           # one at a time: not every page's source has contents
+    while not held.hits:
+        with failpoints.fail("place.move", errno.EEXIST, 1):
+            time.sleep(0.05)
+
+
 def huge():
     with gcheap.Heap("32MiB", **OPTIONS) as other, other.attach() as mine:
         while True:
@@ -146,8 +152,6 @@ SLOW = {"read": ("flip.after", "compactor.placing"), "wait": ("compactor.placing
 
 if point == "register.refused":
     failpoints.fail("register.more", errno.ENOMEM, None).__enter__()
-if point == "memory.stray":
-    failpoints.fail("place.move", errno.EEXIST, 1).__enter__()
 if ending == "pause":
     held = failpoints.pause(point, times=1)
 else:                                   # the heap's end waits for the cycle
@@ -156,6 +160,8 @@ for name in SLOW.get(activity, ()):
     if name != point:
         failpoints.delay(name, ns=2_000_000).__enter__()
 held.__enter__()
+if point == "memory.stray":
+    daemon(strays)
 if activity == "child":                 # the ending is that of a forked child
     pid = os.fork()
     if pid:

@@ -18,6 +18,7 @@ SINGLE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "
 MADE = ("PKG-INFO", "setup.cfg")                        # by setuptools
 # Of the package, beside compiled modules.
 IN_WHEEL = (".py", ".pxd", ".pyi", ".h", ".typed", ".j2", ".css", ".lox", ".lua")
+COMPILED_IN = "gcheap/lox/native/"                      # headers of one module, for nobody else
 PEERS = ("benchmarks/peers/", "gcheap/peers/")          # in the tree, in a wheel
 
 
@@ -33,7 +34,8 @@ def sources(root: Path) -> set[str]:
 def installed(root: Path) -> set[str]:
     """What a wheel of the tree at `root` holds beside compiled modules and metadata."""
     names = sources(root)
-    return ({name for name in names if name.startswith("gcheap/") and name.endswith(IN_WHEEL)}
+    return ({name for name in names if name.startswith("gcheap/") and name.endswith(IN_WHEEL)
+             and not name.startswith(COMPILED_IN)}
             | {name.replace(*PEERS) for name in names if name.startswith(PEERS[0])}
             | {"gcheap/built.json"})
 
@@ -70,7 +72,8 @@ def wheel_faults(wheel: Path, root: Path) -> list[str]:
         metadata = next(archive.read(name).decode() for name in names
                         if name.endswith(".dist-info/METADATA"))
     wanted = installed(root)
-    modules = {name.removesuffix(".pyx") for name in sources(root) if name.endswith(".pyx")}
+    modules = {name.removesuffix(".pyx") for name in sources(root)
+               if name.startswith("gcheap/") and name.endswith(".pyx")}
     built = {name.split(".")[0] for name in names if name.endswith(".so")}
     dist_info = f"gcheap-{wheel.name.split('-')[1]}.dist-info/"
     others = {name for name in names if not name.startswith(dist_info)}

@@ -115,11 +115,17 @@ def environment(python: Python, home: Path) -> str:
 
 # ---- sdist and wheels --------------------------------------------------------------------
 
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """What is no source: C that was made of a module beside it, too."""
+    made = shutil.ignore_patterns(".git", "build", "*.so", "__pycache__", "*.egg-info", ".venv")
+    return made(folder, names) | {name for name in names if name.endswith(".c")
+                                  and f"{name.removesuffix('.c')}.pyx" in names}
+
+
 def make_sdist(python: Python, folder: Path) -> Path:
     """An sdist of this tree, by the build backend alone."""
     tree = folder / "tree"                      # a copy: the backend leaves files behind
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(
-        ".git", "build", "*.so", "*.c", "__pycache__", "*.egg-info", ".venv"))
+    shutil.copytree(ROOT, tree, ignore=left_out)
     interpreter = environment(python, folder / "sdist-env")
     run([interpreter, "-m", "pip", "install", "--quiet", "build"], env=clean_environment())
     run([interpreter, "-m", "build", "--sdist", "--outdir", str(folder), str(tree)],

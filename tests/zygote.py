@@ -83,6 +83,8 @@ class Zygote:
 
     def __init__(self) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
+        # Of every fork in a process with a heap, from Python 3.12 on (docs/reference/versions.md).
+        clean["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
         clean["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(ROOT), clean.get("PYTHONPATH", "")]))
         clean["PYTHONDONTWRITEBYTECODE"] = "1"
