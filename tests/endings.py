@@ -92,7 +92,8 @@ def stall(mine):
 
 
 def holes():
-    heap.disable()                      # collect(wait=False) would join an automatic cycle
+    heap.disable()                      # collect(wait=False) would join an automatic cycle,
+    heap.collect()                      # or one that has begun
     with heap.attach() as mine:
         while True:
             array = mine.new_array("u8", 4000)              # large, its pages never touched

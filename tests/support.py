@@ -141,7 +141,8 @@ def stress_until(enough, attempts: int = 60, seed: int = 1, **config) -> list[di
 
 def touch_holes(heap, m) -> None:
     """Reads pages that nobody has ever touched, in units that have just been moved."""
-    heap.disable()                      # collect(wait=False) would join an automatic cycle
+    heap.disable()                      # collect(wait=False) would join an automatic cycle,
+    heap.collect()                      # or one that has begun
     nodes = interleaved(m, node_shape(heap), 2000)
     arrays = [m.new_array("u8", 40_000) for _ in range(8)]
     with failpoints.pause("flip.after", times=1) as flipped:

@@ -458,7 +458,7 @@ def test_garbage_collection_may_use_the_heap_at_any_moment():
                 return
             within = 1
             try:
-                heap.finalize(m.new(heap.shape("Node", refs=("a",))), print, "died")
+                heap.finalize(m.new(heap.shape("Node", refs=("a",))), str, "died")
                 heap.callbacks.append(lambda phase, info: None)
                 m.new_array([("f", "u8"), ("g", "u8")], 1)[0]
                 heap.weak_value_table()["a"] = m.new_slots(1)
@@ -469,7 +469,7 @@ def test_garbage_collection_may_use_the_heap_at_any_moment():
             with gcheap.Heap("1MiB") as heap, heap.attach() as m:
                 gc.callbacks.append(use)
                 gc.set_threshold(1 + turn)
-                call = heap.finalize(m.new(heap.shape("Other", refs=("b",))), print, "died")
+                call = heap.finalize(m.new(heap.shape("Other", refs=("b",))), str, "died")
                 told = heap.callbacks
                 assert told is heap.callbacks and call.alive
                 m.new_array([("h", "u8")], 1)
