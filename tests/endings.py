@@ -110,10 +110,10 @@ def sweep():
             arrays = [mine.new_array("u1", 1000, pinned=True) for _ in range(300)]
 
 
-def strays():                           # one at a time: not every page's source has contents
+def strays():                           # one a cycle: not every page's source has contents
     while not held.hits:
         with failpoints.fail("place.move", errno.EEXIST, 1):
-            time.sleep(0.05)
+            heap.collect()
 
 
 def huge():
@@ -144,7 +144,7 @@ ACTIVITIES = {
     "allocate": [collect, attached(allocate)], "attach": [come_and_go], "heaps": [other_heaps],
     "look": [look], "stay": [collect, attached(stay)], "stall": [attached(stall)],
     "sweep": [sweep, collect], "holes": [holes], "fork": [collect, fork], "grow": [grow],
-    "markers": [markers], "huge": [huge],
+    "markers": [markers], "huge": [huge], "strays": [strays],
 }
 # With others slow, a thread meets what it is here for.
 SLOW = {"read": ("flip.after", "compactor.placing"), "wait": ("compactor.placing",),
@@ -161,8 +161,6 @@ for name in SLOW.get(activity, ()):
     if name != point:
         failpoints.delay(name, ns=2_000_000).__enter__()
 held.__enter__()
-if point == "memory.stray":
-    daemon(strays)
 if activity == "child":                 # the ending is that of a forked child
     pid = os.fork()
     if pid:
@@ -183,7 +181,7 @@ sys.exit(STATUS)
 
 # What brings a thread to a point; "collect" unless it is said here.
 ACTIVITY = {
-    "memory.pagemap": "huge",
+    "memory.pagemap": "huge", "memory.stray": "strays",
     "weak.read": "allocate", "log.push": "allocate", "log.take": "allocate",
     "handle.drop": "allocate", "pinned.claimed": "allocate", "large.claimed": "allocate",
     "tlab.refill": "allocate", "tlab.taken": "allocate", "memory.populate": "allocate",

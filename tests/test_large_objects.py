@@ -187,12 +187,12 @@ def test_raw_arrays_are_moved_not_copied():
         check_raw(big, 32 * MIB, 1)
 
 
-def test_huge_pages_stay_huge_over_ten_cycles():
-    """In a process of its own: what other heaps give back would be counted too."""
-    heap = gcheap.Heap("min", backend="auto")
-    heap.close()
-    if heap.backend != "move":
-        pytest.skip(heap.why)
+def run_with_huge_pages(script: str) -> None:
+    """Runs `script`, which has huge(): KiB of its process in huge pages.  Skips where pages do not
+    move, or the script ends by saying that there are no huge pages to be had."""
+    with gcheap.Heap("min") as heap:
+        if heap.backend != "move":
+            pytest.skip(heap.why)
     told = run_cleanly("""
 import re
 import sys
@@ -201,6 +201,17 @@ import gcheap
 MIB = 1 << 20
 def huge():
     return int(re.search(r"AnonHugePages: *(\\d+)", open("/proc/self/smaps_rollup").read())[1])
+""" + script + """
+print("sound")
+""")
+    if told.startswith("no huge pages"):
+        pytest.skip(told)
+    assert told == "sound\n"
+
+
+def test_huge_pages_stay_huge_over_ten_cycles():
+    """In a process of its own: what other heaps give back would be counted too."""
+    run_with_huge_pages("""
 contents = np.resize(np.arange(251, dtype="u1"), 64 * MIB)
 with gcheap.Heap("160MiB", huge_pages="always") as heap, heap.attach() as m:
     base = huge()
@@ -219,11 +230,7 @@ with gcheap.Heap("160MiB", huge_pages="always") as heap, heap.attach() as m:
         assert nbytes >= 64 * MIB and calls * 2 * MIB <= nbytes + 4 * MIB
     assert not heap.stats().copied_bytes
     assert np.array_equal(array.copy_out(), contents)
-print("sound")
 """)
-    if told.startswith("no huge pages"):
-        pytest.skip(told)
-    assert told == "sound\n"
 
 
 # ---- interleavings -------------------------------------------------------------------------
@@ -524,19 +531,9 @@ def check_model(model) -> None:
 
 def test_an_array_that_is_filled_after_it_moved_gets_huge_pages():
     """MOVE makes page tables for holes, so empty grains are left alone."""
-    with gcheap.Heap("min") as heap:
-        if heap.backend != "move":
-            pytest.skip(heap.why)
-    told = run_cleanly("""
+    run_with_huge_pages("""
 import errno
-import re
-import sys
-import numpy as np
-import gcheap
 from gcheap import failpoints
-MIB = 1 << 20
-def huge():
-    return int(re.search(r"AnonHugePages: *(\\d+)", open("/proc/self/smaps_rollup").read())[1])
 def filled_after_a_move():
     with gcheap.Heap("160MiB", huge_pages="always", verify=1) as heap, heap.attach() as m:
         heap.disable()
@@ -558,8 +555,4 @@ with gcheap.Heap("160MiB", huge_pages="always") as heap, heap.attach() as m:
 assert filled_after_a_move() >= 56 << 10
 with failpoints.fail("memory.pagemap", errno.EMFILE, times=None):
     filled_after_a_move()                   # by whatever pages; nothing is lost
-print("sound")
 """)
-    if told.startswith("no huge pages"):
-        pytest.skip(told)
-    assert told == "sound\n"

@@ -13,10 +13,10 @@ The caller owns every unit of [dst, dst + nbytes) (I2).  The ladder, per page ru
 
 *Pages that moved unreported.*  Since Linux 6.18 MOVE takes the pages of a page table together, and
 remembers an EAGAIN that it met on the way: what it moves after that, in the same call, it forgets
-to count, comes to it again and says EEXIST (mm/userfaultfd.c, move_pages; a page whose accessed bit
-changes at the wrong moment is enough, so whatever ages pages brings it about).  The page at the
-destination is then no stray: it holds what the source held, and the source is empty.  To drop it
-would lose objects.  So the source decides: while it has contents, whatever stands at the
+to count, comes to it again and says EEXIST (mm/userfaultfd.c, move_pages; a page that somebody else
+holds locked brings it about, as tests/uffd/test_uffd_huge.py shows).  The page at the destination
+is then no stray: it holds what the source held, and the source is empty.  To drop it would lose
+objects.  So the source decides: while it has contents, whatever stands at the
 destination is a stray; once it reads as zeros, the destination has what belongs there, moved or
 zero anyway.
 
