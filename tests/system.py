@@ -40,8 +40,19 @@ class Janitor:
     """
 
     CODE = """
-        import ctypes, json, os, signal, sys
+        import ctypes, errno, json, os, signal, sys, time
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def swapoff(path):
+            # The kernel may refuse for a moment, and tells nobody when it would not.  EINVAL: it
+            # was never on.
+            for _ in range(100):
+                if libc.swapoff(path.encode()) == 0 or ctypes.get_errno() == errno.EINVAL:
+                    return
+                time.sleep(0.05)
+            raise OSError(ctypes.get_errno(), "swapoff")
+
         steps = [json.loads(line) for line in sys.stdin]
         for kind, path, *text in reversed(steps):
             try:
@@ -49,7 +60,7 @@ class Janitor:
                     with open(path, "w") as file:
                         file.write(text[0])
                 elif kind == "swapoff":
-                    ctypes.CDLL(None).swapoff(path.encode())
+                    swapoff(path)
                 elif kind == "unlink":
                     os.unlink(path)
                 elif kind == "rmdir":
