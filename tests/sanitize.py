@@ -196,7 +196,8 @@ class Variant:
         if whole:
             files = sorted(TESTS.rglob("test_*.py"),
                            key=lambda path: (path.stem not in FIRST, path))
-            return {path.stem: [str(path), *arguments] for path in files}
+            return {"-".join(path.relative_to(TESTS).with_suffix("").parts): [str(path), *arguments]
+                    for path in files}
         return {"selected": arguments or SELECTED[self.name]}
 
     def run_all(self, whole: bool, arguments: list[str], seed: int,

@@ -290,11 +290,11 @@ cdef void park(MutatorState* m) noexcept nogil:
         return
     since = trace_start(m.heap)
     tell_of(m, EVENT_MUTATOR_STOPPING)
-    while load32_seq(&m.heap.pause):
+    while load32_seq(&m.heap.pause):        # again: the next pause was asked for meanwhile
         store32_seq(&m.run, PARKED)
         wait_for_resume(m.heap)
         store32_seq(&m.run, RUNNING)
-        tell_of(m, EVENT_MUTATOR_RESTARTED)
+    tell_of(m, EVENT_MUTATOR_RESTARTED)
     notice_flip(m)
     if tracing(m.heap):
         trace_slice(m, TRACE_SAFEPOINT, 0, 0, since)

@@ -89,6 +89,13 @@ def test_every_function_does_what_the_header_says(built, combination):
     assert run([program, sys.executable, text], env=environment()) == "done\n"
 
 
+def test_who_waits_for_several_pauses_at_once_stops_and_restarts_once(built):
+    """A mutator that wakes late finds the next pause on: its events still come in pairs."""
+    late = environment() | {"GCHEAP_FAILPOINTS": "mutator.resumed=delay(20ms)"}
+    text = "backend=move capacity=16MiB verify=3"
+    assert run([built(HERE / "every_function.c"), sys.executable, text], env=late) == "done\n"
+
+
 @pytest.mark.parametrize("more", [{}, {"collect_every": 2000}], ids=["as it comes", "stressed"])
 def test_nan_boxed_values_are_marked_moved_and_kept(built, combination, more):
     program = built(HERE / "nan_boxing.c")
