@@ -5,10 +5,11 @@ learns that the heap is exhausted.  Everything here runs without the GIL.
 """
 from gcheap.core.failpoint cimport FP_STALL_SLEEP, FP_STALL_WAIT, failpoint
 from gcheap.core.large cimport large_room, take_large
-from gcheap.core.layout cimport CAUSE_STALL, HeapState, MutatorState, word
+from gcheap.core.layout cimport HeapState, MutatorState, word
 from gcheap.core.native cimport (
     futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq, store64_relaxed, unlikely)
 from gcheap.core.objects cimport shape_of_header
+from gcheap.core.records cimport CAUSE_STALL
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport (
     begin_stall, end_stall, enter_running, leave_running, park)

@@ -103,7 +103,7 @@ class StressConfig:
             )
         check_memory(self.live, self.capacity if self.policy == "fixed" else None, label)
         workload = find(self.workload)
-        put("settings", workload.resolve(self.settings or {}))
+        put("settings", workload.resolve({} if self.settings is None else self.settings))
         workload.check_config(self)
 
     def with_capacity(self, capacity: int) -> StressConfig:

@@ -36,7 +36,8 @@ SEED = 1
 NOTHING_RAN = 5                     # pytest's status
 PATIENCE = 3600                     # seconds of one pytest process
 KINDS = {"tsan": "thread", "asan": "address"}
-LIBRARIES = {"thread": "libtsan.so", "address": "libasan.so"}
+# AddressSanitizer looks for the C++ runtime when it starts: matplotlib throws through it.
+LIBRARIES = {"thread": ("libtsan.so",), "address": ("libasan.so", "libstdc++.so")}
 # Reports go to files; everything else is what lets Python and a SIGBUS handler live with them:
 # leaks are Python's own, which frees little at exit, SIGBUS is how a heap is told of a fault, and a
 # thread that is cancelled gives no signal stack back.  SIGILL and SIGTRAP are UBSan's (setup.py).
@@ -147,7 +148,7 @@ class Variant:
         return os.environ | options_for(self.kind, reports) | {
             "PYTHONPATH": str(self.home / "lib"), "PYTHONSAFEPATH": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "LD_PRELOAD": library(LIBRARIES[self.kind])}
+            "LD_PRELOAD": " ".join(map(library, LIBRARIES[self.kind]))}
 
     def run(self, name: str, arguments: list[str], seed: int, may_be_empty: bool = False) -> Chunk:
         """One pytest process.  Its output is in build/VARIANT/NAME/output.txt."""

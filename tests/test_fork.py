@@ -22,6 +22,7 @@ from support import (
     interleaved,
     node_shape,
     released_while_forking,
+    status_of_child,
     threads,
     wait_until,
 )
@@ -361,7 +362,7 @@ def test_c_code_forks_while_it_runs(graph, in_flight):
             heap.collect(wait=False)
         pid = _testing.fork_running(m.native(), nodes[COUNT - 1], COUNT, 2)
         go_on(*graph, rounds=1)
-        assert os.waitpid(pid, 0)[1] == 0
+        assert status_of_child(pid) == 0
 
 
 def test_many_threads_fork_at_once(graph):
@@ -379,7 +380,7 @@ def test_many_threads_fork_at_once(graph):
             heap.collect()
         for w in work:
             for pid in w.result(PATIENCE):
-                assert os.waitpid(pid, 0)[1] == 0
+                assert status_of_child(pid) == 0
         go_on(*graph)
 
 
@@ -393,7 +394,7 @@ def test_c_code_forks_while_it_runs_at_a_point_of_a_cycle(make_concurrent_heap, 
             held.wait()
             with released_while_forking(point):
                 pid = _testing.fork_running(m.native(), nodes[COUNT - 1], COUNT, 2)
-        assert os.waitpid(pid, 0)[1] == 0
+        assert status_of_child(pid) == 0
         go_on(heap, m, nodes)
 
 
@@ -428,7 +429,7 @@ def test_a_signal_handler_forks_inside_collect(make_concurrent_heap):
                         os._exit(1)
                     raise
                 thread.join(PATIENCE)
-            assert len(pids) == 1 and os.waitpid(pids[0], 0)[1] == 0
+            assert len(pids) == 1 and status_of_child(pids[0]) == 0
             go_on(heap, m, nodes)
         finally:
             signal.signal(signal.SIGUSR1, before)

@@ -343,7 +343,6 @@ def test_mutators_log_while_a_thread_is_stopped(make, point):
 
 # ---- fork, and the end -------------------------------------------------------------------------
 
-@pytest.mark.uninstrumented("ThreadSanitizer takes a child's new thread for one of the parent's")
 @pytest.mark.parametrize("backend", ["auto", "stw"])
 @pytest.mark.parametrize("point", ["marker.taken", "marker.claim", "marker.idle", "marker.done"])
 def test_a_fork_while_several_threads_mark(make, point, backend):

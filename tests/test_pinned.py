@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 import pytest
-from support import PAGE, MutatorThread, run_cleanly
+from support import PAGE, MutatorThread, run_cleanly, status_of_child
 
 import gcheap
 from gcheap import failpoints
@@ -201,8 +201,7 @@ def test_a_forked_child_has_copies(combination, mode):
             os._exit(0 if ok else 1)
         heap.collect()
         view[:10] = 2
-        _, status = os.waitpid(child, 0)
-        assert status == 0
+        assert status_of_child(child) == 0
         heap.collect()
         assert (view[:10] == 2).all() and (view[10:] == 1).all()
 

@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from support import node_shape, wait_until
+from support import node_shape, status_of_child, wait_until
 
 import gcheap
 from gcheap import failpoints
@@ -16,7 +16,7 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def in_child(function) -> int:
-    """Runs `function()` in a forked child; its wait status.  A child that hangs is killed."""
+    """Runs `function()` in a forked child; its exit code.  A child that hangs is killed."""
     pid = os.fork()
     if pid == 0:
         signal.alarm(30)
@@ -26,7 +26,7 @@ def in_child(function) -> int:
             code = 0
         finally:
             os._exit(code)
-    return os.waitpid(pid, 0)[1]
+    return status_of_child(pid)
 
 
 # ---- introspection sees what tables and guardians hold ----------------------------------------

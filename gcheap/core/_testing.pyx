@@ -4,10 +4,8 @@ from gcheap.core.events cimport hist_record, hist_upper, new_histogram
 from gcheap.core.failpoint cimport FP_MUTATOR_RUNNING, failpoint, release_stopped
 from gcheap.core.fork cimport fork_waiting
 from gcheap.core.layout cimport (
-    BLOCK_BYTES, Block, CAUSE_EXPLICIT, HANDLE_DROPPED, HISTOGRAM_SLOTS, HeapState, Histogram,
-    MutatorState,
-    NO_START, PLACING, POLICY_FACTOR, POLICY_FIXED, POLICY_MEMBALANCER, Pacing, RUNNING,
-    SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
+    BLOCK_BYTES, Block, HANDLE_DROPPED, HeapState, MutatorState, NO_START, PLACING, POLICY_FACTOR,
+    POLICY_FIXED, POLICY_MEMBALANCER, Pacing, RUNNING, SHAPE_FIXED, ShapeInfo, UnitPlan, WORD, word)
 from gcheap.core.mark cimport set_live
 from gcheap.core.native cimport (
     add32_seq, check_that, load32_seq, load64_relaxed, load64_seq, sleep_ns, store32_seq)
@@ -15,6 +13,7 @@ from gcheap.core.objects cimport header_of_shape, shape_of_header
 from gcheap.core.pacing cimport next_goal, next_limit, policy_limit
 from gcheap.core.plan cimport forward, plan
 from gcheap.core.queries cimport freeze_reachable
+from gcheap.core.records cimport CAUSE_EXPLICIT, HISTOGRAM_SLOTS, Histogram
 from gcheap.core.requests cimport request_cycle
 from gcheap.core.roots cimport handle_link, handle_value
 from gcheap.core.safepoint cimport enter_running, leave_running, set_name

@@ -1,8 +1,8 @@
 """Hooks for tests of tracing."""
 from gcheap.core.events cimport record_pause
-from gcheap.core.layout cimport (
-    MutatorState, PAUSE_INSPECT, PauseRecord, TRACE_SAFEPOINT, TraceRing)
+from gcheap.core.layout cimport MutatorState
 from gcheap.core.native cimport clock_ns
+from gcheap.core.records cimport PAUSE_INSPECT, PauseRecord, TRACE_SAFEPOINT, TraceRing
 from gcheap.core.safepoint cimport enter_running, leave_running
 from gcheap.core.trace cimport trace_slice, trace_start
 from libc.stdint cimport uint64_t, uintptr_t

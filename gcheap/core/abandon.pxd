@@ -1,7 +1,8 @@
 """Giving up a cycle before its flip, because a fork waits.  See abandon.pyx."""
-from gcheap.core.layout cimport HeapState, PauseRecord
+from gcheap.core.layout cimport HeapState
 from gcheap.core.mark cimport Marker
 from gcheap.core.native cimport load32_relaxed
+from gcheap.core.records cimport PauseRecord
 
 cdef bint trace_until_held(Marker* k) noexcept nogil
 cdef void abandon(HeapState* h, Marker* k, PauseRecord* pause) noexcept nogil

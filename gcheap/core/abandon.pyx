@@ -6,11 +6,12 @@ log, and the limit of allocation.  After the flip there is no way back; a fork w
 """
 from gcheap.core.failpoint cimport FP_CYCLE_ABANDONED, failpoint
 from gcheap.core.large cimport stay_large
-from gcheap.core.layout cimport HeapState, MutatorState, PAUSE_MARK_END, PHASE_IDLE, PauseRecord
+from gcheap.core.layout cimport HeapState, MutatorState, PHASE_IDLE
 from gcheap.core.mark cimport (
     Marker, end_marking, free_spent, mark_logged, mark_open_logs, top_slots, trace)
 from gcheap.core.mark_team cimport gather_marks, trace_together
 from gcheap.core.native cimport store32_relaxed, store32_release, store64_relaxed
+from gcheap.core.records cimport PAUSE_MARK_END, PauseRecord
 from gcheap.core.requests cimport announce_progress
 from gcheap.core.safepoint cimport resume_world, stop_world
 from gcheap.core.satb cimport discard_log, hand_over

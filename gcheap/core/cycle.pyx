@@ -30,12 +30,9 @@ from gcheap.core.handler cimport end_faults
 from gcheap.core.large cimport (
     begin_large, bound_large, flip_large, plan_large, stay_large)
 from gcheap.core.layout cimport (
-    BACKEND_MOVE, BACKEND_STW, CauseTotals, CycleRecord, EVENT_FLIPPED, EVENT_MARKED,
-    EVENT_RELOCATED, HeapState, LARGE_SPACES, MutatorState, PAUSE_FULL,
-    PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY,
-    PHASE_CONCURRENT_MARK, PHASE_CONCURRENT_RELOCATE, PHASE_FINISH, PHASE_IDLE, PHASE_MARK,
-    PHASE_MARK_CONTINUE, PHASE_NON_STRONG, PHASE_PLAN, PHASE_REGISTER, PHASE_RELOCATE, PHASE_RESET,
-    PHASE_SELECT, PauseRecord, PhaseRecord, WORD, word)
+    BACKEND_MOVE, BACKEND_STW, EVENT_FLIPPED, EVENT_MARKED, EVENT_RELOCATED, HeapState,
+    LARGE_SPACES, MutatorState, PHASE_FINISH, PHASE_IDLE, PHASE_MARK, PHASE_PLAN, PHASE_RELOCATE,
+    WORD, word)
 from gcheap.core.listener cimport tell
 from gcheap.core.mark cimport (
     Marker, begin_marking, clear_marks, end_marking, mark_logged, mark_roots, open_roots,
@@ -50,6 +47,10 @@ from gcheap.core.nonstrong cimport (
 from gcheap.core.pinned cimport sweep_pinned
 from gcheap.core.pagemap cimport end_map
 from gcheap.core.plan cimport plan
+from gcheap.core.records cimport (
+    CauseTotals, CycleRecord, PAUSE_FULL, PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START,
+    PAUSE_VERIFY, PHASE_CONCURRENT_MARK, PHASE_CONCURRENT_RELOCATE, PHASE_MARK_CONTINUE,
+    PHASE_NON_STRONG, PHASE_REGISTER, PHASE_RESET, PHASE_SELECT, PauseRecord, PhaseRecord)
 from gcheap.core.relocate cimport compact, compact_large
 from gcheap.core.requests cimport announce_progress, cause_of
 from gcheap.core.safepoint cimport resume_world, stop_world

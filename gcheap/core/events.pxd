@@ -1,7 +1,7 @@
 """Recording what happened: log-linear histograms, and rings of pause and cycle records."""
-from gcheap.core.layout cimport (
-    CycleRecord, Events, HISTOGRAM_SLOTS, Histogram, PauseRecord, PhaseRecord, StallRecord)
 from gcheap.core.native cimport count_leading_zeros, load64_relaxed, store64_relaxed
+from gcheap.core.records cimport (
+    CycleRecord, Events, HISTOGRAM_SLOTS, Histogram, PauseRecord, PhaseRecord, StallRecord)
 from libc.stdint cimport uint64_t
 
 

@@ -2,9 +2,9 @@
 makes a pause of his own, and who has stalled; any thread copies; a futex mutex guards the rings,
 taken by their writers outside of pauses only.
 """
-from gcheap.core.layout cimport (
-    CycleRecord, Events, Histogram, PauseRecord, PhaseRecord, RECORDS, StallRecord)
 from gcheap.core.native cimport mutex_lock, mutex_unlock
+from gcheap.core.records cimport (
+    CycleRecord, Events, Histogram, PauseRecord, PhaseRecord, RECORDS, StallRecord)
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcpy

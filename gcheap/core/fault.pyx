@@ -28,13 +28,12 @@ Source: SigbusHandler of Android ART's mark-compact collector.
 """
 from gcheap.core.events cimport hist_record
 from gcheap.core.failpoint cimport FP_MUTATOR_FAULT, FP_MUTATOR_WAIT, failpoint
-from gcheap.core.layout cimport (
-    FAULT_BUILT, FAULT_HOLE, FAULT_WAITED, HeapState, MutatorState, PHASE_RELOCATE, PLACED,
-    TRACE_FAULT, word)
+from gcheap.core.layout cimport HeapState, MutatorState, PHASE_RELOCATE, PLACED, word
 from gcheap.core.native cimport (
     add64_relaxed, clock_ns, gcheap_fatal, load32_acquire, load64_acquire, mutex_lock,
     mutex_unlock, set_errno, sleep_ns, store64_relaxed, store64_release)
 from gcheap.core.place cimport place_hole
+from gcheap.core.records cimport FAULT_BUILT, FAULT_HOLE, FAULT_WAITED, TRACE_FAULT
 from gcheap.core.relocate cimport build_unit
 from gcheap.core.safepoint cimport thread_mutator
 from gcheap.core.trace cimport trace_slice, tracing

@@ -51,12 +51,12 @@ from gcheap.core.failpoint cimport (
     forget_waiting)
 from gcheap.core.fault cimport lock_fault_path, unlock_fault_path
 from gcheap.core.handler cimport forget_fault_server
-from gcheap.core.layout cimport (
-    ENGINE_COLD, ENGINE_OFF, HeapState, PAUSE_FORK, PHASE_IDLE, WAIT_SHARDS)
+from gcheap.core.layout cimport ENGINE_COLD, ENGINE_OFF, HeapState, PHASE_IDLE, WAIT_SHARDS
 from gcheap.core.mark_team cimport forget_team
 from gcheap.core.native cimport (
     add32_seq, check_that, futex_wait, futex_wake_all, load32_acquire, load32_seq, load64_seq,
     mutex_lock, mutex_unlock, store32_seq)
+from gcheap.core.records cimport PAUSE_FORK
 from gcheap.core.registry cimport first_heap, last_heap, lock_heaps, unlock_heaps
 from gcheap.core.safepoint cimport (
     keep_only_this_thread, park_this_thread, resume_world, stop_world, unpark_this_thread)

@@ -1,5 +1,6 @@
 """Looking at the graph from any thread, in a pause of its own.  See inspect.pyx."""
-from gcheap.core.layout cimport AddressSet, HeapState, MutatorState, PauseRecord, word
+from gcheap.core.layout cimport AddressSet, HeapState, MutatorState, word
+from gcheap.core.records cimport PauseRecord
 from gcheap.core.roots cimport Root, RootReader
 from gcheap.core.weaktable cimport ValueVisitor
 from gcheap.core.words cimport Words

@@ -55,12 +55,13 @@ from gcheap.core.failpoint cimport FP_INSPECT_STOPPED, failpoint
 from gcheap.core.frozen cimport read_frozen
 from gcheap.core.guardian cimport read_guarded
 from gcheap.core.layout cimport (
-    HANDLE_CHUNK, HeapState, OBSERVER_NONE, PAUSE_INSPECT, SHAPE_FIXED, ShapeInfo, WORD, word)
+    HANDLE_CHUNK, HeapState, OBSERVER_NONE, SHAPE_FIXED, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
     check_that, load32_relaxed, load32_seq, load64_relaxed, load8_relaxed, prefetch_read,
     store8_relaxed)
 from gcheap.core.objects cimport (
     HEADER_KEY, header_words, is_reference, object_bytes, object_slots, shape_of_header)
+from gcheap.core.records cimport PAUSE_INSPECT
 from gcheap.core.roots cimport (
     ROOT_GUARDED, ROOT_HANDLE, Root, RootReader, drop_handle, read_roots, return_handles,
     take_handle)

@@ -3,8 +3,9 @@
 What it may do where is stated with `gc_listener` in gcheap.h.  Nobody listening costs a load and a
 branch in the slow paths that tell, and nothing elsewhere.
 """
-from gcheap.core.layout cimport Event, HeapState, MutatorState, PauseRecord
+from gcheap.core.layout cimport Event, HeapState, MutatorState
 from gcheap.core.native cimport load64_acquire, unlikely
+from gcheap.core.records cimport PauseRecord
 from libc.stdint cimport uint32_t, uint64_t
 
 

@@ -1,6 +1,7 @@
 """When a cycle starts, and how far the heap may grow meanwhile.  See pacing.pyx."""
-from gcheap.core.layout cimport CAUSE_GOAL, HeapState, Pacing
+from gcheap.core.layout cimport HeapState, Pacing
 from gcheap.core.native cimport load32_relaxed, load64_relaxed, load64_seq
+from gcheap.core.records cimport CAUSE_GOAL
 from gcheap.core.requests cimport raise_to, request_cycle
 from libc.stdint cimport uint32_t, uint64_t
 

@@ -29,11 +29,10 @@ are quotients of sums that forget: g's by 5 % a second, s's by half a cycle, as 
 
 To add a policy: a PolicyKind, its line in `policy_limit`, and its class in gcheap/policy.py.
 """
-from gcheap.core.layout cimport (
-    BACKEND_STW, CAUSE_IDLE, CycleRecord, HeapState, POLICY_FACTOR, POLICY_MEMBALANCER, Pacing,
-    RECORDS)
+from gcheap.core.layout cimport BACKEND_STW, HeapState, POLICY_FACTOR, POLICY_MEMBALANCER, Pacing
 from gcheap.core.native cimport (
     clock_ns, load32_seq, load64_relaxed, load64_seq, store64_relaxed, thread_cpu_ns)
+from gcheap.core.records cimport CAUSE_IDLE, CycleRecord, RECORDS
 from gcheap.core.shrink cimport release_large_tables, release_tables
 from libc.math cimport pow, sqrt
 from libc.stdint cimport uint64_t

@@ -25,12 +25,11 @@ Runs on faulting threads: async-signal-safe, takes no lock, allocates nothing (I
 from gcheap.core.failpoint cimport (
     FP_COMPACTOR_COPY, FP_COMPACTOR_MOVE, FP_MEMORY_STRAY, FP_PLACE_COPY, FP_PLACE_MOVE,
     FP_PLACE_UNREPORTED, FP_PLACE_ZEROPAGE, failpoint)
-from gcheap.core.layout cimport (
-    BACKEND_COPY, BACKEND_STW, ERRNO_SLOTS, HeapState, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE,
-    IoctlCounts, PHASE_RELOCATE, word)
+from gcheap.core.layout cimport BACKEND_COPY, BACKEND_STW, HeapState, PHASE_RELOCATE, word
 from gcheap.core.memory_wait cimport MemoryWait, await_memory, begin_wait, end_wait
 from gcheap.core.native cimport (
     add64_relaxed, gcheap_fatal, load32_acquire, set_errno, sleep_ns)
+from gcheap.core.records cimport ERRNO_SLOTS, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, IoctlCounts
 from gcheap.core.stress cimport delay_placement
 from gcheap.core.uffd cimport (
     GC_MOVE_MODE_ALLOW_SRC_HOLES, Progress, uffd_copy, uffd_move, uffd_zeropage)

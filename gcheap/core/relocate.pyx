@@ -19,11 +19,11 @@ from gcheap.core.failpoint cimport (
     FP_MUTATOR_PLACED, FP_MUTATOR_PLACING, failpoint)
 from gcheap.core.large cimport adopt_black, fix_grain, grain_address, source_grain
 from gcheap.core.layout cimport (
-    ASSEMBLED, BACKEND_MOVE, BACKEND_STW, BATCH_LARGE, BATCH_SLIDE, BATCH_WHOLE, HeapState,
-    LARGE_HUGE, LARGE_SPACES, LargeSpace, MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING,
-    TRACE_BATCH, TRACE_PLACE, UNCLAIMED, WORD, word)
+    ASSEMBLED, BACKEND_MOVE, BACKEND_STW, HeapState, LARGE_HUGE, LARGE_SPACES, LargeSpace,
+    MutatorState, PLACED, PLACED_BY_MUTATOR, PLACING, UNCLAIMED, WORD, word)
 from gcheap.core.native cimport add64_relaxed, load32_relaxed, store8_relaxed
 from gcheap.core.place cimport BY_COMPACTOR, BY_MUTATOR, OF_LARGE, place
+from gcheap.core.records cimport BATCH_LARGE, BATCH_SLIDE, BATCH_WHOLE, TRACE_BATCH, TRACE_PLACE
 from gcheap.core.residency cimport close_pagemap, first_pages, open_pagemap
 from gcheap.core.space cimport release_pages
 from gcheap.core.trace cimport trace_compactor, trace_start, tracing

@@ -5,9 +5,10 @@ starts after it was drawn, so that a caller who waits for `finished >= ticket` k
 everything it allocated before was seen.  Lock-free: running mutators draw tickets (I5).
 """
 from gcheap.core.failpoint cimport FP_CYCLE_REQUESTED, failpoint
-from gcheap.core.layout cimport CAUSE_EXPLICIT, CAUSE_GOAL, ENGINE_COLD, HeapState
+from gcheap.core.layout cimport ENGINE_COLD, HeapState
 from gcheap.core.native cimport (
     add32_seq, cas64, futex_wake_all, load32_seq, load64_seq, unlikely)
+from gcheap.core.records cimport CAUSE_EXPLICIT, CAUSE_GOAL
 from libc.stdint cimport uint32_t, uint64_t
 
 

@@ -1,5 +1,6 @@
 """Mutators and pauses.  See safepoint.pyx for the protocol."""
-from gcheap.core.layout cimport HeapState, MutatorState, PauseRecord
+from gcheap.core.layout cimport HeapState, MutatorState
+from gcheap.core.records cimport PauseRecord
 
 cdef int attach_mutator(HeapState* h, const char* name, MutatorState** out) noexcept nogil  # errno
 cdef void detach_mutator(MutatorState* m) noexcept nogil

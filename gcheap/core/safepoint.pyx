@@ -29,14 +29,15 @@ from gcheap.core.failpoint cimport (
 from gcheap.core.layout cimport (
     BACKEND_STW, EVENT_MUTATOR_ADDED, EVENT_MUTATOR_REMOVED, EVENT_MUTATOR_RESTARTED,
     EVENT_MUTATOR_STOPPING, EVENT_MUTATORS_STOPPED, EVENT_REQUESTING_STOP,
-    EVENT_RESTARTING_MUTATORS, HeapState, MutatorState, OUTSIDE, PARKED, PauseRecord, RUNNING,
-    SHADOW_WORDS, TRACE_SAFEPOINT, word)
+    EVENT_RESTARTING_MUTATORS, HeapState, MutatorState, OUTSIDE, PARKED, RUNNING, SHADOW_WORDS,
+    word)
 from gcheap.core.listener cimport tell, tell_of
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, clock_ns, cpu_relax, futex_wait, futex_wake_all, load32_relaxed,
     load32_seq, mutex_lock, mutex_unlock, prefetch_read, store32_seq, sub32_acq_rel, thread_cpu_ns,
     thread_id, unlikely)
+from gcheap.core.records cimport PauseRecord, TRACE_SAFEPOINT
 from gcheap.core.roots cimport end_areas, return_handles
 from gcheap.core.satb cimport hand_over
 from gcheap.core.signals cimport unblock_sigbus

@@ -1,5 +1,6 @@
 """The end of a pause: recorded, and reported when it was slow.  See slow_pause.pyx."""
-from gcheap.core.layout cimport HeapState, PauseRecord
+from gcheap.core.layout cimport HeapState
+from gcheap.core.records cimport PauseRecord
 from libc.stdint cimport uint32_t
 
 cdef const char* kind_name(uint32_t kind) noexcept nogil

@@ -8,11 +8,12 @@ second for a heap; how many were left out is said in the next.  A heap that veri
 nothing: its pauses are long.
 """
 from gcheap.core.events cimport record_pause
-from gcheap.core.layout cimport (
-    HeapState, PAUSE_FORK, PAUSE_INSPECT, PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START,
-    PAUSE_VERIFY, PauseRecord)
+from gcheap.core.layout cimport HeapState
 from gcheap.core.native cimport clock_ns, mutex_lock, mutex_unlock
 from gcheap.core.poll cimport POLLOUT, poll, pollfd
+from gcheap.core.records cimport (
+    PAUSE_FORK, PAUSE_INSPECT, PAUSE_MARK_END, PAUSE_MARK_START, PAUSE_RELOCATE_START, PAUSE_VERIFY,
+    PauseRecord)
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from posix.unistd cimport write

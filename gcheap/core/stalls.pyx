@@ -6,10 +6,11 @@ waits PARKED or OUTSIDE, so here it may take a lock and write.  A stall longer t
 second for a heap; how many were not shown is said in the next line.
 """
 from gcheap.core.events cimport hist_record, record_stall
-from gcheap.core.layout cimport HeapState, MutatorState, StallRecord, TRACE_STALL
+from gcheap.core.layout cimport HeapState, MutatorState
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, cas64, clock_ns, load64_relaxed, mutex_lock, mutex_unlock,
     store64_relaxed, sub32_seq, sub64_relaxed)
+from gcheap.core.records cimport StallRecord, TRACE_STALL
 from gcheap.core.trace cimport trace_slice, tracing
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf

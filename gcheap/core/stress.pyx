@@ -17,9 +17,10 @@ nothing is placed, and nothing delayed.
 
 Source: gc_stress of language runtimes, for instance V8's --gc-interval, Ruby's GC.stress.
 """
-from gcheap.core.layout cimport CAUSE_EXPLICIT, HeapState, MutatorState, PHASE_RELOCATE
+from gcheap.core.layout cimport HeapState, MutatorState, PHASE_RELOCATE
 from gcheap.core.native cimport (
     futex_wait, load32_acquire, load32_seq, load64_seq)
+from gcheap.core.records cimport CAUSE_EXPLICIT
 from gcheap.core.requests cimport request_cycle
 from libc.stdint cimport uint32_t, uint64_t
 

@@ -1,6 +1,7 @@
 """What a heap has counted so far, summed over mutators that are and that were: for records."""
-from gcheap.core.layout cimport ERRNO_SLOTS, HeapState, IOCTL_KINDS, MutatorState, Tally
+from gcheap.core.layout cimport HeapState, MutatorState
 from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
+from gcheap.core.records cimport ERRNO_SLOTS, IOCTL_KINDS, Tally
 
 
 cdef inline void add_faults(Tally* into, const MutatorState* m) noexcept nogil:

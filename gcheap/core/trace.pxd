@@ -1,6 +1,7 @@
 """Tracing: what threads do, in rings of their own.  See trace.pyx."""
-from gcheap.core.layout cimport HeapState, MutatorState, TraceEvent, TraceRing
+from gcheap.core.layout cimport HeapState, MutatorState
 from gcheap.core.native cimport clock_ns, load32_relaxed, unlikely
+from gcheap.core.records cimport TraceEvent, TraceRing
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "gcheap/native/tracing_switch.h" nogil:

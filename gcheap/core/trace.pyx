@@ -27,13 +27,13 @@ next thread; memory goes back with the heap.  `lock` guards the list, which only
 holds list_lock or nothing, and never waits with it.  A forked child is not traced: its parent's
 reader is not there.
 """
-from gcheap.core.layout cimport (
-    HeapState, MutatorState, RING_ENDED, RING_FREE, RING_OWNED, RUNNING, TRACE_EVENTS,
-    TRACE_RUNNING, TraceEvent, TraceRing)
+from gcheap.core.layout cimport HeapState, MutatorState, RUNNING
 from gcheap.core.mapping cimport map_memory, unmap_memory
 from gcheap.core.native cimport (
     clock_ns, load32_acquire, load32_relaxed, load64_acquire, load64_relaxed, mutex_lock,
     mutex_unlock, store32_release, store32_seq, store64_relaxed, store64_release, thread_id)
+from gcheap.core.records cimport (
+    RING_ENDED, RING_FREE, RING_OWNED, TRACE_EVENTS, TRACE_RUNNING, TraceEvent, TraceRing)
 from libc.errno cimport EBUSY, ENOMEM, ENOSYS, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy

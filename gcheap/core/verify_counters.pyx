@@ -6,11 +6,12 @@ by ioctl, what mutators say they allocated against what was handed out to them, 
 free handles against the links that say which are free.
 """
 from gcheap.core.layout cimport (
-    BACKEND_STW, CHUNK_IN_USE, HANDLE_DROPPED, HeapState, IOCTL_COPY, IOCTL_MOVE, LARGE_SPACES,
-    LargeSpace, MutatorState, PLACED, RUNNING)
+    BACKEND_STW, CHUNK_IN_USE, HANDLE_DROPPED, HeapState, LARGE_SPACES, LargeSpace, MutatorState,
+    PLACED, RUNNING)
 from gcheap.core.native cimport (
     check_that, load32_acquire, load32_relaxed, load64_relaxed, load8_acquire,
     sleep_ns)
+from gcheap.core.records cimport IOCTL_COPY, IOCTL_MOVE
 from gcheap.core.roots cimport handle_link
 from gcheap.core.tlab cimport allocated_by
 from gcheap.core.units cimport state_of

@@ -11,8 +11,9 @@ loses the line instead of holding the pause.
 
 Source: HotSpot's SafepointTimeout and SafepointTimeoutDelay (share/runtime/safepoint.cpp).
 """
-from gcheap.core.layout cimport HeapState, MutatorState, PauseRecord
+from gcheap.core.layout cimport HeapState, MutatorState
 from gcheap.core.native cimport add64_relaxed, clock_ns, futex_wait
+from gcheap.core.records cimport PauseRecord
 from gcheap.core.slow_pause cimport kind_name, say_at_once
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf

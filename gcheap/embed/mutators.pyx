@@ -3,10 +3,10 @@
 What fails returns NULL or 0 and leaves a message for its thread.
 """
 from gcheap._fastpath cimport alloc_slow, wait_for_cycle, wait_for_room
+from gcheap.core.records cimport CAUSE_EXPLICIT
 from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.layout cimport (
-    CAUSE_EXPLICIT, HeapState, MutatorState, RootArea, RUNNING, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOTS,
-    WORD, word)
+    HeapState, MutatorState, RootArea, RUNNING, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOTS, WORD, word)
 from gcheap.core.native cimport (
     check_that, futex_wait, load32_acquire, load32_relaxed, load32_seq, load64_relaxed, load64_seq,
     mutex_lock, mutex_unlock)

@@ -18,9 +18,10 @@ import weakref
 
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from gcheap.core.events cimport find_cycle, find_pauses
-from gcheap.core.layout cimport CycleRecord, HeapState, PauseRecord
+from gcheap.core.layout cimport HeapState
 from gcheap.core.native cimport (
     add32_seq, futex_wait, load32_acquire, load32_seq, load64_seq)
+from gcheap.core.records cimport CycleRecord, PauseRecord
 from gcheap.core.requests cimport cause_of
 from gcheap.core.space cimport release_heap
 from gcheap.face.state cimport HeapCore

@@ -2,11 +2,12 @@
 """The heap, as Python sees it."""
 import threading
 
-from gcheap.core.layout cimport CAUSE_EXPLICIT, HeapState
+from gcheap.core.layout cimport HeapState
 from gcheap.core.mark_team cimport resident_stacks
 from gcheap.core.native cimport (
     futex_wait, load32_relaxed, load32_seq, load64_relaxed, load64_seq, store32_seq)
 from gcheap.core.pacing cimport request_shrinking
+from gcheap.core.records cimport CAUSE_EXPLICIT
 from gcheap.core.requests cimport cycle_running
 from gcheap.core.space cimport resident_bytes
 from gcheap.face import inspect, observers, reports

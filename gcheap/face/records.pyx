@@ -8,10 +8,11 @@ import os
 import platform
 
 from gcheap.core.events cimport copy_since
-from gcheap.core.layout cimport (
-    CycleRecord, Events, HeapState, PauseRecord, PhaseRecord, RECORDS, StallRecord, Tally)
+from gcheap.core.layout cimport HeapState
 from gcheap.core.native cimport (
     add32_seq, futex_wait, load32_acquire, load32_seq, load64_relaxed, mutex_lock, mutex_unlock)
+from gcheap.core.records cimport (
+    CycleRecord, Events, PauseRecord, PhaseRecord, RECORDS, StallRecord, Tally)
 from gcheap.core.requests cimport announce_progress, cause_of
 from gcheap.core.space cimport release_heap
 from gcheap.core.tally cimport take_tally

@@ -7,11 +7,12 @@ import errno as errno_names
 
 from gcheap.core.events cimport (
     copy_cycles, copy_pauses, hist_add, hist_upper, new_histogram)
-from gcheap.core.layout cimport (
-    BACKEND_STW, CauseTotals, CycleRecord, ERRNO_SLOTS, Events, HISTOGRAM_SLOTS, HeapState,
-    Histogram, IOCTL_COPY, IOCTL_MOVE, IOCTL_ZEROPAGE, MutatorState, PauseRecord, RECORDS)
+from gcheap.core.layout cimport BACKEND_STW, HeapState, MutatorState
 from gcheap.core.mark_team cimport marker_bytes, marker_threads
 from gcheap.core.native cimport load64_relaxed, mutex_lock, mutex_unlock
+from gcheap.core.records cimport (
+    CauseTotals, CycleRecord, ERRNO_SLOTS, Events, HISTOGRAM_SLOTS, Histogram, IOCTL_COPY,
+    IOCTL_MOVE, IOCTL_ZEROPAGE, PauseRecord, RECORDS)
 from gcheap.core.roots cimport live_handles
 from gcheap.core.tlab cimport allocated_by
 from gcheap.face.callbacks import CAUSES, PAUSES

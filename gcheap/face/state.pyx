@@ -20,11 +20,11 @@ from gcheap.core.fork cimport watch_forks
 from gcheap.core.frozen cimport drop_frozen
 from gcheap.core.handler cimport start_fault_server
 from gcheap.core.layout cimport (
-    BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, Events, HANDLE_CHUNKS, HandleChunk,
-    HeapState, MAX_SHAPES, MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS,
-    ShapeInfo)
+    BACKEND_COPY, BACKEND_MOVE, BACKEND_STW, HANDLE_CHUNKS, HandleChunk, HeapState, MAX_SHAPES,
+    MutatorState, SHAPE_BYTES, SHAPE_RAW, SHAPE_SLOT_ARRAY, SHAPE_SLOTS, ShapeInfo)
 from gcheap.core.native cimport (
     load32_acquire, mutex_lock, mutex_unlock, sleep_ns, store32_seq)
+from gcheap.core.records cimport Events
 from gcheap.core.registry cimport enlist_heap
 from gcheap.core.safepoint cimport (
     enter_running, everyone_outside, leave_running, thread_mutator)

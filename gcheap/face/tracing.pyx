@@ -4,11 +4,11 @@
 A `Rings` has a share of the native state and touches none of the heap's mappings.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from gcheap.core.layout cimport (
-    HeapState, RING_ENDED, RING_FREE, TRACE_EVENTS, TraceEvent, TraceRing)
+from gcheap.core.layout cimport HeapState
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, futex_wait, futex_wake_all, load32_acquire, load64_relaxed,
     mutex_lock, mutex_unlock, store32_release, store32_seq)
+from gcheap.core.records cimport RING_ENDED, RING_FREE, TRACE_EVENTS, TraceEvent, TraceRing
 from gcheap.core.space cimport release_heap
 from gcheap.core.trace cimport begin_tracing, end_tracing, last_running, read_ring
 from gcheap.errors import GcheapError

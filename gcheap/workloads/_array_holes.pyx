@@ -19,13 +19,14 @@ each is written by one mutator and read by all, and it keeps what was dropped me
 Safepoints: allocations, every 32 KiB of filling and checking, and each operation.  A local
 address never lives across one; what must is in the mutator's shadow-stack frame (AT_...).
 """
+from gcheap.core.records cimport CAUSE_EXPLICIT
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from gcheap._fastpath cimport (
     gc_acquire_element, gc_alloc, gc_elements, gc_length, gc_load,
     gc_load_element, gc_poll, gc_publish_element, gc_store, gc_store_element)
-from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
+from gcheap.core.layout cimport SHAPE_BYTES, SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport unlikely
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.workloads._arrays cimport (

@@ -11,13 +11,14 @@ of its own, and replaces one of its own with its array, so that there is somethi
 The model, outside the heap: value and generation of each row of one's own.  Of other rows number,
 array and that value and generation belong together are checked.
 """
+from gcheap.core.records cimport CAUSE_EXPLICIT
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
     gc_acquire_element, gc_alloc, gc_alloc_array, gc_elements, gc_length, gc_load,
     gc_load_element, gc_poll, gc_publish_element, gc_store)
-from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_BYTES, word
+from gcheap.core.layout cimport SHAPE_BYTES, word
 from gcheap.core.native cimport load64_relaxed, store64_relaxed, unlikely
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw

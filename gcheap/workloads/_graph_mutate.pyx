@@ -13,12 +13,13 @@ edges from every node to any other.  One operation:
 A cycle is asked for whenever none is running.  The nodes' ids are compared with the model, in
 which everything above has happened to numbers.
 """
+from gcheap.core.records cimport CAUSE_EXPLICIT
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from gcheap._fastpath cimport (
     gc_alloc, gc_alloc_array, gc_load, gc_load_element, gc_poll, gc_store, gc_store_element)
-from gcheap.core.layout cimport CAUSE_EXPLICIT, SHAPE_SLOT_ARRAY, word
+from gcheap.core.layout cimport SHAPE_SLOT_ARRAY, word
 from gcheap.core.native cimport unlikely
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.workloads._checks cimport below, is_object, raw_is, set_raw

@@ -5,8 +5,9 @@ reads `ops` and `begin_ns` (relaxed) for the live display, and everything else a
 mutator's thread has ended.  One `Control` tells all mutators what to do.
 """
 from gcheap.core.events cimport hist_record
-from gcheap.core.layout cimport HeapState, Histogram, PHASE_RELOCATE
+from gcheap.core.layout cimport HeapState, PHASE_RELOCATE
 from gcheap.core.native cimport clock_ns, load32_relaxed, store64_relaxed, unlikely
+from gcheap.core.records cimport Histogram
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:

@@ -4,13 +4,14 @@ A measurement starts when the mutator first sees MEASURE: whatever the warm-up r
 dropped and the clock is read again, so that clearing is no part of the first operation.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from gcheap.core.records cimport HISTOGRAM_SLOTS, Histogram
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.stdlib cimport posix_memalign
 
 from gcheap.core.events cimport hist_upper
-from gcheap.core.layout cimport HISTOGRAM_SLOTS, Histogram, MutatorState
+from gcheap.core.layout cimport MutatorState
 from gcheap.core.native cimport clock_ns, load64_relaxed, store32_relaxed, store64_relaxed
 
 import numpy as np

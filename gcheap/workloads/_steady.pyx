@@ -12,13 +12,13 @@ Here each mutator replaces 16 rows of a table of its own, about a KiB, at fixed 
 
 Between operations a mutator sleeps outside the heap, and polls for the last 100 us.
 """
+from gcheap.core.records cimport HISTOGRAM_SLOTS, Histogram
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 from gcheap._fastpath cimport gc_enter, gc_leave, gc_poll
 from gcheap.core.events cimport hist_record, hist_upper, new_histogram
-from gcheap.core.layout cimport HISTOGRAM_SLOTS, Histogram
 from gcheap.core.native cimport clock_ns, cpu_relax, sleep_ns
 from gcheap.workloads._record cimport MEASURE, record_timed
 from gcheap.workloads._rows cimport Rows

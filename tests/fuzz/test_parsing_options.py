@@ -9,6 +9,7 @@ import io
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,7 @@ def test_any_command_line(words):
 
 
 @example("seconds", HUGE)
+@example("settings", np.array([1, 2]))
 @settings(max_examples=200)
 @given(st.sampled_from(list(StressConfig.__dataclass_fields__)), ANYTHING)
 def test_a_stress_run_of_any_kind(name: str, value: Any):

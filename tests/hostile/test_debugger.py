@@ -136,7 +136,8 @@ def gdb(pid: int, *commands: str) -> str:
     done = subprocess.run(["gdb", "-nx", "-q", "-p", str(pid), "-batch", "-iex",
                            "set auto-load off", "-iex", "set debuginfod enabled off", *steps,
                            "-ex", "detach"],
-                          capture_output=True, text=True, timeout=PATIENCE)
+                          capture_output=True, text=True, timeout=PATIENCE,
+                          env={k: v for k, v in os.environ.items() if k != "LD_PRELOAD"})
     if "ptrace: Operation not permitted" in done.stderr:
         pytest.skip("this user may not attach a debugger")
     return done.stdout

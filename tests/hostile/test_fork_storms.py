@@ -6,7 +6,7 @@ from hostile_support import in_child
 
 STORM = """
 import multiprocessing, subprocess, warnings
-from support import check_interleaved, interleaved, node_shape
+from support import check_interleaved, interleaved, node_shape, status_of_child
 warnings.simplefilter("ignore", DeprecationWarning)         # this process has threads: yes
 
 def storm(rounds):
@@ -35,7 +35,7 @@ def storm(rounds):
                     finally:
                         os._exit(1)
                 check_own()
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+                assert status_of_child(pid) == 0
 
         def by_multiprocessing(mine, own, check_own):
             context = multiprocessing.get_context("fork")

@@ -101,6 +101,7 @@ def group(megabytes: int):
 
 # ---- within the limit ----------------------------------------------------------------------
 
+@pytest.mark.uninstrumented("it needs more memory itself")
 def test_a_heap_within_the_limit_works(combination, seed):
     with group(ROOM) as limited:
         in_child(limited.join + """
@@ -139,6 +140,7 @@ blobs("64MiB", 1600)            # 32 MB of them live, whatever relocation takes
 
 # ---- swap ----------------------------------------------------------------------------------
 
+@pytest.mark.uninstrumented("it needs more memory itself")
 @pytest.mark.parametrize(("room", "capacity", "live"), [
     (20, "32MiB", 800), pytest.param(ROOM, "96MiB", 3200, marks=pytest.mark.soak("13 seconds"))])
 def test_a_heap_beyond_the_limit_works_with_swap(combination, room, capacity, live, seed):
