@@ -17,6 +17,7 @@ _use_installed_copy(__path__)
 
 from gcheap import failpoints, log, policy, trace
 from gcheap.building import get_include
+from gcheap.clock import clock_ns
 from gcheap.errors import (
     ForeignRef,
     GcheapError,
@@ -51,7 +52,7 @@ __all__ = [
     "Finalizer", "ForeignRef", "GcheapError", "Guardian", "Heap", "HeapClosed", "HeapExhausted",
     "HeapStats", "Histogram", "IoctlStats", "Mutator", "NotAttached", "OptionError", "Path",
     "RawArray", "Records", "Ref", "Retained", "Root", "Shape", "ShapeError", "SlotArray", "Step",
-    "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__", "failpoints",
+    "Tagged", "WeakKeyTable", "WeakRef", "WeakValueTable", "__version__", "clock_ns", "failpoints",
     "get_include", "log", "policy", "trace",
 ]
 

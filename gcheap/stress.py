@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import gcheap
+from gcheap.clock import clock_ns
 from gcheap.errors import OptionError
 from gcheap.options import BY_NAME, format_size, label_of, parse_size, resolve
 from gcheap.policy import Policy
@@ -180,7 +181,7 @@ class _Stress:
             self._interrupted = True
         finally:
             if self._begin is not None:
-                self._end = Look.at(heap, time.monotonic_ns())
+                self._end = Look.at(heap, clock_ns())
                 if heap.stats().cycles == 0 and not self._control.stopped:
                     heap.collect()      # while the data lives: a figure of live bytes
             run.finish()
@@ -189,7 +190,7 @@ class _Stress:
         begin_ns = self._begin.at_ns if self._begin is not None else 0
         return Outcome(
             config=asdict(config), stamp=self._stamp, begin=self._begin,
-            end=self._end or Look.at(heap, time.monotonic_ns()), pauses=heap.pauses(),
+            end=self._end or Look.at(heap, clock_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
             peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=samples.peak_bytes,
             live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=session.facts(),
@@ -204,7 +205,7 @@ class _Stress:
         run.wait(config.warm_up, lambda: view.look(run, "warm-up"))
         if run.stopped:                 # nothing was measured
             return
-        self._begin = Look.at(heap, time.monotonic_ns())
+        self._begin = Look.at(heap, clock_ns())
         run.measure()
         view.started()
 

@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     skips what is marked uninstrumented."""
     for item in items if sanitizer() else []:
         mark = item.get_closest_marker("uninstrumented")
-        if mark:
+        if mark and mark.kwargs.get("only", sanitizer()) == sanitizer():
             item.add_marker(pytest.mark.skip(reason=f"{sanitizer()} sanitizer: {mark.args[0]}"))
     out = [item for item in items if item.get_closest_marker("sigbus_only") and has_server(item)]
     if out:

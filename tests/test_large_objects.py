@@ -152,6 +152,7 @@ def rss() -> int:
     return int(re.search(r"RssAnon:\s*(\d+)", Path("/proc/self/status").read_text())[1]) << 10
 
 
+@pytest.mark.uninstrumented("its shadow is resident memory too", only="thread")
 def test_sparse_arrays_stay_sparse(make_heap):
     """Pages that were never touched stay holes, in raw arrays and among empty slots."""
     heap = make_heap("256MiB", huge_pages="never")
@@ -356,6 +357,7 @@ def test_refusals_lose_nothing(make_concurrent_heap, number, who):
         assert slots[20_000] == huge and sparse[MIB] == 5
 
 
+@pytest.mark.uninstrumented("its shadow is resident memory too", only="thread")
 def test_every_move_refused(make_concurrent_heap):
     """MOVE to COPY for whole grains: contents arrive, zero pages stay holes."""
     heap = make_concurrent_heap("64MiB", verify=3, huge_pages="never")

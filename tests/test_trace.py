@@ -78,7 +78,7 @@ class Parsed:
     def _perfetto(self, data: bytes) -> None:
         trace = Trace()
         trace.ParseFromString(data)
-        assert trace.packet[0].clock_snapshot.clocks
+        assert {clock.clock_id for clock in trace.packet[0].clock_snapshot.clocks} == {1, 3, 5, 6}
         assert trace.packet[0].sequence_flags & TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
         assert {packet.trusted_packet_sequence_id for packet in trace.packet} == {1}
         named: dict[int, str] = {}
@@ -97,7 +97,7 @@ class Parsed:
                 kind = counters if d.HasField("counter") else named
                 kind[d.uuid] = d.thread.thread_name if d.HasField("thread") else d.name
             elif packet.HasField("track_event"):
-                assert packet.timestamp_clock_id == 3           # CLOCK_MONOTONIC
+                assert packet.timestamp_clock_id == 5           # CLOCK_MONOTONIC_RAW
                 self._event(packet.timestamp, packet.track_event, named, counters, stacks, last)
         assert not any(stacks.values())                         # all that began has ended
 

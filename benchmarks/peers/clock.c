@@ -6,7 +6,7 @@
 intptr_t peer_now_ns(intptr_t unit) {
     struct timespec t;
     (void)unit;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_MONOTONIC_RAW, &t);
     return (intptr_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 

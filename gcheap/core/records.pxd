@@ -2,7 +2,7 @@
 of pauses, phases, stalls and cycles, and a trace's rings.
 
 Plain data without a pointer into the heap: core/layout.pxd builds on it, not the other way round.
-Times are nanoseconds of CLOCK_MONOTONIC.
+Times are nanoseconds of CLOCK_MONOTONIC_RAW.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -47,7 +47,7 @@ cdef enum Cause:                # of a cycle; when several asked for it, the gre
 
 cdef struct PauseRecord:
     uint64_t cycle
-    uint64_t start_ns           # CLOCK_MONOTONIC, when the stop was asked for
+    uint64_t start_ns           # when the stop was asked for
     uint64_t reach_ns           # time to safepoint
     uint64_t work_ns            # from the last mutator's stop until they are released
     uint64_t cpu_ns             # thread-CPU time of the work

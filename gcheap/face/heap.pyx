@@ -298,7 +298,7 @@ cdef class Heap:
 
         cycle (0: a pause of introspection, "inspect"), phase ("mark_start", "mark_end",
         "relocate_start", "verify", "full", "inspect", and "fork": around a fork(), after `cycle`),
-        start_ns (CLOCK_MONOTONIC), reach_ns (time to safepoint), work_ns (from the last mutator's
+        start_ns (`gcheap.clock_ns`), reach_ns (time to safepoint), work_ns (from the last mutator's
         stop on), cpu_ns (thread CPU time of the work), mutators.
         """
         return tables.records(reports.pause_records(self.core))

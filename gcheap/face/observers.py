@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-BORN_NS = time.monotonic_ns()           # of this import: what uptimes count from
+from gcheap.clock import clock_ns
+
+BORN_NS = clock_ns()                    # of this import: what uptimes count from
 
 on_made: list[Callable[[Any], None]] = []
 numbers = itertools.count(1)            # of the heaps of this process and of those it came from

@@ -22,6 +22,7 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
+from gcheap.clock import clock_ns
 from gcheap.errors import OptionError
 from gcheap.face import observers
 from gcheap.face.records import Records, facts, is_open
@@ -61,7 +62,7 @@ class _Sink:
         parts = {"uptime": f"{(at - about['born_ns']) / 1e9:.3f}s", "level": level,
                  "tags": f"{tags:<{TAGS_WIDTH}}"}
         if "time" in wanted:
-            wall = time.time() - (time.monotonic_ns() - at) / 1e9
+            wall = time.time() - (clock_ns() - at) / 1e9
             parts["time"] = (time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(wall))
                              + f".{int(wall % 1 * 1000):03d}" + time.strftime("%z"))
         if "pid" in wanted or about["child"]:
@@ -101,7 +102,7 @@ class LogSession:
         self._one_liner = OneLiner(about, tally) if trace else None
         self._lost = 0
         self._pid = os.getpid()
-        self._show([(time.monotonic_ns(), line) for line in self._narrator.init()])
+        self._show([(clock_ns(), line) for line in self._narrator.init()])
         self._thread = threading.Thread(target=self._run, name="gcheap-log", daemon=True)
         self._thread.start()
 
@@ -122,7 +123,7 @@ class LogSession:
                     line = self._one_liner.tell(kind, record)
                     short += [] if line is None else [line]
             if self._records.lost > self._lost:
-                lines.append((time.monotonic_ns(),
+                lines.append((clock_ns(),
                               self._narrator.lost(self._records.lost - self._lost)))
                 self._lost = self._records.lost
             self._show(lines)

@@ -5,8 +5,8 @@ Imports late, and little: an empty program must end before anybody has waited fo
 import os
 import signal
 import sys
-import time
 
+from gcheap.clock import clock_ns
 from gcheap.options import Between
 from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacity_argument
 
@@ -71,7 +71,7 @@ def run(args):
             return EXIT_UNREADABLE
     # As with any interpreter in C: Ctrl-C ends the process, whatever the program does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    begun = time.monotonic_ns()
+    begun = clock_ns()
     with Session(path=args.file or "<repl>", args=args.args, out=2 if args.json == "-" else 1,
                  capacity=args.capacity, gc_stress=args.gc_stress,
                  **{name: getattr(args, name) for name in HEAP_OPTIONS}) as session:
@@ -84,7 +84,7 @@ def run(args):
             from gcheap.lox.report import document
             from gcheap.tools.output import emit_json
 
-            seconds = (time.monotonic_ns() - begun) / 1e9
+            seconds = (clock_ns() - begun) / 1e9
             emit_json(document(session, args.file, args.args, status, seconds), args.json)
     return status
 

@@ -31,7 +31,7 @@ def _about(timeline: Timeline) -> dict[str, Any]:
     lost = {printable(track.name): track.lost for track in timeline.tracks if track.lost}
     return {"gcheap": timeline.facts, "start_ns": timeline.start_ns, "end_ns": timeline.end_ns,
             "lost_events": lost, "lost_records": timeline.lost_records,
-            "clock": "CLOCK_MONOTONIC"}
+            "clock": "CLOCK_MONOTONIC_RAW"}
 
 
 def _events(timeline: Timeline) -> Iterator[dict[str, Any]]:

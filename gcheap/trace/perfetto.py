@@ -1,7 +1,7 @@
 """A timeline as Perfetto's protobuf: TracePackets with track descriptors and track events.
 
 One sequence.  Tracks are those of threads where the thread is known, else named ones below the
-process; counters are tracks too.  Timestamps are those of CLOCK_MONOTONIC, and a clock snapshot
+process; counters are tracks too.  Timestamps are those of CLOCK_MONOTONIC_RAW, and a clock snapshot
 ties it to the others.  Source: protos/perfetto/trace of the Perfetto project, by its package
 `perfetto`.
 """
@@ -23,8 +23,9 @@ from gcheap.text import printable
 from gcheap.trace.timeline import COUNTERS, Timeline, edges
 
 SEQUENCE = 1
-MONOTONIC = BuiltinClock.BUILTIN_CLOCK_MONOTONIC
-_CLOCKS = {BuiltinClock.BUILTIN_CLOCK_MONOTONIC: time.CLOCK_MONOTONIC,
+RAW = BuiltinClock.BUILTIN_CLOCK_MONOTONIC_RAW
+_CLOCKS = {RAW: time.CLOCK_MONOTONIC_RAW,
+           BuiltinClock.BUILTIN_CLOCK_MONOTONIC: time.CLOCK_MONOTONIC,
            BuiltinClock.BUILTIN_CLOCK_BOOTTIME: time.CLOCK_BOOTTIME,
            BuiltinClock.BUILTIN_CLOCK_REALTIME: time.CLOCK_REALTIME}
 
@@ -114,7 +115,7 @@ class _Writer:
     def _event(self, at: int, kind: int, track: int) -> tuple[TracePacket, TrackEvent]:
         packet = self._packet()
         packet.timestamp = at
-        packet.timestamp_clock_id = MONOTONIC
+        packet.timestamp_clock_id = RAW
         packet.track_event.type = kind
         packet.track_event.track_uuid = track
         return packet, packet.track_event

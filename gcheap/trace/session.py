@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from contextlib import suppress
 from typing import Any, Self
 
+from gcheap.clock import clock_ns
 from gcheap.errors import OptionError
 from gcheap.face import observers
 from gcheap.face.records import Records, facts
@@ -63,7 +63,7 @@ class TraceSession:
         self._lock = threading.RLock()
         self._records = Records(core, False)
         self._rings = Rings(core)
-        self._timeline = Timeline(about, EVENT, MOST_EVENTS, time.monotonic_ns())
+        self._timeline = Timeline(about, EVENT, MOST_EVENTS, clock_ns())
         self._pid = os.getpid()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="gcheap-trace", daemon=True)
@@ -94,7 +94,7 @@ class TraceSession:
             self._look()
             self._read(last=True)
             timeline, self._timeline = self._timeline, None
-        timeline.end_ns = time.monotonic_ns()
+        timeline.end_ns = clock_ns()
         with whole_file(self.path) as stream:
             self._writer.write(timeline, stream)
 
@@ -127,7 +127,7 @@ class TraceSession:
 
     def _look(self) -> None:
         used, live, pool = self._records.state()
-        self._timeline.add_sample(time.monotonic_ns(), used, live, resident(), pool)
+        self._timeline.add_sample(clock_ns(), used, live, resident(), pool)
 
 
 def resident() -> int:

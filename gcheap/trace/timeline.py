@@ -1,6 +1,6 @@
 """What a trace is, whatever its file looks like: tracks with slices that nest, and counters.
 
-Times are ns of CLOCK_MONOTONIC, as in `Heap.pauses()`.
+Times are ns of CLOCK_MONOTONIC_RAW, as in `Heap.pauses()`.
 """
 from __future__ import annotations
 

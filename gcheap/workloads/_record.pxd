@@ -39,7 +39,7 @@ cdef struct Control:
     uint32_t state              # ControlState; written by the supervising thread only
 
 cdef struct Gap:
-    uint64_t start_ns           # CLOCK_MONOTONIC
+    uint64_t start_ns           # by clock_ns()
     uint64_t duration_ns
 
 cdef struct Failure:

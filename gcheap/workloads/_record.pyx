@@ -157,12 +157,12 @@ cdef class Recording:
 
     @property
     def begin_ns(self):
-        """CLOCK_MONOTONIC at the start of the measurement; 0 when it never began."""
+        """`clock_ns` at the start of the measurement; 0 when it never began."""
         return self.r.begin_ns
 
     @property
     def end_ns(self):
-        """CLOCK_MONOTONIC at the end of the last operation; 0 when none was measured."""
+        """`clock_ns` at the end of the last operation; 0 when none was measured."""
         return self.r.last_ns if self.r.begin_ns else 0
 
     @property

@@ -29,7 +29,7 @@ RING = 16384  # records of pauses and of cycles that a heap keeps
 class Look:
     """A heap's counters and histograms at one moment."""
 
-    at_ns: int  # CLOCK_MONOTONIC
+    at_ns: int  # by clock_ns()
     stats: object
     fault: tuple
     reach: tuple

@@ -10,6 +10,7 @@ import os
 import time
 
 from gcheap import pagemap
+from gcheap.clock import clock_ns
 from gcheap.workloads.details import Thinned
 from gcheap.workloads.memory import MOST_OF_THE_TIME, SAMPLE_SECONDS
 
@@ -40,7 +41,7 @@ class Samples:
         if not self._series.due(now):
             return
         # Time of this thread: a look may wait for a pause to end, which costs nobody anything.
-        began, at_ns = time.thread_time(), time.monotonic_ns()
+        began, at_ns = time.thread_time(), clock_ns()
         stats, rows = self._heap.stats(), self._heap.page_map()
         resident = self._heap.resident_bytes()
         self.peak_bytes = max(self.peak_bytes, resident)

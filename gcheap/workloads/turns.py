@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import gcheap
+from gcheap.clock import clock_ns
 from gcheap.errors import GcheapError, HeapExhausted
 from gcheap.options import format_size
 from gcheap.workloads._churn import Churn
@@ -31,7 +32,7 @@ WARM_UP_SECONDS = 0.03          # of operations in each turn before its cycle is
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn: CLOCK_MONOTONIC of its begin and end, and the number of its forced cycle."""
+    """One turn: `clock_ns` of its begin and end, and the number of its forced cycle."""
 
     start_ns: int
     end_ns: int
@@ -85,7 +86,7 @@ class TurnTaker:
         self._control = RunControl()
         for recording in self._recordings:
             recording.follow(self._control)
-        start = time.monotonic_ns()
+        start = clock_ns()
         self._order(self._run)
         time.sleep(WARM_UP_SECONDS)
         if idle:
@@ -95,7 +96,7 @@ class TurnTaker:
         cycle = int(self.heap.cycles()["cycle"][-1])
         self._control.stop()
         self._wait()
-        return Turn(start, time.monotonic_ns(), cycle)
+        return Turn(start, clock_ns(), cycle)
 
     def audit(self):
         """Whether everything that the turns left behind is as it should be."""

@@ -16,10 +16,10 @@
 /* errno as a function: Cython takes an assignment to it for a new local variable. */
 static inline void set_errno(int value) { errno = value; }
 
-/* Nanoseconds of CLOCK_MONOTONIC (vDSO; async-signal-safe). */
+/* Nanoseconds of CLOCK_MONOTONIC_RAW (vDSO; async-signal-safe), as gcheap/clock.py. */
 static inline uint64_t clock_ns(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_MONOTONIC_RAW, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
