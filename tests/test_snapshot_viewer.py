@@ -81,6 +81,7 @@ def front_end(tmp_path):
     return folder
 
 
+@pytest.mark.uninstrumented("a browser has nothing to do with it")
 def test_devtools_opens_a_snapshot(front_end, tmp_path):
     """It finds the objects, their classes and sizes, and all of it reachable."""
     path = tmp_path / "a.heapsnapshot"

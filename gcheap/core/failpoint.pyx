@@ -10,8 +10,8 @@ Source: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number gene
 """
 from gcheap.core.native cimport (
     add32_seq, add64_relaxed, cas32, futex_wait, futex_wake_all, load32_acquire, load32_relaxed,
-    load64_acquire, load64_relaxed, sched_yield, sleep_ns, store32_release, store32_seq,
-    store64_relaxed, sub32_seq)
+    load64_acquire, load64_relaxed, sched_yield, sleep_ns, store32_relaxed, store32_release,
+    store32_seq, store64_relaxed, sub32_seq)
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 _members = globals()["FailpointName"].__members__      # to Cython the bare name is the C type
@@ -138,7 +138,8 @@ def arm(uint32_t index, uint32_t action, uint64_t low, uint64_t span, uint64_t s
     store64_relaxed(&point.span, span)
     store64_relaxed(&point.seed, seed)
     store64_relaxed(&point.skip, skip)
-    point.times = times
+    # Relaxed, as the rest: a thread that the last action stopped may still be counting.
+    store32_relaxed(&point.times, times)
     store32_release(&point.action, action)
     add32_seq(&armed, 1)
 

@@ -20,7 +20,8 @@ from gcheap.core.layout cimport (
     BLOCK_BYTES, BLOCK_WORDS, Block, CHUNK_FREE, CHUNK_IN_USE, HeapState, NO_START, ShapeInfo,
     UnitPlan, WORD, word)
 from gcheap.core.native cimport (
-    check_that, popcount, select_bit, store32_relaxed, store64_relaxed, store8_relaxed)
+    check_that, load64_relaxed, popcount, select_bit, store32_relaxed, store64_relaxed,
+    store8_relaxed)
 from gcheap.core.objects cimport header_words, object_bytes, object_slots, shape_of_header
 from gcheap.core.pagemap cimport begin_map, forget_units
 from libc.stdint cimport uint32_t, uint64_t
@@ -150,7 +151,7 @@ cdef uint64_t object_at(HeapState* h, uint64_t index, uint64_t* end) noexcept no
     start = b * BLOCK_WORDS + h.blocks[b].first_start
     while True:
         obj = h.r.from_base + start * WORD
-        header = (<word*>obj)[0]
+        header = load64_relaxed(<word*>obj)     # a mutator may give it its hash now
         end[0] = start + 1
         if header:
             end[0] = start + object_bytes(&h.shapes[shape_of_header(header)], obj) // WORD
@@ -173,7 +174,7 @@ cdef void plan_straddles(HeapState* h) noexcept nogil:
         if start == first:
             continue
         obj = h.r.from_base + start * WORD
-        u.straddle.shape = shape_of_header((<word*>obj)[0])
+        u.straddle.shape = shape_of_header(load64_relaxed(<word*>obj))
         shape = &h.shapes[u.straddle.shape]
         u.straddle.words = min(end - first, h.unit_words)
         slots_begin = max(start + header_words(shape), first)
