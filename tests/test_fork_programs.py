@@ -87,6 +87,7 @@ def test_closing_while_the_collector_is_being_started(graph):
     Child(body).join()
 
 
+@pytest.mark.uninstrumented("a child may find its allocator locked", only="address")
 def test_a_fork_while_the_collector_is_being_started(graph):
     """The child's child finds no half-made descriptor."""
     heap, m, nodes = graph

@@ -211,6 +211,7 @@ print(before, full, after, rss())
 """
 
 
+@pytest.mark.uninstrumented("its shadow is resident memory too")
 @pytest.mark.parametrize(("capacity", "policy"), [
     (64, "fixed"), (64, "factor:2"), (256, "membalancer"), (1024, "fixed")])
 def test_after_dropping_all_and_one_collect_memory_is_back(combination, capacity, policy):

@@ -159,6 +159,7 @@ def test_a_moved_hole_faults_when_read_and_is_served_by_zeropage(mover, pair):
     assert late.result() == bytes(PAGE) + content(2, 1)
 
 
+@pytest.mark.uninstrumented("it maps memory of its own")
 def test_moving_back_and_forth_keeps_the_number_of_mappings(mover, scratch):
     """1,000 single-page moves; the same by mremap splits mappings at every other page."""
     count = 1000
