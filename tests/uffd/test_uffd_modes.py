@@ -108,6 +108,7 @@ def protected(make_uffd, scratch):
     return uffd, start
 
 
+@pytest.mark.uninstrumented("it reads what a write that waits will change", only="thread")
 def test_a_write_to_a_protected_page_waits_until_it_is_lifted(protected):
     uffd, start = protected
     assert write_protected(start)
