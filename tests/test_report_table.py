@@ -106,6 +106,15 @@ def test_what_only_the_workload_knows_is_told():
     assert "rows a mutator 12,345, interval us 68.7, service us p50 2.50, service us max –" in text
 
 
+def test_no_line_ends_within_a_fact():
+    facts = {f"waits_{n}": {"p99_9": 1234567 + n, "some_thing": 0.5} for n in range(20)}
+    lines = tables.facts_line({"facts": facts}, 80).plain.splitlines()
+    assert len(lines) > 10 and all(len(line) <= 80 for line in lines)
+    told = [fact for line in lines for fact in line.rstrip(",").split(", ")]
+    assert told == [fact for n in range(20)
+                    for fact in (f"waits {n} p99.9 {1234567 + n:,}", f"waits {n} some thing 0.50")]
+
+
 def test_rendering_leaves_the_document_alone_and_survives_json():
     document = copy.deepcopy(DOCUMENT)
     text = rendered(document)

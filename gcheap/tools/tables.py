@@ -3,6 +3,9 @@
 `show(document, console)` prints what `gcheap stress` ends with.  Nothing is measured or
 looked up here, so a saved document shows the same tables on any machine, later.
 """
+import re
+import textwrap
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -23,19 +26,24 @@ def show(document, console):
         console.print(table)
     console.print()
     if document.get("facts"):
-        console.print(facts_line(document))
+        console.print(facts_line(document, console.width))
     console.print(backend_line(document))
     console.print(verdict(document))
 
 
-def facts_line(document):
-    """What only this workload knows."""
-    facts = {}
+def facts_line(document, width=100):
+    """What only this workload knows; no line ends within a fact, unless it is longer than one."""
+    facts = []
     for name, value in document["facts"].items():
         for more, each in value.items() if isinstance(value, dict) else [("", value)]:
-            facts[f"{name} {more}".strip()] = each
-    return Text(", ".join(f"{name.replace('_', ' ')} {_fact(value)}"
-                          for name, value in facts.items()))
+            label = f"{name} {_QUANTILE.sub(r'p99.', more)}".strip().replace("_", " ")
+            facts.append(f"{label} {_fact(each)}".replace(" ", _HARD))
+    lines = textwrap.wrap(", ".join(facts), width, break_on_hyphens=False, break_long_words=False)
+    return Text("\n".join(lines).replace(_HARD, " "))
+
+
+_HARD = "\N{NO-BREAK SPACE}"
+_QUANTILE = re.compile(r"^p99_(?=9)")         # a name of a document: p99_9 is p99.9
 
 
 def _fact(value):

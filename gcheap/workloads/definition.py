@@ -27,6 +27,11 @@ def setting(name: str, kind: Callable[[Any, str], Any], default: Any, text: str,
     return Option(name, kind, default, "", text, choices)
 
 
+def plain_name(spelled: Any) -> Any:
+    """The name of a setting that may be spelled as on the command line, `hit-ratio`."""
+    return spelled.replace("-", "_") if isinstance(spelled, str) else spelled
+
+
 @dataclass(frozen=True)
 class Workload:
     """A workload of `gcheap stress`.
@@ -48,17 +53,18 @@ class Workload:
     operand: str | None = None
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every setting's value: as given, else its default.  OptionError for a name or a value
-        that the workload does not accept."""
+        """Every setting's value: as given, else its default.  Names may have - for _.  OptionError
+        for a name or a value that the workload does not accept, as it was spelled."""
         if not isinstance(given, Mapping):
             raise OptionError(f"settings {shown(given)}: expected a dict of names and values")
         known = {option.name: option for option in self.settings}
         values = {option.name: option.default for option in self.settings}
-        for name, value in given.items():
+        for spelled, value in given.items():
+            name = plain_name(spelled)
             if name not in known:
-                raise OptionError(self._unknown(name))
+                raise OptionError(self._unknown(spelled))
             if value is not None:
-                values[name] = known[name].validate(value, f"{self.name}: {name}")
+                values[name] = known[name].validate(value, f"{self.name}: {spelled}")
         return values
 
     def check_config(self, config) -> None:
@@ -71,7 +77,8 @@ class Workload:
         self.check(config)
 
     def _unknown(self, name):
-        names = [option.name for option in self.settings]
+        dash = "-" if "-" in str(name) else "_"
+        names = [option.name.replace("_", dash) for option in self.settings]
         close = difflib.get_close_matches(str(name), names, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         has = f"it has {', '.join(names)}" if names else "it has none"
