@@ -285,7 +285,9 @@ def test_stress_writes_the_report_of_its_runs(document, tmp_path, monkeypatch, c
     target = tmp_path / "out.html"
     assert cli.main(["stress", "churn", "trees", "--report", str(target)]) == 130
     assert "<h1>churn</h1>" in target.read_text()
-    assert "not in the report: churn: an empty run" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"not in the report {target}: churn: an empty run" in said.err
+    assert f"{target}: the page of 1 run\n" in said.out
     assert cli.main(["stress", "--report", "/nonexistent/out.html"]) == 2
 
 

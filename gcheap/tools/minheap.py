@@ -23,9 +23,9 @@ from gcheap.tools.arguments import (
     size_argument,
 )
 from gcheap.tools.consoles import progress_console, result_console
-from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.output import check_log, check_targets, emit_json
 from gcheap.tools.tables import new_table
-from gcheap.tools.workload_arguments import NAMES, add_set, chosen
+from gcheap.tools.workload_arguments import NAMES, add_set, chosen, files_read
 from gcheap.workloads.memory import machine_bytes
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify")
@@ -60,15 +60,15 @@ def add(commands):
 
 
 def run(args):
-    if args.json:
-        check_target(args.json)
+    workloads = chosen(args.workload, args.settings)
+    check_targets([("--json", args.json)], files_read(workloads))
+    check_log(args.json)
     console, progress = result_console(args.json), progress_console()
     documents = []
     configs = [StressConfig(
         workload=name, settings=settings, seconds=args.seconds, mutators=args.mutators,
         live=args.live, seed=args.seed, policy="fixed", noise_seconds=0, warm_up=0,
-        **heap_options(args, HEAP_OPTIONS)) for name, settings in chosen(args.workload,
-                                                                         args.settings)]
+        **heap_options(args, HEAP_OPTIONS)) for name, settings in workloads]
     for config in configs:
         def tell(capacity, passed, name=config.workload):
             progress.print(Text(f"{name}: {format_size(capacity)} "

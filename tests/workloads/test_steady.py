@@ -79,4 +79,4 @@ def test_what_was_due_and_had_not_begun_counts_with_the_time_it_waited():
     within = values <= waited
     below = (values[within].astype(int) - waited % interval) // interval + 1
     beside = np.cumsum(counts[within]).astype(int) - below
-    assert 0 <= beside.min() and beside.max() <= recording.ops
+    assert beside.min() >= 0 and beside.max() <= recording.ops
