@@ -14,7 +14,6 @@ from gcheap.tools.arguments import (
     add_json,
     add_policy,
     any_int,
-    capacity_argument,
     default_capacity,
     file_name,
     heap_options,
@@ -61,8 +60,9 @@ def add(commands):
     parser.add_argument("--live", type=size_argument, metavar="SIZE", default=StressConfig.live,
                         help="live bytes, headers included "
                              f"(default {tables.size(StressConfig.live)})")
-    parser.add_argument("--capacity", type=capacity_argument, metavar="SIZE|min",
-                        help="bytes of objects the heap may hold (default twice the live bytes)")
+    parser.add_argument("--capacity", type=size_argument, metavar="SIZE",
+                        help="bytes of objects the heap may hold (default twice the live bytes; "
+                             "gcheap minheap finds the least that works)")
     add_heap_options(parser, HEAP_OPTIONS)
     add_policy(parser)
     parser.add_argument("--seed", type=any_int, metavar="N", default=StressConfig.seed,
