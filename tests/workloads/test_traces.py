@@ -199,8 +199,8 @@ def test_what_is_no_ltrace_leaves_no_file(put, tmp_path, capsys):
 def test_a_damaged_npz_is_a_trace_or_one_line(put, save):
     stream = io.BytesIO()
     rows = [*ROWS, (traces.DIE, 2, 0, 0)] * 20
-    save(stream, version=np.array(1), **{name: np.array(column, "u8")
-                                         for name, column in zip(COLUMNS, zip(*rows), strict=True)})
+    table = np.array(rows, "u8").T
+    save(stream, version=np.array(1), **dict(zip(COLUMNS, table, strict=True)))
     good = stream.getvalue()
     names = [good.index(f"{name}.npy".encode()) for name in ("version", *COLUMNS)]
     ends = set()
