@@ -17,7 +17,7 @@ from typing import Any
 import gcheap
 from gcheap.clock import clock_ns
 from gcheap.errors import OptionError
-from gcheap.options import BY_NAME, format_size, label_of, parse_size, resolve
+from gcheap.options import BY_NAME, MINIMUM, format_size, label_of, parse_size, resolve
 from gcheap.policy import Policy
 from gcheap.provenance import stamp
 from gcheap.text import shown
@@ -42,7 +42,8 @@ class StressConfig:
 
     seconds         measured, from the end of population and warm-up
     live            bytes of live data, headers included
-    capacity        of the heap; None is twice `live`
+    capacity        of the heap; None is twice `live`, and at least two TLABs for each
+                    mutator and what a heap needs
     warm_up         seconds, not counted; None is a tenth of `seconds`, 0.1 to 2
     noise_seconds   of the control loop before the run, 0 for none; None is a twentieth of
                     `seconds`, at most 1
@@ -92,7 +93,11 @@ class StressConfig:
         if self.policy is None and BY_NAME["policy"].env not in os.environ:
             put("policy", "fixed")
         options = resolve({name: getattr(self, name) for name in HEAP_OPTIONS} | {
-            "capacity": 2 * self.live if self.capacity is None else self.capacity})
+            "capacity": MINIMUM if self.capacity is None else self.capacity})
+        if self.capacity is None:
+            # Two mutators share the least heap, which has four TLABs; each more pair has as much.
+            options["capacity"] = max(options["capacity"] * ((self.mutators + 1) // 2),
+                                      2 * self.live)
         options["policy"] = str(options["policy"])          # plain data, for the document
         for name in ("capacity", *HEAP_OPTIONS):
             put(name, options[name])

@@ -101,7 +101,8 @@ def search(config, *, tries, within, tell=lambda capacity, passed: None, passes=
         tell(capacity, passed)
         return passed, live
 
-    low, high = least_capacity(config.unit_pages) - grain, _up(2 * config.live, grain)
+    low = least_capacity(config.unit_pages) - grain
+    high = max(low + grain, _up(2 * config.live, grain))
     most = machine_bytes()
     while True:                                             # a capacity that is enough
         passed, live = attempt(high)

@@ -61,8 +61,8 @@ def add(commands):
                         help="live bytes, headers included "
                              f"(default {tables.size(StressConfig.live)})")
     parser.add_argument("--capacity", type=size_argument, metavar="SIZE",
-                        help="bytes of objects the heap may hold (default twice the live bytes; "
-                             "gcheap minheap finds the least that works)")
+                        help="bytes of objects the heap may hold (default twice the live bytes, "
+                             "and what a heap needs; gcheap minheap finds the least that works)")
     add_heap_options(parser, HEAP_OPTIONS)
     add_policy(parser)
     parser.add_argument("--seed", type=any_int, metavar="N", default=StressConfig.seed,

@@ -33,10 +33,10 @@ def native(name, shows, kind, *, module=None, check=False, threads=None, **more)
 BUILT_IN = (
     native(
         "churn", "the general case: small nodes and arrays replaced at random, young garbage",
-        "Churn", check=True),
+        "Churn", least=32 * KIB, check=True),
     native(
         "trees", "garbage that dies young beside one large live tree: binary trees built bottom-up",
-        "Trees", check=True, settings=(
+        "Trees", least=8 * KIB, check=True, settings=(
             setting("depth", Between(1, 64), None, "of the largest trees; default: the greatest "
                     "that the live bytes allow"),)),
     native(

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from workload_support import configured
@@ -37,6 +38,12 @@ def test_the_search_finds_the_smallest_that_passes(minimum):
     assert document["minimum_bytes"] == smallest
     assert document["too_small_bytes"] == smallest - GRAIN
     assert document["live_bytes"] == 15 << 20
+
+
+def test_no_heap_is_tried_that_cannot_be():
+    config = replace(CONFIG, workload="trees", live="8KiB", capacity=None)
+    document = minheap.search(config, tries=1, within=0, passes=lambda capacity: (True, 5))
+    assert [row["capacity"] for row in document["tried"]] == [least_capacity(16)]
 
 
 def test_a_margin_saves_runs():

@@ -10,6 +10,7 @@ from workload_support import Driven, configured
 import gcheap
 from gcheap import cli
 from gcheap.errors import OptionError
+from gcheap.options import least_capacity
 from gcheap.stress import StressConfig
 from gcheap.tools import workload_arguments
 from gcheap.workloads import WORKLOADS, find, memory
@@ -21,7 +22,7 @@ GIB = 1 << 30
 
 
 @pytest.mark.parametrize(("options", "told"), [
-    ({"workload": "trees", "live": "1KiB"}, "depth 6"),
+    ({"workload": "trees", "live": "1KiB"}, "trees needs at least 16 KiB, 8 KiB a"),
     ({"workload": "trees", "settings": {"depth": 20}}, "depth 20: accepted is 6 to"),
     ({"workload": "trees", "settings": {"depth": "deep"}}, "trees: depth='deep'"),
     ({"workload": "churn", "settings": {"depth": 9}}, "churn has no setting 'depth': it has none"),
@@ -62,12 +63,21 @@ def test_the_defaults_are_the_settings_of_the_table(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_least_live_bytes_are_enough(name):
-    least = find(name).least or {"churn": 32 << 10, "trees": 8 << 10}[name]
-    with Driven(name, live=least, capacity="2MiB" if least < 1 << 20 else "4MiB") as driven:
+    least = find(name).least
+    with Driven(name, live=least) as driven:            # in the capacity that this gives
         driven.run()
         assert driven.audit() == 0, driven.failure
-    with pytest.raises(OptionError, match=f"{name} needs|trees of depth 6 need"):
-        configured(name, mutators=1, live=least // 2)
+    with pytest.raises(OptionError, match=f"{name} needs at least"):
+        configured(name, mutators=1, live=least - 1)
+
+
+@pytest.mark.parametrize("unit_pages", [1, 16, 512])
+def test_the_default_capacity_is_one_that_a_heap_can_have(unit_pages):
+    config = StressConfig(live="32KiB", unit_pages=unit_pages)
+    assert config.capacity == least_capacity(unit_pages)
+    config = StressConfig(live="128KiB", unit_pages=unit_pages, mutators=4)
+    assert config.capacity == 2 * least_capacity(unit_pages)
+    assert StressConfig(live="32MiB", unit_pages=unit_pages).capacity == 64 << 20
 
 
 STANDARD = [("gcbench", "64MiB", {"depth": 16, "array_elements": 500_000}),
