@@ -107,9 +107,9 @@ class StressConfig:
                 f"{label} {format_size(self.capacity)} does not exceed the "
                 f"{format_size(self.live)} of live data; leave it out for twice the live data"
             )
-        check_memory(self.live, self.capacity if self.policy == "fixed" else None, label)
         workload = find(self.workload)
         put("settings", workload.resolve({} if self.settings is None else self.settings))
+        check_memory(self, workload, label)
         workload.check_config(self)
 
     def with_capacity(self, capacity: int) -> StressConfig:

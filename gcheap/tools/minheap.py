@@ -26,7 +26,7 @@ from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.output import check_log, check_targets, emit_json
 from gcheap.tools.tables import new_table
 from gcheap.tools.workload_arguments import NAMES, add_set, chosen, files_read
-from gcheap.workloads.memory import machine_bytes
+from gcheap.workloads.memory import room
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify")
 
@@ -103,7 +103,7 @@ def search(config, *, tries, within, tell=lambda capacity, passed: None, passes=
 
     low = least_capacity(config.unit_pages) - grain
     high = max(low + grain, _up(2 * config.live, grain))
-    most = machine_bytes()
+    most = room().available
     while True:                                             # a capacity that is enough
         passed, live = attempt(high)
         if passed:

@@ -42,6 +42,9 @@ class Workload:
     check       `check(config)` raises OptionError for what it cannot run beyond that
     settings    what `--set` takes
     operand     the setting whose value may follow the name on the command line
+    outside     bytes that it keeps outside the heap (a model, native tables) for each live byte,
+                where they are worth counting: measured, for a run that would not fit is refused
+    most_live   `most_live(config)`: the live bytes beyond which it grows no more
     """
 
     name: str
@@ -51,6 +54,8 @@ class Workload:
     check: Callable = anything
     settings: tuple[Option, ...] = ()
     operand: str | None = None
+    outside: float = 0.0
+    most_live: Callable | None = None
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every setting's value: as given, else its default.  Names may have - for _.  OptionError
@@ -66,6 +71,13 @@ class Workload:
             if value is not None:
                 values[name] = known[name].validate(value, f"{self.name}: {spelled}")
         return values
+
+    def bytes_outside(self, config) -> int:
+        """What a run keeps outside the heap."""
+        live = config.live
+        if self.most_live is not None:
+            live = min(live, self.most_live(config))
+        return int(self.outside * live)
 
     def check_config(self, config) -> None:
         """OptionError for a configuration that the workload cannot run."""

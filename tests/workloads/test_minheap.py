@@ -11,6 +11,7 @@ from gcheap import cli
 from gcheap.errors import HeapExhausted
 from gcheap.options import least_capacity
 from gcheap.tools import minheap
+from gcheap.workloads.memory import Room
 
 GRAIN = least_capacity(16) // 4
 CONFIG = configured("churn", live="16MiB")
@@ -41,7 +42,7 @@ def test_the_search_finds_the_smallest_that_passes(minimum):
 
 
 def test_no_heap_is_tried_that_cannot_be():
-    config = replace(CONFIG, workload="trees", live="8KiB", capacity=None)
+    config = replace(CONFIG, workload="trees", live="16KiB", capacity=None)
     document = minheap.search(config, tries=1, within=0, passes=lambda capacity: (True, 5))
     assert [row["capacity"] for row in document["tried"]] == [least_capacity(16)]
 
@@ -53,7 +54,7 @@ def test_a_margin_saves_runs():
 
 
 def test_more_than_the_machine_has_is_never_asked_for(monkeypatch):
-    monkeypatch.setattr(minheap, "machine_bytes", lambda: 128 << 20)
+    monkeypatch.setattr(minheap, "room", lambda: Room(1 << 40, 128 << 20))
     with pytest.raises(HeapExhausted, match="churn: 128 MiB is not enough, and the machine"):
         found(1 << 40)
 

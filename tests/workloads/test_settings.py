@@ -13,7 +13,7 @@ from gcheap.errors import OptionError
 from gcheap.options import least_capacity
 from gcheap.stress import StressConfig
 from gcheap.tools import workload_arguments
-from gcheap.workloads import WORKLOADS, find, memory
+from gcheap.workloads import WORKLOADS, find
 from gcheap.workloads._array_holes import largest, place_count
 from gcheap.workloads.table import BUILT_IN
 
@@ -43,7 +43,7 @@ GIB = 1 << 30
     ({"workload": "steady", "settings": {"rate": "100"}}, "rate 100 B a second: an operation"),
     ({"workload": "steady", "settings": {"loop": "round"}}, "loop='round': .*open, closed"),
     ({"workload": "replay", "settings": {"file": "/nonexistent"}}, "/nonexistent': No such file"),
-    ({"workload": "churn", "live": 1 << 50}, "live 1024 TiB: this machine gives a process"),
+    ({"workload": "churn", "live": 1 << 50}, "live 1024 TiB: churn needs that, and this"),
 ])
 def test_what_a_workload_cannot_run_is_refused(options, told):
     make = {"workload": None, "live": "512KiB", "mutators": 2} | options
@@ -159,38 +159,6 @@ def test_what_cannot_run_is_one_line_and_status_2(command, told, capsys):
     assert cli.main(command) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and told in output.err
-
-
-# ---- memory ----------------------------------------------------------------------------------
-
-def machine(root, files):
-    for name, text in {"proc/meminfo": "MemTotal: 4194304 kB\nSwapTotal: 1048576 kB\n",
-                       **files}.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return memory.machine_bytes(root)
-
-
-def test_the_machines_memory_is_with_its_swap(tmp_path):
-    assert machine(tmp_path, {}) == 5 * GIB
-
-
-@pytest.mark.parametrize(("files", "nbytes"), [
-    ({"memory.max": "max\n"}, 5 * GIB),
-    ({"memory.max": f"{GIB}\n", "memory.swap.max": "0\n"}, GIB),
-    ({"memory.max": f"{GIB}\n", "memory.swap.max": f"{GIB}\n"}, 2 * GIB),
-    ({"memory.max": f"{GIB}\n", "memory.swap.max": "max\n"}, 5 * GIB),
-    ({"../memory.max": f"{2 * GIB}\n", "memory.max": "max\n"}, 2 * GIB),
-])
-def test_a_control_group_may_allow_less(tmp_path, files, nbytes):
-    group = "sys/fs/cgroup/outer/inner"
-    (tmp_path / group).mkdir(parents=True)
-    assert machine(tmp_path, {"proc/self/cgroup": "0::/outer/inner\n"} | {
-        f"{group}/{name}": text for name, text in files.items()}) == nbytes
-
-
-def test_a_machine_that_tells_nothing_has_what_sysconf_says(tmp_path):
-    assert memory.machine_bytes(tmp_path) > 0
 
 
 def test_exhaustion_is_told_with_the_workload():
