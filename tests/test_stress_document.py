@@ -281,7 +281,7 @@ def test_when_one_mutator_fails_all_stop_and_its_error_is_kept(any_heap, step):
     ({"live": "-1"}, "-1"), ({"capacity": "4MiB"}, "capacity .* does not exceed"),
     ({"workload": "trees", "live": "1KiB"}, "trees needs at least 8 KiB"),
     ({"live": 1 << 50}, "live 1024 TiB: churn needs that, and this machine .* of memory"),
-    ({"capacity": "90TiB"}, "capacity 90 TiB: churn needs that, and this machine .* or another policy"),
+    ({"capacity": "90TiB"}, "capacity 90 TiB: churn needs that, and .* or another policy"),
 ])
 def test_a_bad_configuration_is_refused_with_its_value(options, told):
     with pytest.raises(gcheap.OptionError, match=told):

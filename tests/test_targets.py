@@ -55,6 +55,11 @@ def test_two_results_of_a_run_never_share_a_file(here, targets, capsys):
     assert "are the same" in line and os.listdir() == []
 
 
+def test_outputs_of_a_log_may_share_a_file(here, monkeypatch):
+    monkeypatch.setattr(stress, "run_stress", lambda config, progress: measured())
+    assert cli.main(["stress", "--log", "gc:x;safepoint:file=./x", "--json", "y"]) == 0
+
+
 def test_a_device_takes_as_many_as_one_likes():
     targets = [("--json", "/dev/null"), ("--report", "/dev/null"), ("--trace", None)]
     output.check_targets(targets, ["/dev/null"])

@@ -33,16 +33,24 @@ def check_target(target):
 
 
 def check_targets(outputs, inputs=()):
-    """check_target of every `(label, target)` of `outputs` whose target is not None.
+    """check_target of every `(label, target)` of `outputs` that has a target, and
+    check_distinct."""
+    for _, target in outputs:
+        if target is not None:
+            check_target(target)
+    check_distinct(outputs, inputs)
 
-    OutputError also when two of them are one file, which the later would overwrite, or when one
-    is among the paths `inputs`, which are read.  Devices and pipes may be named twice.
+
+def check_distinct(outputs, inputs=()):
+    """Raise OutputError when two targets of `outputs`, pairs (label, target or None), are one
+    file, which the later would overwrite, or when one is among the paths `inputs`, which are read.
+
+    Devices and pipes may be named twice, and so may anything under the same label.
     """
     outputs = [(label, target) for label, target in outputs if target is not None]
     for at, (label, target) in enumerate(outputs):
-        check_target(target)
         for other, earlier in outputs[:at]:
-            if _same(target, earlier):
+            if other != label and _same(target, earlier):
                 raise OutputError(f"{other} {earlier} and {label} {target} are the same: give "
                                   "each a file of its own")
         for source in inputs:

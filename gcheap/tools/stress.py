@@ -23,7 +23,7 @@ from gcheap.tools.arguments import (
 )
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.liveview import LiveView
-from gcheap.tools.output import check_log, check_targets, complain, emit_json
+from gcheap.tools.output import check_distinct, check_log, check_targets, complain, emit_json
 from gcheap.tools.progress import Progress
 from gcheap.tools.report import report_line
 from gcheap.tools.workload_arguments import NAMES, add_set, chosen, files_read
@@ -128,9 +128,9 @@ def check_files(args, options, workloads):
                if one.target not in ("stdout", "stderr")]
     for target in (args.json, args.report):
         check_log(target, options["log"])
-    check_targets([("--json", args.json), ("--report", args.report),
-                   (label["trace"], parse_target(options["trace"])), *streams],
-                  files_read(workloads))
+    check_distinct([("--json", args.json), ("--report", args.report),
+                    (label["trace"], parse_target(options["trace"])), *streams],
+                   files_read(workloads))
     if args.report and len(workloads) > MOST_RUNS:
         raise OptionError(f"--report: {len(workloads)} runs; a page shows 1 to {MOST_RUNS}")
 
