@@ -1,6 +1,8 @@
 """Where results go: no target destroys another, or what is read; "-" is standard output."""
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -97,6 +99,9 @@ def test_a_minus_sign_is_standard_output(run_file, capsys):
     assert cli.main(["replay-convert", "ltrace", "-"]) == 0
     assert capsys.readouterr().out == f"{traces.HEADING}\na 1 24\n"
     assert not os.path.exists("-")
+    with contextlib.redirect_stdout(io.StringIO()) as caught:
+        assert cli.main(["replay-convert", "ltrace", "-"]) == 0
+    assert caught.getvalue() == f"{traces.HEADING}\na 1 24\n"
 
 
 def test_stress_reports_to_standard_output_and_tells_the_rest_elsewhere(

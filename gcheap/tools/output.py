@@ -131,6 +131,9 @@ def emit(content, target):
         return
     stream = need_stdout()
     try:
+        if isinstance(content, str) and not hasattr(stream, "buffer"):
+            stream.write(content)           # whoever caught the output takes text only
+            return
         stream.flush()
         stream.buffer.write(content.encode() if isinstance(content, str) else content)
         stream.buffer.flush()

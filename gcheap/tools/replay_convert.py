@@ -38,7 +38,8 @@ def run(args):
     write = traces.write_npz if args.target.endswith(".npz") else traces.write_text
     content = io.BytesIO()
     write(converted.rows, content)
-    emit(content.getvalue(), args.target)
+    binary = write is traces.write_npz
+    emit(content.getvalue() if binary else content.getvalue().decode(), args.target)
     console.print(Text(
         f"{called(args.target)}: {len(trace.objects):,} objects, "
         f"{trace.peak_bytes:,} bytes at the peak; "

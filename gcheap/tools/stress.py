@@ -23,7 +23,14 @@ from gcheap.tools.arguments import (
 )
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.liveview import LiveView
-from gcheap.tools.output import check_distinct, check_log, check_targets, complain, emit_json
+from gcheap.tools.output import (
+    called,
+    check_distinct,
+    check_log,
+    check_targets,
+    complain,
+    emit_json,
+)
 from gcheap.tools.progress import Progress
 from gcheap.tools.report import report_line
 from gcheap.tools.workload_arguments import NAMES, add_set, chosen, files_read
@@ -156,7 +163,7 @@ def report(documents, target, console):
             continue
         runs.append(Run(document["workload"], document))
     if not runs:
-        complain(f"cannot write {target}: {refused[0]}")
+        complain(f"cannot write {called(target)}: {refused[0]}")
         return False
     for error in refused:
         complain(f"not in the report {target}: {error}")
