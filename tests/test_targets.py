@@ -128,6 +128,7 @@ def test_more_runs_than_a_page_shows_are_refused_before_the_first(here, capsys):
         ["stress", *["churn"] * 9, "--report", "x.html"], capsys)
 
 
+@pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
 @pytest.mark.parametrize(("streams", "words"), [
     (">&-", "it is closed"), ("> /dev/full", "No space left on device")])
 @pytest.mark.parametrize("command", ["stats run.json", "report run.json -o -"])

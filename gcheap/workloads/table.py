@@ -67,7 +67,7 @@ BUILT_IN = (
         "OldToYoung", least=64 * KIB, outside=0.1),
     native(
         "fragment", "survivors of growing sizes left thinly everywhere: nothing is ever dense",
-        "Fragment", least=128 * KIB, outside=0.6),
+        "Fragment", least=128 * KIB, outside=0.4),
     native(
         "big-arrays", "few, large arrays: huge pages, pages never touched, allocation in megabytes",
         "BigArrays", least=1 * MIB),
