@@ -7,11 +7,15 @@ from rich.segment import Segment
 from gcheap.text import printable_lines
 
 PLAIN_WIDTH = 100               # columns when the output is no terminal
-LEAST_WIDTH = 80                # what every table fits; a narrower terminal wraps the lines
+LEAST_WIDTH = 80                # a narrower terminal wraps the lines
 
 
 class PlainConsole(Console):
     """Shows text as it is: nothing in it is markup, and no terminal obeys any of it."""
+
+    def print(self, *objects, **options):
+        """As rich's; what no terminal shows is never cropped."""
+        super().print(*objects, **{"crop": self.is_terminal} | options)
 
     def render(self, renderable, options=None):
         for segment in super().render(renderable, options):

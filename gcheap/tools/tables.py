@@ -3,6 +3,9 @@
 `show(document, console)` prints what `gcheap stress` ends with.  Nothing is measured or
 looked up here, so a saved document shows the same tables on any machine, later.
 """
+from copy import copy
+from dataclasses import replace
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +15,8 @@ from gcheap.units import NOTHING, duration, number, percent, size, three_digits
 
 WINDOWS = ("1ms", "5ms", "10ms", "50ms")
 PERCENTILES = ("p50", "p99", "p99_9", "p99_99", "max")
+WRAPPED_WIDTH = 24              # of a column of prose, at least, beside others
+MOST_WIDTH = 10_000             # characters of a line, when widths are measured
 
 
 def show(document, console):
@@ -163,14 +168,60 @@ def verdict(document):
 
 
 class PlainTable(Table):
-    """A table whose columns are as wide as what is shown of their texts (consoles.PlainConsole
-    escapes the rest)."""
+    """A table of which nothing is lost, however narrow the terminal.
+
+    Columns are as wide as what is shown of their texts (consoles.PlainConsole escapes the rest),
+    and only those without `no_wrap` may be narrower.  Where they do not fit side by side, the table
+    becomes several, one below the other, each with the first column, the names of the rows.  What
+    no terminal reads is as wide as it must be.
+    """
 
     def add_column(self, header="", *args, **options):
-        super().add_column(_shown(header), *args, **options)
+        super().add_column(_shown(header), *args, **{"overflow": "fold"} | options)
 
     def add_row(self, *cells, **options):
         super().add_row(*map(_shown, cells), **options)
+
+    def __rich_console__(self, console, options):
+        if not self.columns:
+            return
+        if not console.is_terminal:
+            needed = self._least_width(console, self.columns)
+            options = options.update(max_width=max(options.max_width, needed))
+        first, *others = self.columns
+        groups = [[first]]
+        for column in others:
+            wider = [*groups[-1], column]
+            if len(wider) > 2 and self._least_width(console, wider) > options.max_width:
+                wider = [first, column]
+                groups.append(wider)
+            groups[-1] = wider
+        for number, group in enumerate(groups):
+            if number:
+                yield Text()
+            part = self._of(group)
+            if number:
+                part.title = None
+            if self._least_width(console, group) > options.max_width:
+                for column in part.columns:         # a cell wider than a line: it takes several
+                    column.no_wrap = False
+            yield from Table.__rich_console__(part, console, options)
+
+    def _least_width(self, console, columns):
+        """Characters of a line that these columns need beside each other."""
+        part = self._of(columns)
+        for column in part.columns:
+            if not column.no_wrap:
+                column.max_width = WRAPPED_WIDTH
+        part.title = None
+        return Table.__rich_measure__(
+            part, console, console.options.update(max_width=MOST_WIDTH)).maximum
+
+    def _of(self, columns):
+        """A table like this one, of some of its columns."""
+        part = copy(self)
+        part.columns = [replace(column, _index=index) for index, column in enumerate(columns)]
+        return part
 
 
 def _shown(cell):
@@ -180,7 +231,7 @@ def _shown(cell):
 def new_table(**options):
     """An empty table in the manner of all of gcheap's: two spaces between columns, no frame."""
     return PlainTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0, 0, 1), pad_edge=False,
-                 **options)
+                      **options)
 
 
 def _table(first, *columns):
