@@ -51,7 +51,8 @@ def alloc():
 
 
 def roots():
-    config = {"objects": 10 ** 6, "kinds": ["handles", "weak"], "counts": [10 ** n for n in range(7)]}
+    config = {"objects": 10 ** 6, "kinds": ["handles", "weak"],
+              "counts": [10 ** n for n in range(7)]}
     metrics = {}
     for kind in config["kinds"]:
         metrics[f"{kind}: full, ns a root"] = metric("ns", "less", WIDE)
@@ -108,7 +109,7 @@ def test_a_bench_loses_nothing_on_80_columns(name):
     lines = shown(lambda console: bench.show(document, console), width=80, force_terminal=True)
     assert "…" not in "".join(lines) and max(map(len, lines)) <= 80
     for row in names:
-        assert any(line == row or line.startswith(row + "  ") for line in map(str.strip, lines)), row
+        assert any(f"{line.strip()}  ".startswith(f"{row}  ") for line in lines), row
     wide = shown(lambda console: bench.show(document, console), width=100)
     assert "…" not in "".join(wide)
 

@@ -50,11 +50,12 @@ NOT_COMPARABLE = (
     "Heap sizes are what each system was given; the same object takes different room in each: as "
     "many bytes as here in gcheap and OCaml, 0 to 50 % more in a JVM, Go and bdwgc, several times "
     "in CPython and PyPy. CPython has no limit, OCaml, Go and PyPy a factor over what lives.",
-    "Threads that collect: gcheap marks and compacts with one of its own (mark_threads in its flags), "
-    "beside it mutators that fault; the JVMs, Go and bdwgc take as many as they choose for the number "
-    "of CPUs; OCaml, PyPy and CPython collect on the one that runs. CPU time is not compared.",
-    "Warm-up of a JIT: churn runs the operations of --warm-up before it is measured; trees and full "
-    "build their data, and have no other: the JVMs and PyPy compile while they are measured.",
+    "Threads that collect: gcheap marks and compacts with one of its own (mark_threads in its "
+    "flags), beside it mutators that fault; the JVMs, Go and bdwgc take as many as they choose for "
+    "the number of CPUs; OCaml, PyPy and CPython collect on the one that runs. CPU time is not "
+    "compared.",
+    "Warm-up of a JIT: churn runs the operations of --warm-up before it is measured; trees and "
+    "full build their data, and have no other: the JVMs and PyPy compile while they are measured.",
     "OCaml is compiled without checks of bounds (-unsafe), C has none; Java, Go and Python have "
     "theirs.",
     "Own pauses are what each calls one: a JVM its safepoint operations, without allocation stalls "

@@ -196,11 +196,10 @@ class PlainTable(Table):
                 wider = [first, column]
                 groups.append(wider)
             groups[-1] = wider
-        for number, group in enumerate(groups):
-            if number:
-                yield Text()
+        for group in groups:
             part = self._of(group)
-            if number:
+            if group is not groups[0]:
+                yield Text()
                 part.title = None
             if self._least_width(console, group) > options.max_width:
                 for column in part.columns:         # a cell wider than a line: it takes several

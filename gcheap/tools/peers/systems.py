@@ -233,7 +233,8 @@ def all_systems():
         *(Jvm(java, major, collector) for major, java in jvms for collector in COLLECTORS),
         *([] if jvms else [Missing(collector, "no java on PATH or below /usr/lib/jvm")
                            for collector in COLLECTORS]),
-        CProgram("bdwgc", "no", ["BDWGC"], lambda: ["-lgc"], "GC_set_max_heap_size {capacity}, 7/8 of it at once"),
+        CProgram("bdwgc", "no", ["BDWGC"], lambda: ["-lgc"],
+                 "GC_set_max_heap_size {capacity}, 7/8 of it at once"),
         GoProgram(),
         OcamlProgram(),
         PythonProgram("PyPy", ("pypy3",)),
