@@ -22,10 +22,13 @@ MOST_WIDTH = 10_000             # characters of a line, when widths are measured
 def show(document, console):
     """Print every table of one run's document."""
     console.print(heading(document))
-    for table in (times(document), mmu(document), faults(document), traffic(document),
-                  ioctls(document), rates(document)):
+    for parts in ((times(document),), (mmu(document), noise_line(document)),
+                  (waits(document), waits_line(document)), (traffic(document),),
+                  (ioctls(document),), (rates(document),)):
         console.print()
-        console.print(table)
+        for part in parts:
+            if part is not None:
+                console.print(part)
     console.print()
     if document.get("facts"):
         console.print(facts_line(document))
@@ -93,20 +96,40 @@ def mmu(document):
     return table
 
 
-def faults(document):
+def noise_line(document):
+    """How the noise floor was measured; None without one."""
+    noise = document.get("noise_floor_us")
+    if not noise or "seconds" not in noise:
+        return None
+    return Text(f"noise floor: one thread, {duration(noise['seconds'] * 1e9)} before there was a "
+                "heap; its longest is of that time alone, and a window that is longer has no MMU")
+
+
+def waits(document):
     """Faults that mutators served themselves, and allocation stalls."""
-    table = _table("waits", "count", "p50", "p99", "max", "total", "pages/fault")
-    row = document["faults"]
-    per_fault = f"{row['pages'] / row['count']:.1f}" if row["count"] else NOTHING
-    table.add_row("faults", number(row["count"]), *(
-        duration(_scaled(row, key, 1e3)) for key in ("p50", "p99", "max")), NOTHING, per_fault)
-    # Some of them waited for a unit that another thread was building.
-    table.add_row("of them, waits", number(row.get("waits")), *[NOTHING] * 5)
-    stalls = document["stalls"]
-    table.add_row("allocation stalls", number(stalls["count"]), NOTHING, NOTHING,
-                  duration(_scaled(stalls, "max", 1e6)),
-                  duration(_scaled(stalls, "total", 1e6)), NOTHING)
+    table = _table("waits", "count", "p50", "p99", "max", "total")
+    faults, stalls = document["faults"], document["stalls"]
+    total = (document.get("cost") or {}).get("fault_ms")
+    table.add_row("faults", number(faults["count"]), *(
+        duration(_scaled(faults, key, 1e3)) for key in ("p50", "p99", "max")),
+        duration(None if total is None else total * 1e6))
+    table.add_row("allocation stalls", number(stalls["count"]), *(
+        duration(_scaled(stalls, key, 1e6)) for key in ("p50", "p99", "max", "total")))
     return table
+
+
+def waits_line(document):
+    """What faults were; None when there was none.
+
+    The heap counts those that waited, and has one histogram of all.
+    """
+    row = document["faults"]
+    if not row["count"]:
+        return None
+    waited = ("" if row.get("waits") is None else
+              f"; {number(row['waits'])} of them waited for another thread that was building "
+              "theirs, and their times are among these")
+    return Text(f"faults: {row['pages'] / row['count']:.1f} pages built by each{waited}")
 
 
 def traffic(document):
