@@ -320,6 +320,17 @@ def test_phases_lie_within_their_cycles_and_in_order(document):
     assert 0 <= begin < end
 
 
+def test_planning_ends_before_the_flip_though_marking_is_timed_from_before_its_pause():
+    cycle = {"cycle": [1], "start_ns": [90], "mark_ns": [130], "weak_ns": [20], "plan_ns": [30],
+             "relocate_ns": [40]}
+    pauses = {"cycle": [1, 1], "phase": ["mark_start", "relocate_start"], "start_ns": [100, 270],
+              "reach_ns": [0, 5], "work_ns": [2, 2]}
+    found = {bar.lane: bar for bar in bars({"cycles": {"columns": cycle},
+                                            "pauses": {"columns": pauses}})}
+    assert [found[lane].start_ns for lane in ("mark", "weak", "plan", "relocate")] == [
+        100, 225, 245, 275]
+
+
 # ---- gcheap stats ------------------------------------------------------------------------------
 
 def test_stats_prints_a_ladder_with_a_column_a_run(document, file_of, capsys):
