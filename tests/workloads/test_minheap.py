@@ -39,6 +39,12 @@ def test_the_search_finds_the_smallest_that_passes(minimum):
     assert document["live_bytes"] == 15 << 20
 
 
+def test_the_heading_names_the_seed():
+    assert str(minheap.heading(found(20 << 20))) == (
+        f"churn: 16 MiB live, 2 mutators, 1 try of {CONFIG.seconds:g} s from seed {CONFIG.seed}, "
+        f"backend {CONFIG.backend}")
+
+
 def test_a_margin_saves_runs():
     exact, rough = found(23 << 20), found(23 << 20, within=0.1)
     assert len(rough["tried"]) < len(exact["tried"])
