@@ -128,6 +128,9 @@ def test_a_file_of_several_runs_is_several_runs(document, file_of):
     ('{"runs": []}', "no run in it"), ('{"runs": [5]}', "no run"), ('{"version": "0.1"}', "no run"),
     ('{"format": {"name": "gcheap stress", "version": 2}}', "version 2 of the format"),
     ('{"format": {"name": "gcheap stress", "version": true}}', "version True"),
+    ('{"benchmark": "backends", "runs": []}', "figures of `gcheap bench backends`"),
+    ('{"benchmark": "backends", "runs": [5]}', "`gcheap stress --backend move --json move.json`"),
+    ('{"benchmark": "\\u001b[1m"}', r"bench \x1b[1m`"),
     ('{"format": {"name": "other", "version": 1}}', "no run"),
     ('{"format": {"name": "gcheap stress", "version": 1}}', "is missing"),
 ])
