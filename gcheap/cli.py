@@ -6,12 +6,13 @@ Exit status of every command: 0 done, 1 it ran and something was wrong, 2 it cou
 """
 import os
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 
 import gcheap
-from gcheap.errors import GcheapError, HeapExhausted
-from gcheap.text import printable
+from gcheap.errors import GcheapError, HeapExhausted, WorkloadError
+from gcheap.text import printable, printable_lines
 from gcheap.tools.arguments import Parser
 
 COMMANDS = ("stress", "report", "stats", "lox", "minheap", "bench", "compare", "doctor",
@@ -45,6 +46,10 @@ def main(argv=None):
     except KeyboardInterrupt:
         return fail("interrupted", EXIT_INTERRUPTED)
     except HeapExhausted as error:
+        return fail(error, EXIT_WRONG)
+    except WorkloadError as error:      # whoever wrote the workload wants to know where
+        told = "".join(traceback.format_exception(error.__cause__))
+        sys.stderr.write(printable_lines(told))
         return fail(error, EXIT_WRONG)
     except GcheapError as error:
         return fail(error, EXIT_USAGE)
