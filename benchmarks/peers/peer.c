@@ -48,8 +48,9 @@ static void timed(void *data, gc_heap *h, const gc_event *event) {
 /* What the C interface does not tell.  Counters need no numpy; the histogram does, 12 MB that are not
  * the heap's: so it is looked at once, at the end, after the peak was read. */
 static const char *account =
+    "from gcheap.options import resolve\n"
     "print(f'settings backend={heap.backend} faults={heap.fault_mode} '\n"
-    "      f'mark_threads={heap.stats().marker_threads}', flush=True)\n"
+    "      f'mark_threads={resolve({})[\"mark_threads\"]}', flush=True)\n"
     "def begin():\n"
     "    global before\n"
     "    before = heap.stats()\n"

@@ -6,6 +6,7 @@ checksums agree (gcheap.tools.peers; benchmarks/peers).  A round runs everything
 import tempfile
 from pathlib import Path
 
+from rich.padding import Padding
 from rich.text import Text
 
 from gcheap.errors import OptionError
@@ -67,8 +68,8 @@ NOT_COMPARABLE = (
     "thread building its page; times of faults are of the whole run, with population and audit.",
     "MB/s is live data, as gcheap lays it out, over the time of a forced full collection with half "
     "of the objects dead. What does not move objects (moves: no) compacts nothing and only frees; "
-    "CPython's time includes freeing by reference counts. Its own "
-    "pause there is the longest within the forced collections alone.",
+    "CPython's time includes freeing by reference counts. Own "
+    "pauses of full are those within its forced collections.",
     "gcheap and bdwgc run C, the others what their languages have: throughput compares whole "
     "systems, not collectors. Peak RSS includes each runtime: gcheap's has a Python interpreter.",
 )
@@ -297,10 +298,10 @@ def show(document, console):
         if system["missing"]:
             console.print(Text(f"{system['name']}: not measured: {system['missing']}"))
             continue
-        console.print(Text(f"{system['name']}: version {system['version']}, "
+        console.print(Text(f"{system['name']}: version {system['version'] or 'not told'}, "
                            f"moves: {system['moves']}, compiled by: {system['compiled']}"))
         for heap, flags in flags_of(document, system["name"]).items():
-            console.print(Text(f"    {heap}: {flags}"))
+            console.print(Padding(Text(f"{heap}: {flags}"), (0, 0, 0, 4)))
     console.print()
     for case in document["cases"]:
         if case["failed"]:

@@ -15,7 +15,7 @@ from gcheap.units import NOTHING, duration, number, percent, size, three_digits
 
 WINDOWS = ("1ms", "5ms", "10ms", "50ms")
 PERCENTILES = ("p50", "p99", "p99_9", "p99_99", "max")
-WRAPPED_WIDTH = 24              # of a column of prose, at least, beside others
+WRAPPED_WIDTH = 16              # of a column of prose, at least, beside others
 MOST_WIDTH = 10_000             # characters of a line, when widths are measured
 
 
@@ -211,14 +211,7 @@ class PlainTable(Table):
         if not console.is_terminal:
             needed = self._least_width(console, self.columns)
             options = options.update(max_width=max(options.max_width, needed))
-        first, *others = self.columns
-        groups = [[first]]
-        for column in others:
-            wider = [*groups[-1], column]
-            if len(wider) > 2 and self._least_width(console, wider) > options.max_width:
-                wider = [first, column]
-                groups.append(wider)
-            groups[-1] = wider
+        groups = self._groups(console, options.max_width)
         for group in groups:
             part = self._of(group)
             if group is not groups[0]:
@@ -228,6 +221,29 @@ class PlainTable(Table):
                 for column in part.columns:         # a cell wider than a line: it takes several
                     column.no_wrap = False
             yield from Table.__rich_console__(part, console, options)
+
+    def _groups(self, console, width):
+        """The columns of each table that is shown: as few tables as fit so many characters, and
+        those about equally wide."""
+        first, *others = self.columns
+        alone = self._least_width(console, [first])
+        added = [self._least_width(console, [first, column]) - alone for column in others]
+
+        def packed(room):
+            groups, used = [[first]], alone
+            for column, more in zip(others, added, strict=True):
+                if used + more > room and len(groups[-1]) > 1:
+                    groups.append([first])
+                    used = alone
+                groups[-1].append(column)
+                used += more
+            return groups
+
+        fewest = len(packed(width))
+        for room in range(width - 1, alone, -1):
+            if len(packed(room)) > fewest:
+                return packed(room + 1)
+        return packed(width)
 
     def _least_width(self, console, columns):
         """Characters of a line that these columns need beside each other."""
