@@ -146,8 +146,8 @@ class Narrator:
         yield "     Free: " + self._row(*(max(0, self._capacity - value) for value in used))
         yield "     Used: " + self._row(*used)
         yield "     Live: " + self._row(None, live, live, live)
-        # Memory comes back by relocation alone.
-        yield "Reclaimed: " + self._row(None, None, 0, r["collected_bytes"])
+        early = max(0, used[1] - used[2])       # pinned arrays, which are not relocated
+        yield "Reclaimed: " + self._row(None, None, early, r["collected_bytes"])
 
     def _row(self, *values: int | None) -> str:
         return "".join(f"{'-' if value is None else self._cell(value):>19}" for value in values)

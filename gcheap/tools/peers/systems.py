@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcheap.building import cflags, libs
-from gcheap.options import format_size
 from gcheap.tools.peers.programs import Unavailable, build, need, sources
 
 LEAST_JAVA_HEAP = 8 << 20        # below, some collectors do not start
@@ -85,7 +84,7 @@ class CProgram(System):
         return ["-O2", *(f"-D{name}" for name in self._defines)]
 
     def describe(self, live, capacity):
-        return self._setting.format(capacity=format_size(capacity))
+        return self._setting.format(capacity=capacity)
 
     def variables(self, live, capacity):
         return {"PEER_PYTHON": sys.executable}      # whose gcheap is measured
