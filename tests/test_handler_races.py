@@ -144,7 +144,6 @@ def test_many_threads_fault_on_one_unit(served):
         assert ref.key == 123
 
 
-@pytest.mark.uninstrumented("it reads where it may not, which is a race", only="thread")
 def test_a_thread_that_is_no_mutator_is_served(served):
     """Under sigbus it could only wait for the compactor, which is held here."""
     before = writable_mappings()

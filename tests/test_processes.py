@@ -13,6 +13,7 @@ def ran(tmp_path, program, **options):
         return run_to_end([sys.executable, "-c", program], out, err, **options)
 
 
+@pytest.mark.uninstrumented("its shadow is resident memory too", only="thread")
 def test_a_program_is_measured(tmp_path):
     ended = ran(tmp_path, """if True:
         import os, sys, time
@@ -28,6 +29,7 @@ def test_a_program_is_measured(tmp_path):
     assert (tmp_path / "err").read_text() == "on the other\n"
 
 
+@pytest.mark.uninstrumented("its shadow is resident memory too", only="thread")
 def test_the_peak_is_the_programs_own(tmp_path):
     """Not what this process had when it forked, with which the kernel's account begins."""
     held = b"x" * (256 << 20)

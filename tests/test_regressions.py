@@ -146,6 +146,7 @@ print("fine")
 
 # ---- the kernel says no ------------------------------------------------------------------
 
+@pytest.mark.uninstrumented("it needs mappings when there are none", only="thread")
 @pytest.mark.skipif(int(Path("/proc/sys/vm/max_map_count").read_text()) > 200_000,
                     reason="too many mappings are allowed to use them all up")
 def test_a_process_without_a_mapping_left_keeps_its_heap(concurrent):
@@ -300,6 +301,7 @@ def await_child(pid):
 """
 
 
+@pytest.mark.uninstrumented("it is gone when such a child runs exit handlers", only="thread")
 def test_a_child_forked_by_an_attached_thread_ends(combination):
     """fork() on a thread that is a mutator, while the collector is inside a pause and so holds
     the list's lock for ever in the child; then that thread, the child's only one, ends."""

@@ -11,6 +11,7 @@ from endings import SCRIPT, activity_of
 from support import kernel_offers
 
 from gcheap import failpoint_table
+from gcheap.core._testing_sanitizer import sanitizer
 
 # marker.stop wants a fork that comes while two threads mark; test_mark_threads.py makes one.
 POINTS = [point for point in failpoint_table.POINTS if point.name != "marker.stop"]
@@ -48,6 +49,8 @@ def others() -> list[tuple[str, str, str, str]]:
 
 
 def end(zygote, name: str, backend: str, faults: str, ending: str) -> None:
+    if sanitizer() == "thread" and name in ("fork.child", "fork.start"):
+        pytest.skip("thread sanitizer: it ends a child that starts a thread")
     reason = kernel_offers(backend)
     if reason is not None:
         pytest.skip(f"no backend {backend} here: {reason}")

@@ -321,7 +321,9 @@ def test_a_heap_that_closes_ends_its_trace(tmp_path):
     assert Parsed(tmp_path / f"whole-{core_of(heap).number}.json").pauses() == pauses
 
 
-@pytest.mark.parametrize("how", ["exit", "dropped", "forked"])
+@pytest.mark.parametrize("how", [
+    "exit", "dropped", pytest.param("forked", marks=pytest.mark.uninstrumented(
+        "ThreadSanitizer ends a child that starts a thread", only="thread"))])
 def test_the_end_of_the_process_ends_a_trace(tmp_path, how):
     path = tmp_path / "end.json"
     done = run_python("""

@@ -176,7 +176,8 @@ cdef void await_message(HeapState* h) noexcept nogil:
 cdef void* server_main(void* argument) noexcept nogil:
     cdef HeapState* h = <HeapState*>argument
     cdef int count
-    h.server.self.thread_id = thread_id()
+    # Relaxed: a trace names its track by it.
+    store64_relaxed(<uint64_t*>&h.server.self.thread_id, <uint64_t>thread_id())
     while not load32_acquire(&h.server.stop):
         failpoint(FP_HANDLER_POLL)
         count = serve_batch(h)

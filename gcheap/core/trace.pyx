@@ -119,7 +119,8 @@ cdef void trace_compactor(HeapState* h, uint32_t kind, uint32_t detail, uint64_t
     cdef TraceRing* ring = <TraceRing*>load64_acquire(<uint64_t*>&h.tracing.compactor)
     if ring == NULL or start == 0:
         return
-    ring.thread_id = thread_id() if ring.thread_id == 0 else ring.thread_id
+    if load64_relaxed(<uint64_t*>&ring.thread_id) == 0:     # relaxed: for whoever names the track
+        store64_relaxed(<uint64_t*>&ring.thread_id, <uint64_t>thread_id())
     put(ring, start, clock_ns(), kind, detail, amount)
 
 
@@ -161,7 +162,10 @@ cdef int take_ring(HeapState* h, const char* name, int64_t thread,
 
 cdef int give_ring(HeapState* h, MutatorState* m) noexcept nogil:
     """A mutator has its ring from its first trace until it ends."""
-    return take_ring(h, m.name, m.thread_id, &m.ring) if m.ring == NULL else 0
+    if m.ring != NULL:
+        return 0
+    # Relaxed: a fault server that has just been started may not have said which thread it is.
+    return take_ring(h, m.name, <int64_t>load64_relaxed(<uint64_t*>&m.thread_id), &m.ring)
 
 
 cdef int trace_attached(HeapState* h, MutatorState* m) noexcept nogil:

@@ -107,11 +107,11 @@ cdef class Rings:
     cdef tuple row(self, TraceRing* ring, uint64_t n, uint64_t lost):
         cdef HeapState* h = self.h
         role = "mutator"
-        thread = ring.thread_id
+        thread = load64_relaxed(<uint64_t*>&ring.thread_id)
         if ring == h.tracing.compactor:
             role = "collector"
         elif h.server != NULL and ring == h.server.self.ring:
             role = "faults"
-            thread = h.server.self.thread_id
+            thread = load64_relaxed(<uint64_t*>&h.server.self.thread_id)
         return (ring.owner, ring.name.decode(errors="replace"), thread, role,
                 PyBytes_FromStringAndSize(<char*>self.room, n * sizeof(TraceEvent)), lost)

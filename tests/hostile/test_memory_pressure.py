@@ -121,6 +121,7 @@ print("lives")
     assert done.stderr == "" and done.stdout == ("lives\n" if done.returncode == 0 else ""), done
 
 
+@pytest.mark.uninstrumented("it needs more memory itself", only="thread")
 def test_a_heap_waits_for_memory_where_nobody_is_killed(combination, seed):
     """The killer is off: the process sleeps in the kernel until the limit is raised."""
     if len(Path("/proc/swaps").read_text().splitlines()) > 1:
