@@ -90,7 +90,8 @@ def test_pauses_of_forced_collections_are_told_from_those_between():
 def test_every_system_says_how_it_is_compiled_and_run():
     flags = {system.name: (system.compiled(), system.describe(1 << 20, 4 << 20))
              for system in systems.all_systems() if not isinstance(system, systems.Missing)}
-    assert flags["gcheap"] == ("cc -O2 -DGCHEAP", f"capacity={4 << 20} policy=fixed stall_warning_ms=0")
+    assert flags["gcheap"] == (
+        "cc -O2 -DGCHEAP", f"capacity={4 << 20} policy=fixed stall_warning_ms=0")
     assert flags["OCaml"] == ("ocamlopt -unsafe -inline 200", "space_overhead=300")
     assert flags["Go"] == ("go build", "GOGC=300 GODEBUG=gctrace=1")
     jvm = systems.Jvm(Path("/j/java"), 25, "ZGC")
