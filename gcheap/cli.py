@@ -6,11 +6,17 @@ Exit status of every command: 0 done, 1 it ran and something was wrong, 2 it cou
 """
 import os
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 
 import gcheap
+<<<<<<< HEAD
 from gcheap.errors import GcheapError, HeapExhausted
+=======
+from gcheap.errors import GcheapError, HeapExhausted, WorkloadError
+from gcheap.text import printable, printable_lines
+>>>>>>> fixb
 from gcheap.tools.arguments import Parser
 from gcheap.tools.output import StdoutError, complain, unwritable_stdout
 
@@ -45,6 +51,10 @@ def main(argv=None):
     except KeyboardInterrupt:
         return fail("interrupted", EXIT_INTERRUPTED)
     except HeapExhausted as error:
+        return fail(error, EXIT_WRONG)
+    except WorkloadError as error:      # whoever wrote the workload wants to know where
+        told = "".join(traceback.format_exception(error.__cause__))
+        sys.stderr.write(printable_lines(told))
         return fail(error, EXIT_WRONG)
     except GcheapError as error:
         if isinstance(error, StdoutError):

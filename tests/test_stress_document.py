@@ -34,7 +34,7 @@ NAMES = {
     "op_latency_us": SHORT | {"p99_9", "p99_99"},
     "mmu": {"1ms", "5ms", "10ms", "50ms"},
     "faults": SHORT_US | {"count", "pages"},
-    "stalls": {"count", "total_ms", "max_ms"},
+    "stalls": {"count", "total_ms", "max_ms", "p50_ms", "p99_ms"},
     "relocate_ops": None,
     "bytes": {"moved", "copied", "zeroed", "recycled"},
     "ioctls": {"move", "copy", "zeropage"},

@@ -91,6 +91,11 @@ def _no_constant(name):
 
 def _documents(path, parsed):
     """The documents of a file: one, or those of a stress run of several workloads."""
+    if isinstance(parsed, dict) and "benchmark" in parsed and "format" not in parsed:
+        suite = printable(str(parsed["benchmark"]), 40)
+        raise _error(path, f"figures of `gcheap bench {suite}`, without its runs: `gcheap compare` "
+                           "reads them. To compare backends here, give a run of each, written by "
+                           "`gcheap stress --backend move --json move.json` and the like")
     if isinstance(parsed, dict) and "format" not in parsed and isinstance(parsed.get("runs"), list):
         if not parsed["runs"]:
             raise _error(path, "no run in it: expected at least one")

@@ -9,11 +9,15 @@ from gcheap.text import printable_lines
 from gcheap.tools.output import STDOUT, need_stdout, unwritable_stdout
 
 PLAIN_WIDTH = 100               # columns when the output is no terminal
-LEAST_WIDTH = 80                # what every table fits; a narrower terminal wraps the lines
+LEAST_WIDTH = 80                # a narrower terminal wraps the lines
 
 
 class PlainConsole(Console):
     """Shows text as it is: nothing in it is markup, and no terminal obeys any of it."""
+
+    def print(self, *objects, **options):
+        """As rich's; what no terminal shows is never cropped."""
+        super().print(*objects, **{"crop": self.is_terminal} | options)
 
     def render(self, renderable, options=None):
         for segment in super().render(renderable, options):

@@ -79,6 +79,7 @@ def run(args):
             console.print(Text(f"{config.workload}: {failed}"))
             return EXIT_FAILED
         documents.append(found)
+        console.print(heading(found))
         console.print(table(found))
     if args.json:
         emit_json(documents[0] if len(documents) == 1 else {"workloads": documents}, args.json)
@@ -143,6 +144,15 @@ def passes_with(config, capacity, tries):
             raise CheckFailed(f"with {format_size(capacity)}: {document['failure']}")
         live = document["live_bytes"]
     return True, live
+
+
+def heading(found):
+    """With what `search` ran, for people."""
+    tries, mutators = found["tries"], found["mutators"]
+    return Text(f"{found['workload']}: {format_size(found['asked_live_bytes'])} live, "
+                f"{mutators} mutator{'s' if mutators != 1 else ''}, "
+                f"{tries} {'tries' if tries != 1 else 'try'} of {found['seconds']:g} s from seed "
+                f"{found['seed']}, backend {found['backend']}")
 
 
 def table(found):

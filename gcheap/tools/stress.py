@@ -175,7 +175,10 @@ def report(documents, target, console):
 def run_one(config, live_view=False):
     """The document of one run with live progress; None when interrupted before it began."""
     console = progress_console()
-    shown = LiveView if live_view and LiveView.fits(console) else Progress
+    obstacle = LiveView.obstacle(console) if live_view else None
+    if obstacle:
+        console.print(Text(f"no live view, but lines: {obstacle}"))
+    shown = LiveView if live_view and not obstacle else Progress
     try:
         with shown(console, config.workload) as progress:
             return run_stress(config, progress)

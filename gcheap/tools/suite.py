@@ -79,8 +79,8 @@ def noise_line(document):
     if noise is None:
         return Text("the machine's noise floor was not measured")
     p99, longest = (duration(noise[name] * 1e3) for name in ("p99", "max"))
-    return Text(f"the machine's noise floor (a loop that touches no heap, "
-                f"{noise['seconds']:.1f} s): p99 {p99}, longest {longest}, "
+    return Text(f"the machine's noise floor (a loop that touches no heap, one thread, "
+                f"{noise['seconds']:.1f} s before all rounds): p99 {p99}, longest {longest}, "
                 f"MMU at 10 ms {percent(noise['mmu']['10ms'])}")
 
 

@@ -47,6 +47,12 @@ def test_no_heap_is_tried_that_cannot_be():
     assert [row["capacity"] for row in document["tried"]] == [least_capacity(16)]
 
 
+def test_the_heading_names_the_seed():
+    assert str(minheap.heading(found(20 << 20))) == (
+        f"churn: 16 MiB live, 2 mutators, 1 try of {CONFIG.seconds:g} s from seed {CONFIG.seed}, "
+        f"backend {CONFIG.backend}")
+
+
 def test_a_margin_saves_runs():
     exact, rough = found(23 << 20), found(23 << 20, within=0.1)
     assert len(rough["tried"]) < len(exact["tried"])
