@@ -11,12 +11,8 @@ from contextlib import suppress
 from importlib import import_module
 
 import gcheap
-<<<<<<< HEAD
-from gcheap.errors import GcheapError, HeapExhausted
-=======
 from gcheap.errors import GcheapError, HeapExhausted, WorkloadError
-from gcheap.text import printable, printable_lines
->>>>>>> fixb
+from gcheap.text import printable_lines
 from gcheap.tools.arguments import Parser
 from gcheap.tools.output import StdoutError, complain, unwritable_stdout
 

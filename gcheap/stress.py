@@ -17,13 +17,8 @@ from typing import Any
 
 import gcheap
 from gcheap.clock import clock_ns
-<<<<<<< HEAD
-from gcheap.errors import OptionError
-from gcheap.options import BY_NAME, MINIMUM, format_size, label_of, parse_size, resolve
-=======
 from gcheap.errors import HeapExhausted, OptionError, WorkloadError
-from gcheap.options import BY_NAME, format_size, label_of, parse_size, resolve
->>>>>>> fixb
+from gcheap.options import BY_NAME, MINIMUM, format_size, label_of, parse_size, resolve
 from gcheap.policy import Policy
 from gcheap.provenance import stamp
 from gcheap.text import shown

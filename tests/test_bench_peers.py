@@ -14,6 +14,8 @@ from gcheap.tools.peers import programs, runs, systems
 from gcheap.tools.peers.programs import Unavailable
 from gcheap.tools.suite import document_of
 
+pytestmark = pytest.mark.uninstrumented("other systems do not run with it preloaded", only="thread")
+
 PRINTED = """version 1.2
 checksum 77
 measuring 1.5

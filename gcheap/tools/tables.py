@@ -3,13 +3,10 @@
 `show(document, console)` prints what `gcheap stress` ends with.  Nothing is measured or
 looked up here, so a saved document shows the same tables on any machine, later.
 """
-<<<<<<< HEAD
 import re
 import textwrap
-=======
 from copy import copy
 from dataclasses import replace
->>>>>>> fixb
 
 from rich import box
 from rich.table import Table
