@@ -24,6 +24,11 @@ def three_digits(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """"1 round", "3 rounds"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 

@@ -16,7 +16,7 @@ from gcheap.text import shown
 from gcheap.tools.arguments import accepted, add_common, add_rounds, settle_heap_options, settled
 from gcheap.tools.suite import metrics_of, run_suite, take_turns, whole_rounds
 from gcheap.tools.tables import new_table
-from gcheap.units import duration, size, three_digits
+from gcheap.units import counted, duration, size, three_digits
 
 SIZES = "16,32,64,128,512,2048"
 THREADS = "1,2"
@@ -197,7 +197,7 @@ def summarize(rows, cases):
 def show(document, console):
     """Print allocation by size and threads, then the other operations."""
     config, metrics = document["config"], document["metrics"]
-    console.print(Text(f"{document['rounds']} rounds in turns, medians, "
+    console.print(Text(f"{counted(document['rounds'], 'round')} in turns, medians, "
                        f"{format_size(config['capacity'])} of capacity, {describe(document)}"))
     for kind, title in (("bare", "allocation, no cycle running"),
                         ("sustained", "allocation, cycles as they come")):

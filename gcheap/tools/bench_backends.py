@@ -20,7 +20,7 @@ from gcheap.tools.arguments import (
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, metrics_of, run_suite, take_turns, whole_rounds
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration
+from gcheap.units import NOTHING, counted, duration
 
 WORKLOAD = "churn"
 MIN_CYCLES = 3                  # cycles a run needs before its median counts
@@ -162,7 +162,7 @@ def ratios(rounds, over):
 def show(document, console):
     """Print the document as two tables."""
     config = document["config"]
-    rounds = f"{document['rounds']} round" + ("s" if document["rounds"] != 1 else "")
+    rounds = counted(document["rounds"], "round")
     console.print(Text(
         f"churn, {format_size(config['live'])} live in {format_size(config['capacity'])}, "
         f"faults {config['faults']}, {rounds}, {describe(document)}"))

@@ -30,7 +30,7 @@ from gcheap.tools.suite import (
     whole_rounds,
 )
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration, number
+from gcheap.units import NOTHING, counted, duration, number
 from gcheap.workloads import DEFAULT, WORKLOADS, find
 
 HEAP_OPTIONS = ("faults", "unit_pages")
@@ -201,7 +201,7 @@ def show(document, console):
     config = document["config"]
     console.print(Text(
         f"{config['workload']}, {format_size(config['live'])} live, minimum heap "
-        f"{format_size(config['minimum'])}, {document['rounds']} rounds of "
+        f"{format_size(config['minimum'])}, {counted(document['rounds'], 'round')} of "
         f"{config['seconds']:g} s, {describe(document)}"))
     console.print()
     table = new_table()

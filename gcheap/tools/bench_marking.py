@@ -23,7 +23,7 @@ from gcheap.tools.bench_backends import spread
 from gcheap.tools.intervals import summary
 from gcheap.tools.suite import metric, run_suite
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration
+from gcheap.units import NOTHING, counted, duration
 
 WORKLOAD = "churn"
 HEAP_OPTIONS = ("backend", "unit_pages")
@@ -129,7 +129,7 @@ def show(document, console):
     config = document["config"]
     console.print(Text(
         f"{config['workload']}, {format_size(config['live'])} live, {config['mutators']} mutators, "
-        f"backend {document['backend']}, {document['rounds']} rounds in turns, "
+        f"backend {document['backend']}, {counted(document['rounds'], 'round')} in turns, "
         f"{describe(document)}"))
     console.print()
     table = new_table()

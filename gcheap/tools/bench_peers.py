@@ -26,7 +26,7 @@ from gcheap.tools.peers.programs import Unavailable
 from gcheap.tools.peers.systems import MODES, all_systems
 from gcheap.tools.suite import metrics_of, noise_line, run_suite, whole_rounds
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration, number, percent, size
+from gcheap.units import NOTHING, counted, duration, number, percent, size
 
 LEAST_LIVE = 1 << 20
 MOST_LIVE = 1 << 40
@@ -281,7 +281,8 @@ def show(document, console):
     """Print the tables, what each row is, whether checksums agree, and what does not compare."""
     config = document["config"]
     console.print(Text(f"{format_size(config['live'])} live, one mutator, "
-                       f"{document['rounds']} rounds in turns, medians, {describe(document)}"))
+                       f"{counted(document['rounds'], 'round')} in turns, medians, "
+                       f"{describe(document)}"))
     console.print()
     modes = {case["mode"] for case in document["cases"]}
     for wanted, columns in ((modes - {"full"}, COLUMNS), (modes & {"full"}, FULL)):

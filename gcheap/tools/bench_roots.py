@@ -24,7 +24,7 @@ from gcheap.tools.suite import (
     whole_rounds,
 )
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration, number, three_digits
+from gcheap.units import NOTHING, counted, duration, number, three_digits
 
 KINDS = ("handles", "shadow", "area", "weak")
 LABELS = {"handles": "handles", "shadow": "shadow-stack words", "area": "words of a root area",
@@ -198,8 +198,8 @@ def slope(counts, turn, key):
 def show(document, console):
     """Print pauses by number of roots, a table a kind, and the ns a root."""
     config, metrics = document["config"], document["metrics"]
-    console.print(Text(f"{document['rounds']} rounds in turns, medians, {config['objects']:,} "
-                       f"objects, {describe(document)}"))
+    console.print(Text(f"{counted(document['rounds'], 'round')} in turns, medians, "
+                       f"{config['objects']:,} objects, {describe(document)}"))
     for kind in config["kinds"]:
         console.print()
         table = new_table()
