@@ -7,10 +7,11 @@ import signal
 import sys
 
 from gcheap.clock import clock_ns
-from gcheap.options import Between
+from gcheap.options import BY_NAME, Between
 from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacity_argument
 
 HEAP_OPTIONS = ("backend", "faults", "verify")
+WARNINGS = ("stall_warning_ms", "safepoint_warning_ms", "pause_warning_ms")
 STRESS = "--gc-stress"
 DEFAULT_CAPACITY = "1GiB"
 
@@ -74,7 +75,7 @@ def run(args):
     begun = clock_ns()
     with Session(path=args.file or "<repl>", args=args.args, out=2 if args.json == "-" else 1,
                  capacity=args.capacity, gc_stress=args.gc_stress,
-                 **{name: getattr(args, name) for name in HEAP_OPTIONS}) as session:
+                 **heap_options(args)) as session:
         if source is None:
             repl(session)
             status = 0
@@ -87,6 +88,13 @@ def run(args):
             seconds = (clock_ns() - begun) / 1e9
             emit_json(document(session, args.file, args.args, status, seconds), args.json)
     return status
+
+
+def heap_options(args):
+    """As given.  The heap's warnings are off unless a variable asks for them: standard error is
+    the program's, and an error there is what the book says, or one line."""
+    options = {name: getattr(args, name) for name in HEAP_OPTIONS}
+    return options | {name: 0 for name in WARNINGS if BY_NAME[name].env not in os.environ}
 
 
 def read(path):

@@ -96,6 +96,21 @@ def test_bad_usage_is_one_line(program, options):
     assert done.err.count("\n") == 1 and "lox" in done.err
 
 
+OUT_OF_MEMORY = "class L {}\nvar l = nil;\nwhile (true) { var n = L(); n.next = l; l = n; }\n"
+
+
+@pytest.mark.parametrize("asked", [{}, {"GCHEAP_STALL_WARNING_MS": "20"}], ids=["", "asked"])
+def test_memory_that_runs_out_is_one_line_and_the_trace(program, asked):
+    """What the heap says of its stalls is for those who ask: each placement here waits for longer
+    than it takes to be said."""
+    slow = {"GCHEAP_DELAY_PLACEMENTS_US": "120000", "GCHEAP_RELOCATE": "always"}
+    done = command("--capacity", "1MiB", program(OUT_OF_MEMORY), env=os.environ | slow | asked)
+    *stalls, error, trace = done.err.splitlines()
+    assert (done.status, done.out, trace) == (70, "", "[line 3] in script")
+    assert error.startswith("Out of memory: the heap of 1048576 bytes is full")
+    assert bool(stalls) == bool(asked) and all(" stalled for " in line for line in stalls)
+
+
 # ---- the REPL ----------------------------------------------------------------------------
 
 def test_the_repl_keeps_what_was_defined():
