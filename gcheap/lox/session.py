@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from gcheap.errors import GcheapError, OptionError
@@ -31,7 +32,8 @@ class Session:
     heap_options     of `gcheap.Heap`
 
     It belongs to the thread that made it; on others all but `stop` raise GcheapError.  OptionError
-    for bad options; OSError from `interpret` when output cannot be written.
+    for bad options; OSError from `interpret` when output cannot be written (errors that cannot be
+    written to `err` are lost).
     """
 
     def __init__(self, *, path: str = "<script>", args: Iterable[str | bytes] = (),
@@ -115,8 +117,9 @@ class Session:
         self.heap.close()
 
     def _complain(self, messages):
-        while messages:
-            messages = messages[os.write(self._err, messages):]
+        with suppress(OSError):         # as the VM: an error nobody hears is the same error
+            while messages:
+                messages = messages[os.write(self._err, messages):]
 
 
 def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | bytes] = (),

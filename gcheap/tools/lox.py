@@ -5,8 +5,10 @@ Imports late, and little: an empty program must end before anybody has waited fo
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from gcheap.clock import clock_ns
+from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, Between
 from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacity_argument
 
@@ -16,7 +18,7 @@ STRESS = "--gc-stress"
 DEFAULT_CAPACITY = "1GiB"
 
 EXIT_USAGE = 64
-EXIT_UNREADABLE = 74
+EXIT_IO = 74
 
 
 def add(commands):
@@ -24,7 +26,8 @@ def add(commands):
         "lox", help="run a Lox program on a heap, or a REPL",
         description="Run a program in Lox, the language of \"Crafting Interpreters\"; without "
                     "FILE, a REPL. What follows FILE is the program's. Exit status: 0, 64 usage, "
-                    "65 the source has errors, 70 a run-time error, 74 FILE cannot be read.")
+                    "65 the source has errors, 70 a run-time error, 74 FILE cannot be read, or "
+                    "output cannot be written.")
     parser.usage_status = EXIT_USAGE
     parser.prepare = spell_out
     parser.add_argument("file", nargs="?", metavar="FILE", help="a program; none: a REPL")
@@ -57,6 +60,17 @@ def spell_out(words):
 
 
 def run(args):
+    hold_descriptors()
+    try:
+        return run_program(args)
+    except (GcheapError, BrokenPipeError):
+        raise
+    except OSError as error:
+        give_up_output()
+        return complain(f"gcheap: output cannot be written: {error.strerror}")
+
+
+def run_program(args):
     from gcheap.lox import Session
 
     if args.json:
@@ -68,16 +82,15 @@ def run(args):
         try:
             source = read(args.file)
         except OSError as error:
-            print(error, file=sys.stderr)
-            return EXIT_UNREADABLE
+            return complain(error)
     # As with any interpreter in C: Ctrl-C ends the process, whatever the program does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     begun = clock_ns()
-    with Session(path=args.file or "<repl>", args=args.args, out=2 if args.json == "-" else 1,
-                 capacity=args.capacity, gc_stress=args.gc_stress,
-                 **heap_options(args)) as session:
+    out = 2 if args.json == "-" else 1
+    with Session(path=args.file or "<repl>", args=args.args, out=out, capacity=args.capacity,
+                 gc_stress=args.gc_stress, **heap_options(args)) as session:
         if source is None:
-            repl(session)
+            repl(session, out)
             status = 0
         else:
             status = session.interpret(source) or session.wait()
@@ -88,6 +101,33 @@ def run(args):
             seconds = (clock_ns() - begun) / 1e9
             emit_json(document(session, args.file, args.args, status, seconds), args.json)
     return status
+
+
+def hold_descriptors():
+    """A standard descriptor that is closed stays unusable: else the next one that is opened, the
+    heap's perhaps, would have its number, and get what the program prints."""
+    for fd, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)           # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)            # noqa: SIM115
+
+
+def complain(message):
+    """One line on standard error, if anybody has one; the status of what was not read or written.
+    """
+    with suppress(OSError):
+        os.write(2, f"{message}\n".encode(errors="backslashreplace"))
+    return EXIT_IO
+
+
+def give_up_output():
+    """The interpreter's last flush must not try again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def heap_options(args):
@@ -110,13 +150,13 @@ def read(path):
             raise OSError(f'Could not read file "{path}".') from None
 
 
-def repl(session):
+def repl(session, out):
     """Reads and runs line after line; errors end none but their own."""
-    lines = sys.stdin.buffer
+    lines = sys.stdin.buffer if sys.stdin is not None else None
     while True:
-        os.write(1, b"> ")
-        line = lines.readline()
+        os.write(out, b"> ")
+        line = lines.readline() if lines is not None else b""
         if not line:
-            os.write(1, b"\n")
+            os.write(out, b"\n")
             return
         session.interpret(line)

@@ -156,6 +156,12 @@ def test_json(program, tmp_path):
     assert document["longest_pause_us"] == document["pauses"]["max_us"] > 0
 
 
+def test_json_of_a_repl_is_alone_on_standard_output():
+    done = command("--json", "-", stdin="print 1;\n")
+    assert json.loads(done.out)["status"] == 0
+    assert (done.status, done.err) == (0, "> 1\n> \n")
+
+
 def test_stress_collects_at_every_allocation(program, tmp_path):
     path, target = program("class A {}\nfor (var i = 0; i < 100; i = i + 1) A();\n"), tmp_path / "x"
     cycles = []

@@ -37,9 +37,31 @@ def test_output_that_nobody_reads_ends_the_program(tmp_path):
 def test_output_that_cannot_be_written(tmp_path):
     with open("/dev/full", "w") as full:
         process = start(tmp_path, "print 1;", stdout=full)
-        assert process.wait(PATIENCE) == 2
+        assert process.wait(PATIENCE) == 74
     said = process.stderr.read()
     assert said.count("\n") == 1 and "No space left on device" in said
+
+
+GOOD, BAD, WRONG = "print 1;", "print ;", "print nil + 1;"
+BADF = "gcheap: output cannot be written: Bad file descriptor\n"
+
+
+@pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
+@pytest.mark.parametrize(("redirection", "source", "status", "out", "err"), [
+    (">&-", GOOD, 74, "", BADF), (">&-", "", 0, "", ""), (">&-", None, 74, "", BADF),
+    ("<&-", None, 0, "> \n", ""),
+    ("2>&-", BAD, 65, "", ""), ("2>/dev/full", BAD, 65, "", ""), ("2>&-", WRONG, 70, "", ""),
+    ("2>/dev/full", WRONG, 70, "", ""), ("2>&-", GOOD, 0, "1\n", ""),
+    ("<&- >&- 2>&-", None, 74, "", ""),
+    ("nowhere 2>/dev/full", None, 74, "", "")])
+def test_descriptors_that_are_closed_or_full(tmp_path, redirection, source, status, out, err):
+    """`source`: of a file; None: a REPL with a line to print."""
+    program = tmp_path / "program.lox"
+    program.write_text(source or "")
+    line = f'"$0" -m gcheap lox {redirection} {"" if source is None else program}'
+    done = subprocess.run(["sh", "-c", line, sys.executable], input="print 2;\n", text=True,
+                          capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
 
 
 def test_ctrl_c_ends_a_program(tmp_path):
