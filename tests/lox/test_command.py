@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 
 import pytest
 
@@ -74,6 +75,16 @@ def test_a_program_reads_a_file(program, tmp_path):
     other = program("read\nthis", "other.txt")
     done = command(program('print readFile(args().get(0)) + "!";'), other)
     assert (done.status, done.out) == (0, "read\nthis!\n"), done.err
+
+
+@pytest.mark.uninstrumented("sanitizers map terabytes")
+def test_a_file_without_end_is_no_more_than_the_heap_holds(program):
+    path = program('print "on";\nreadFile("/dev/zero");\n')
+    done = command("--capacity", "4MiB", path, preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_AS, (2**30, 2**30)))
+    assert (done.status, done.out) == (70, "on\n")
+    assert done.err == ("Out of memory: the heap of 4194304 bytes cannot hold the file.\n"
+                        "[line 2] in script\n")
 
 
 @pytest.mark.parametrize("options", [
