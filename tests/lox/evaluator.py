@@ -228,7 +228,7 @@ class Evaluator:
     # ---- arrays ------------------------------------------------------------------------------
 
     def make_array(self, length) -> Array:
-        if not isinstance(length, float) or length < 0 or length % 1 != 0:
+        if not isinstance(length, float) or length < 0 or not length.is_integer():
             raise LoxError("Array length must be a whole number, not negative.")
         self.spend(min(int(length), self.fuel + 1))
         return Array(int(length))

@@ -279,6 +279,8 @@ GREEDY = {
                'while (true) { s = s + "y"; var n = L(); n.next = l; n.s = s; l = n; }',
     "array": "array(100000000);",
     "larger than anything": "array(1000000000000);",
+    "larger than an address": "array(1000000000000000);",
+    "larger than a word": "array(10000000000 * 10000000000);",
     "arrays": "var a = nil;\nwhile (true) { var b = array(1000); b.set(0, a); a = b; }",
     "closures": "var last = nil;\nwhile (true) { var before = last; fun f() { return before; } "
                 "last = f; }",

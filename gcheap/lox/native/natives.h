@@ -44,10 +44,13 @@ static int make_array(lox_thread *t, gc_word *at, uint64_t length) {
 }
 
 static int native_array(lox_thread *t, uint32_t count, gc_word *a) {
-    uint64_t length = index_below(a[0], (uint64_t)1 << 48);
+    double length = is_number(a[0]) ? as_number(a[0]) : -1;
     (void)count;
-    if (length == UINT64_MAX) return fail(t, "Array length must be a whole number, not negative.");
-    return make_array(t, a - 1, length);
+    if (!(length >= 0 && isfinite(length) && floor(length) == length))
+        return fail(t, "Array length must be a whole number, not negative.");
+    if (length >= 0x1p63)
+        return fail(t, "Out of memory: no heap can hold an array of %g elements.", length);
+    return make_array(t, a - 1, (uint64_t)length);
 }
 
 static int native_args(lox_thread *t, uint32_t count, gc_word *a) {
