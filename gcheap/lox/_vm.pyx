@@ -4,6 +4,7 @@ A `Program` belongs to the thread that made it, which is the main thread of the 
 The code it is given must come from the assembler: it is not checked again.
 """
 from cpython.array cimport array
+from gcheap.core.layout cimport MutatorState
 from gcheap.embed.heaps cimport tagged_heap
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -62,6 +63,7 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
         uint64_t output_length
     ctypedef struct lox_program:
         gc_heap* heap
+        uint64_t (*unused)(gc_mutator*)
         lox_thread* main
         uint64_t site_count
         uint32_t failed
@@ -123,6 +125,7 @@ cdef class Program:
         cdef const char* text = name
         with nogil:
             opened = open_program(self.p, native, text, out, err)
+        self.p.unused = unused_by
         if not opened:
             message = (<bytes>gc_error_message()).decode(errors="replace")
             self.close()
@@ -217,6 +220,12 @@ cdef class Program:
         with nogil:
             close_program(self.p)
         self.closed = True
+
+
+cdef uint64_t unused_by(gc_mutator* m) noexcept nogil:
+    """Bytes that the TLAB of the calling thread's mutator has left, units not begun included."""
+    cdef MutatorState* state = <MutatorState*>m
+    return state.tlab_limit - state.tlab_top
 
 
 cdef str strerror_of(int error):

@@ -21,11 +21,12 @@ static int native_gc(lox_thread *t, uint32_t count, gc_word *a) {
     return 1;
 }
 
+/* The heap counts TLABs whole, so what the thread's own has left is taken off again. */
 static int native_heap_used(lox_thread *t, uint32_t count, gc_word *a) {
     gc_statistics s;
     (void)count;
     gc_get_statistics(t->program->heap, &s);
-    a[-1] = of_number((double)s.used);
+    a[-1] = of_number((double)(s.used - t->program->unused(t->m)));
     return 1;
 }
 

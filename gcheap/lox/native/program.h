@@ -76,6 +76,7 @@ enum { WORD_INIT, WORD_GET, WORD_SET, WORD_LEN, WORD_ARGUMENTS, WORDS };
 
 typedef struct lox_program {
     gc_heap *heap;
+    uint64_t (*unused)(gc_mutator *);   /* bytes that its TLAB has left; its own thread */
     gc_table *strings;
     gc_word *globals, *global_names, *site_names;
     uint64_t global_count, site_count, cache_words;
