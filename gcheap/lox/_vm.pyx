@@ -65,6 +65,7 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
         gc_heap* heap
         uint64_t (*unused)(gc_mutator*)
         lox_thread* main
+        uint64_t global_count
         uint64_t site_count
         uint32_t failed
         uint32_t stop
@@ -77,6 +78,7 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
     int add_global(lox_thread*, const char*, uint64_t)
     int add_site(lox_thread*, const char*, uint64_t)
     int load_unit(lox_thread*, lox_unit*, const lox_literal*)
+    void take_back(lox_program*, uint64_t, uint64_t)
     int run_script(lox_thread*, const lox_unit*)
     void reset(lox_thread*)
     void write_output(lox_thread*, uint64_t)
@@ -111,7 +113,7 @@ cdef class Program:
     cdef object thread              # whose program it is
     cdef bint closed
     cdef int out
-    cdef readonly bint broken       # a unit was loaded in part: memory was out
+    cdef readonly bint loaded       # the last unit's names are the program's
 
     def __cinit__(self, heap, int out, int err, bytes name):
         self.heap = heap
@@ -164,13 +166,16 @@ cdef class Program:
     def run(self, codes, new_globals, new_sites):
         """Loads a unit and runs its script; the exit status, 0 or 70.
 
+        Where memory ends before it is loaded nothing of it is left: `loaded` says so.
         OSError when output could not be written.
         """
+        self.loaded = False
         self.check_thread()
         cdef lox_unit* unit = new_unit(codes)
         cdef list constants = [value for code in codes for value in code.constants]
         cdef lox_literal* literals = <lox_literal*>calloc(len(constants) + 1, sizeof(lox_literal))
         cdef int done = 1, loaded
+        cdef uint64_t globals_before = self.p.global_count, sites_before = self.p.site_count
         cdef lox_thread* t = self.p.main
         cdef const char* text
         cdef uint64_t n
@@ -189,11 +194,15 @@ cdef class Program:
             text, n = name, len(name)
             done = done and add_site(t, text, n)
         with nogil:
-            loaded = load_unit(t, unit, literals) and done
+            loaded = done and load_unit(t, unit, literals)
+            if not loaded:
+                take_back(self.p, globals_before, sites_before)
             done = loaded and run_script(t, unit)
             finish(self.p)
         free(literals)
-        self.broken = not loaded
+        if not loaded:
+            free_unit(unit)
+        self.loaded = loaded
         if self.p.output_error:
             error = self.p.output_error
             raise OSError(error, strerror_of(error), f"file descriptor {self.out}")

@@ -31,6 +31,10 @@ class Session:
     gc_stress        n: a full collection at every n-th allocation of each thread; 0: off
     heap_options     of `gcheap.Heap`
 
+    Where memory ends, `interpret` ends with that error, and what comes after may drop what fills
+    the heap.  `begun` is false when it cannot hold what every program begins with, `args` among it:
+    that was said on `err`, and nothing runs.
+
     It belongs to the thread that made it; on others all but `stop` raise GcheapError.  OptionError
     for bad options; OSError from `interpret` when output cannot be written (errors that cannot be
     written to `err` are lost).
@@ -54,7 +58,7 @@ class Session:
             self._program = Program(self.heap, out, err, printable(path).encode())
             self._globals = {name: number for number, name in enumerate(NATIVES)}
             self._sites = 0
-            self._begun = self._program.begin(
+            self.begun = self._program.begin(
                 [arg if isinstance(arg, bytes) else os.fsencode(arg) for arg in args])
         except BaseException:
             self._shut()
@@ -74,8 +78,7 @@ class Session:
             raise TypeError(f"source {shown(source)}: expected str or bytes")
         if self._program is None:
             raise GcheapError("this Lox program has ended")
-        if not self._begun or self._program.broken:
-            self._complain(b"The program has no memory to go on.\n")
+        if not self.begun:
             return EXIT_RUNTIME_ERROR
         names = Names(self._globals, self._sites)
         try:
@@ -86,9 +89,12 @@ class Session:
         except TooMany as error:
             self._complain(f"{error}\n".encode())
             return EXIT_COMPILE_ERROR
-        self._globals |= names.new_globals
-        self._sites += len(names.new_sites)
-        return self._program.run(codes, names.new_globals, names.new_sites)
+        try:
+            return self._program.run(codes, names.new_globals, names.new_sites)
+        finally:
+            if self._program.loaded:
+                self._globals |= names.new_globals
+                self._sites += len(names.new_sites)
 
     def wait(self) -> int:
         """Waits for threads that the program spawned; 70 if one of them, ever, had a run-time

@@ -90,8 +90,7 @@ def run_program(args):
     with Session(path=args.file or "<repl>", args=args.args, out=out, capacity=args.capacity,
                  gc_stress=args.gc_stress, **heap_options(args)) as session:
         if source is None:
-            repl(session, out)
-            status = 0
+            status = repl(session, out)
         else:
             status = session.interpret(source) or session.wait()
         if args.json:
@@ -151,12 +150,14 @@ def read(path):
 
 
 def repl(session, out):
-    """Reads and runs line after line; errors end none but their own."""
+    """Reads and runs line after line; errors end none but their own.  Returns the status."""
+    if not session.begun:
+        return session.interpret("")
     lines = sys.stdin.buffer if sys.stdin is not None else None
     while True:
         os.write(out, b"> ")
         line = lines.readline() if lines is not None else b""
         if not line:
             os.write(out, b"\n")
-            return
+            return 0
         session.interpret(line)

@@ -153,6 +153,23 @@ def test_the_repl_has_classes_closures_and_collections():
     assert done.out.endswith("> 11\n> \n")
 
 
+@pytest.mark.parametrize("options", [[], ["--gc-stress", "100"], ["--backend", "stw"]])
+def test_the_repl_goes_on_after_memory_ran_out(options):
+    """A line that needs room ends with the error, and leaves nothing half defined."""
+    done = command("--capacity", "1MiB", *options, stdin=(
+        OUT_OF_MEMORY + "class Other {}\nvar other = 1;\nprint l == nil;\nl = nil;\n"
+        "class Other { m() { return 2; } }\nvar other = Other();\nprint other.m();\n"))
+    assert done.status == 0 and done.out == "> > > > > > false\n> > > > 2\n> \n", done.err
+    errors = [line for line in done.err.splitlines() if not line.startswith("[line 1] in ")]
+    assert len(errors) == 3 and all(line.startswith("Out of memory: ") for line in errors)
+
+
+def test_a_heap_that_cannot_hold_what_a_program_begins_with():
+    done = command("--capacity", "min", "/dev/null", *(f"{i:05}" * 2_000 for i in range(150)))
+    assert (done.status, done.out, done.err.count("\n")) == (70, "", 1)
+    assert done.err.startswith("Out of memory: ")
+
+
 # ---- what was measured -------------------------------------------------------------------
 
 def test_json(program, tmp_path):

@@ -72,7 +72,7 @@ typedef struct lox_thread {
 } lox_thread;
 
 /* Strings and other objects that the VM itself names. */
-enum { WORD_INIT, WORD_GET, WORD_SET, WORD_LEN, WORD_ARGUMENTS, WORDS };
+enum { WORD_INIT, WORD_GET, WORD_SET, WORD_LEN, WORD_ARGUMENTS, WORD_SCRIPT, WORDS };
 
 typedef struct lox_program {
     gc_heap *heap;
