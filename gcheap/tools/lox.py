@@ -15,7 +15,6 @@ from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacit
 HEAP_OPTIONS = ("backend", "faults", "verify")
 WARNINGS = ("stall_warning_ms", "safepoint_warning_ms", "pause_warning_ms")
 STRESS = "--gc-stress"
-DEFAULT_CAPACITY = "1GiB"
 
 EXIT_USAGE = 64
 EXIT_IO = 74
@@ -37,8 +36,8 @@ def add(commands):
                         help="a full collection at every N-th allocation of each thread (default "
                              "every one)")
     parser.add_argument("--capacity", type=capacity_argument, metavar="SIZE|min",
-                        default=DEFAULT_CAPACITY,
-                        help="bytes of objects the heap may hold (default %(default)s)")
+                        help="bytes of objects the heap may hold (default 1GiB; environment "
+                             f"{BY_NAME['capacity'].env})")
     add_heap_options(parser, HEAP_OPTIONS)
     add_json(parser)
     parser.set_defaults(run=run)

@@ -184,6 +184,15 @@ def test_json(program, tmp_path):
     assert document["longest_pause_us"] == document["pauses"]["max_us"] > 0
 
 
+def test_the_environment_sets_what_no_option_does(program):
+    environment = os.environ | {"GCHEAP_CAPACITY": "4MiB", "GCHEAP_COLLECT_EVERY": "7"}
+    for options, capacity, stress in ([], 2**22, 7), (["--capacity", "5MiB", "--gc-stress", "3"],
+                                                      5 * 2**20, 3):
+        done = command("--json", "-", *options, program("array(1);"), env=environment)
+        config = json.loads(done.out)["config"]
+        assert (config["capacity"], config["gc_stress"]) == (capacity, stress)
+
+
 def test_json_of_a_repl_is_alone_on_standard_output():
     done = command("--json", "-", stdin="print 1;\n")
     assert json.loads(done.out)["status"] == 0
