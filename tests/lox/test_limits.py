@@ -154,16 +154,11 @@ def test_frames_that_are_full_of_locals():
     assert run(source.replace("f(63)", "f(64)")).err.startswith("Stack overflow.\n")
 
 
-@pytest.mark.parametrize("depth", [10, 100, 200, 1000, 20_000])
+@pytest.mark.parametrize("depth", [10, 100, 200, 999])
 def test_operands_that_wait(depth):
     """Each open parenthesis leaves an operand on the stack."""
-    source = function("var x = 1;\nprint " + "(x + " * depth + "x" + ")" * depth + ";")
-    outcome = run(source)
-    if outcome.status == 0:
-        assert outcome.out == f"{float(depth + 1):g}\n"
-    else:
-        assert depth > 200
-        refused(outcome)
+    prints(function("var x = 1;\nprint " + "(x + " * depth + "x" + ")" * depth + ";"),
+           f"{depth + 1}\n")
 
 
 # ---- too much ----------------------------------------------------------------------------
@@ -211,24 +206,55 @@ def test_deep_nesting(name):
         assert all(line.startswith("[line 1] Error") for line in outcome.err.splitlines())
 
 
+# What a level begins with, what is innermost, and what each ends with.  Names are of locals: those
+# of globals are constants, of which a function has 256.
 NESTED = {
     "blocks": ("{", "", "}"),
-    "parentheses": ("(", "1", ")"),
+    "ifs": ("if (nil) {", "", "}"),
+    "ifs without blocks": ("if (nil) ", "nil;", ""),
+    "elses": ("if (nil) nil; else {", "", "}"),
+    "whiles": ("while (nil) {", "", "}"),
+    "fors": ("for (; nil;) ", "nil;", ""),
     "functions": ("fun f() {", "", "}"),
-    "ifs": ("if (false) {", "", "}"),
+    "classes": ("class A { m() {", "", "}}"),
+    "parentheses": ("(", "nil", ")"),
+    "operands": ("x + (", "x", ")"),
+    "every precedence": ("x or x and x == x < x + x * x(", "x", ")"),
+    "negations": ("!-", "x", ""),
+    "assignments": ("x = ", "x", ""),
 }
+LEVELS = {"negations": 2}
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_nesting_that_is_too_much(name):
-    """It is one error, at whatever was too much; what is less compiles."""
+@pytest.mark.parametrize("more", [{}, STRESS], ids=["plain", "stressed"])
+def test_1000_levels_of_nesting(name, more):
+    """One more is one error, at whatever was too much."""
     opening, inside, closing = NESTED[name]
-    end = ";" if name == "parentheses" else ""
-    prints(opening * 300 + inside + closing * 300 + end + "\nprint 1;", "1\n")
-    for depth in (1001, 30_000):
-        outcome = run(opening * depth + inside + closing * depth + end + "\nprint 1;")
-        assert outcome.status == 65 and outcome.err.count("\n") == 1
+    end = "" if inside in ("", "nil;") else ";"
+    most = 999 // LEVELS.get(name, 1)               # the body of the function is one
+
+    def source(depth):
+        return (f"fun f(x) {{\n{opening * depth}{inside}{closing * depth}{end}\n}}\nprint 1;")
+    prints(source(most), "1\n", **more)
+    for depth in (most + 1, 100_000):
+        outcome = run(source(depth), **more)
+        assert (outcome.status, outcome.out, outcome.err.count("\n")) == (65, "", 1)
         assert outcome.err.endswith(": Too much nesting.\n")
+
+
+@pytest.mark.parametrize(("first", "link", "nbytes"), [
+    ("if (nil) nil;", " else if (nil) nil;", 1 + 3 + 1 + 2 + 3 + 1),
+    ("nil", " and true", 3 + 1 + 1), ("nil", " or nil", 3 + 3 + 1 + 1)])
+def test_chains_are_no_nesting(first, link, nbytes):
+    """They end where the first jump does not reach over the others any more."""
+    end = "" if first.endswith(";") else ";"
+    most = 65535 // nbytes
+    for count, status in ((most - 1, 0), (most + 2, 65)):
+        outcome = run(function(first + link * count + end) + "print 1;")
+        assert outcome.status == status
+        assert (outcome.out, outcome.err.count("\n")) == (("1\n", 0) if not status else ("", 1))
+        assert not status or outcome.err.endswith("Too much code to jump over.\n")
 
 
 def test_a_line_of_a_megabyte():
