@@ -88,6 +88,28 @@ def test_ctrl_c_stops_a_program_that_python_runs():
     assert run("print 1;") == Outcome(0, "1\n", "")
 
 
+def test_threads_that_join_each_other_can_be_stopped():
+    """The script waits for both, then, and they for each other: nothing else ends them."""
+    read, write = os.pipe()
+    source = ("var a; var b;\nfun f() { while (b == nil) {} print \"f\"; join(b); }\n"
+              "fun g() { while (a == nil) {} print \"g\"; join(a); }\n"
+              "a = spawn(f);\nb = spawn(g);\njoin(a);\nprint \"never\";\n")
+    with gcheap.lox.Session(out=write, capacity="16MiB") as session:
+        def stop():
+            said = b""
+            while len(said) < 4:                    # what both print before they join
+                said += os.read(read, 4)
+            session.stop()
+        beside = threading.Thread(target=stop)
+        beside.start()
+        session.interpret(source)
+        assert session.wait() == 70
+        beside.join()
+    os.close(write)
+    assert os.read(read, 10) == b""
+    os.close(read)
+
+
 def test_several_programs_at_once():
     """Each has its heap, its globals and its output."""
     def one(i):

@@ -69,9 +69,6 @@ static int open_program(lox_program *p, gc_heap *heap, const char *name, int out
     return 1;
 }
 
-/* Every thread ends where it looks next, without a message.  Any thread. */
-static void stop_program(lox_program *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
-
 /* Not RUNNING, the main thread; after it no word of `p` is a root. */
 static void close_program(lox_program *p) {
     wait_for_threads(p, 0);
