@@ -15,6 +15,7 @@ from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacit
 HEAP_OPTIONS = ("backend", "faults", "verify")
 WARNINGS = ("stall_warning_ms", "safepoint_warning_ms", "pause_warning_ms")
 STRESS = "--gc-stress"
+MOST_SOURCE = 1 << 26           # bytes: what a device without end is told from
 
 EXIT_USAGE = 64
 EXIT_IO = 74
@@ -66,7 +67,7 @@ def run(args):
         raise
     except OSError as error:
         give_up_output()
-        return complain(f"gcheap: output cannot be written: {error.strerror}")
+        return complain(f"gcheap: output cannot be written: {error.strerror or error}")
 
 
 def run_program(args):
@@ -143,9 +144,12 @@ def read(path):
         raise OSError(f'Could not open file "{path}".') from None
     with stream:
         try:
-            return stream.read()
+            source = stream.read(MOST_SOURCE + 1)
         except OSError:
             raise OSError(f'Could not read file "{path}".') from None
+    if len(source) > MOST_SOURCE:
+        raise OSError(f'Not enough memory to read "{path}".')
+    return source
 
 
 def repl(session, out):
@@ -155,7 +159,12 @@ def repl(session, out):
     lines = sys.stdin.buffer if sys.stdin is not None else None
     while True:
         os.write(out, b"> ")
-        line = lines.readline() if lines is not None else b""
+        try:
+            line = lines.readline(MOST_SOURCE + 1) if lines is not None else b""
+        except OSError:
+            return complain("Could not read standard input.")
+        if len(line) > MOST_SOURCE:
+            return complain("Not enough memory to read a line of standard input.")
         if not line:
             os.write(out, b"\n")
             return 0

@@ -50,6 +50,9 @@ BADF = "gcheap: output cannot be written: Bad file descriptor\n"
 @pytest.mark.parametrize(("redirection", "source", "status", "out", "err"), [
     (">&-", GOOD, 74, "", BADF), (">&-", "", 0, "", ""), (">&-", None, 74, "", BADF),
     ("<&-", None, 0, "> \n", ""),
+    ("</proc/self/mem", None, 74, "> ", "Could not read standard input.\n"),
+    ("</dev/zero", None, 74, "> ", "Not enough memory to read a line of standard input.\n"),
+    ("/dev/zero", None, 74, "", 'Not enough memory to read "/dev/zero".\n'),
     ("2>&-", BAD, 65, "", ""), ("2>/dev/full", BAD, 65, "", ""), ("2>&-", WRONG, 70, "", ""),
     ("2>/dev/full", WRONG, 70, "", ""), ("2>&-", GOOD, 0, "1\n", ""),
     ("<&- >&- 2>&-", None, 74, "", ""),
