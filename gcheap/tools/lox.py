@@ -11,6 +11,7 @@ from gcheap.clock import clock_ns
 from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, Between
 from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacity_argument
+from gcheap.tools.output import StdoutError, check_log, check_targets, emit_json
 
 HEAP_OPTIONS = ("backend", "faults", "verify")
 WARNINGS = ("stall_warning_ms", "safepoint_warning_ms", "pause_warning_ms")
@@ -63,19 +64,20 @@ def run(args):
     hold_descriptors()
     try:
         return run_program(args)
+    except StdoutError as error:
+        give_up_output()
+        return unusable(f"gcheap: {error}")
     except (GcheapError, BrokenPipeError):
         raise
     except OSError as error:
         give_up_output()
-        return complain(f"gcheap: output cannot be written: {error.strerror or error}")
+        return unusable(f"gcheap: output cannot be written: {error.strerror or error}")
 
 
 def run_program(args):
     from gcheap.lox import Session
 
     if args.json:
-        from gcheap.tools.output import check_log, check_targets
-
         check_targets([("--json", args.json)], [args.file] if args.file is not None else [])
         check_log(args.json)
     source = None
@@ -83,7 +85,7 @@ def run_program(args):
         try:
             source = read(args.file)
         except OSError as error:
-            return complain(error)
+            return unusable(error)
     # As with any interpreter in C: Ctrl-C ends the process, whatever the program does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     begun = clock_ns()
@@ -96,7 +98,6 @@ def run_program(args):
             status = session.interpret(source) or session.wait()
         if args.json:
             from gcheap.lox.report import document
-            from gcheap.tools.output import emit_json
 
             seconds = (clock_ns() - begun) / 1e9
             emit_json(document(session, args.file, args.args, status, seconds), args.json)
@@ -111,11 +112,9 @@ def hold_descriptors():
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, mode)           # the lowest number that is free
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)            # noqa: SIM115
 
 
-def complain(message):
+def unusable(message):
     """One line on standard error, if anybody has one; the status of what was not read or written.
     """
     with suppress(OSError):
@@ -163,9 +162,9 @@ def repl(session, out):
         try:
             line = lines.readline(MOST_SOURCE + 1) if lines is not None else b""
         except OSError:
-            return complain("Could not read standard input.")
+            return unusable("Could not read standard input.")
         if len(line) > MOST_SOURCE:
-            return complain("Not enough memory to read a line of standard input.")
+            return unusable("Not enough memory to read a line of standard input.")
         if not line:
             os.write(out, b"\n")
             return 0

@@ -49,6 +49,9 @@ BADF = "gcheap: output cannot be written: Bad file descriptor\n"
 @pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
 @pytest.mark.parametrize(("redirection", "source", "status", "out", "err"), [
     (">&-", GOOD, 74, "", BADF), (">&-", "", 0, "", ""), (">&-", None, 74, "", BADF),
+    ("--json - >&-", GOOD, 74, "", "gcheap: cannot write to standard output: it is closed\n"),
+    ("--json - >/dev/full", "", 74, "",
+     "gcheap: cannot write to standard output: No space left on device\n"),
     ("<&-", None, 0, "> \n", ""),
     ("</proc/self/mem", None, 74, "> ", "Could not read standard input.\n"),
     ("</dev/zero", None, 74, "> ", "Not enough memory to read a line of standard input.\n"),
