@@ -64,7 +64,6 @@ class Lisp:
         return value
 
 
-
 PRIMITIVES = {
     "+": lambda lisp, a, b: number(integer(a) + integer(b)),
     "-": lambda lisp, a, b: number(integer(a) - integer(b)),
@@ -79,7 +78,7 @@ PRIMITIVES = {
 }
 
 
-TOKEN = re.compile(r"""\s*(?:;[^\n]*|([()']|"[^"]*"|[^\s()'";]+))""")
+TOKEN = re.compile(r"""\s*(?:;[^\n]*|("[^"]*"|[()'"]|[^\s()'";]+))""")
 
 
 def tokens(source):
@@ -88,10 +87,11 @@ def tokens(source):
 
 
 def parse(lisp, stream):
-    """The next expression of a stream of tokens.  EOFError: there is none, or not all of it."""
+    """The next expression of a stream of tokens."""
     token = next(stream, "")
-    if token in ("", ")"):
-        raise EOFError if token == "" else LispError("a list ends that has not begun")
+    if token in ("", '"', ")"):
+        raise LispError("a list ends that has not begun" if token == ")" else
+                        "a string does not end" if token else "an expression or a ) is missing")
     if token == "'":
         return lisp.cons(lisp.symbol("quote"), lisp.cons(parse(lisp, stream), None))
     if token == "(":
@@ -182,14 +182,16 @@ def interpret(lisp, source):
 
 def main(arguments):
     lisp = Lisp()
-    if arguments:
-        return print(interpret(lisp, pathlib.Path(arguments[0]).read_text()))
     while True:
         try:
+            if arguments:
+                return print(interpret(lisp, pathlib.Path(arguments[0]).read_text()))
             print(interpret(lisp, input("> ")))
         except EOFError:
             return print(lisp.heap.stats())
-        except (LispError, AttributeError, TypeError, RecursionError, MemoryError) as error:
+        except Exception as error:      # whatever a program does wrong, or its file
+            if arguments:
+                sys.exit(f"{arguments[0]}: {error!r}")
             print(repr(error))
 
 

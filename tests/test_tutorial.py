@@ -89,6 +89,9 @@ def test_programs_run_while_the_heap_is_collected(tiny_lisp):
     ("((lambda (x) x))", "too few arguments"),
     ("((lambda () 1) 2)", "expected a pair"),
     (")", "has not begun"),
+    ("(foo", "an expression or a ) is missing"),
+    ("(foo '", "an expression or a ) is missing"),
+    ("(append \"a\" \"b", "a string does not end"),
     ("1152921504606846976", "does not fit a number of 61 bits"),
 ])
 def test_mistakes_are_told(tiny_lisp, program, says):
@@ -107,6 +110,13 @@ def test_the_program_runs_files_and_a_prompt(tmp_path):
               "run_name='__main__')"
     done = run_python(command, arguments=(str(source),))
     assert (done.returncode, done.stdout, done.stderr) == (0, '"abab"\n', "")
-    done = run_python(command, input="(car 1)\n(+ 1 2)\n")
-    assert done.returncode == 0 and "> LispError('expected a pair')\n> 3\n> " in done.stdout
+    done = run_python(command, input="(car 1)\n(foo\n(+ 1 2)\n")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("> LispError('expected a pair')\n"
+                                  "> LispError('an expression or a ) is missing')\n> 3\n> ")
     assert "relocations" in done.stdout
+    source.write_text("(car 1)")
+    for path, says in ((source, "expected a pair"), (tmp_path / "none", "No such file")):
+        done = run_python(command, arguments=(str(path),))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(f"{path}: ") and says in done.stderr

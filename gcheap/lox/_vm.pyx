@@ -4,6 +4,7 @@ A `Program` belongs to the thread that made it, which is the main thread of the 
 The code it is given must come from the assembler: it is not checked again.
 """
 from cpython.array cimport array
+from gcheap.core.layout cimport MutatorState
 from gcheap.embed.heaps cimport tagged_heap
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -62,7 +63,9 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
         uint64_t output_length
     ctypedef struct lox_program:
         gc_heap* heap
+        uint64_t (*unused)(gc_mutator*)
         lox_thread* main
+        uint64_t global_count
         uint64_t site_count
         uint32_t failed
         uint32_t stop
@@ -75,6 +78,7 @@ cdef extern from "gcheap/lox/native/lifetime.h" nogil:
     int add_global(lox_thread*, const char*, uint64_t)
     int add_site(lox_thread*, const char*, uint64_t)
     int load_unit(lox_thread*, lox_unit*, const lox_literal*)
+    void take_back(lox_program*, uint64_t, uint64_t)
     int run_script(lox_thread*, const lox_unit*)
     void reset(lox_thread*)
     void write_output(lox_thread*, uint64_t)
@@ -109,7 +113,7 @@ cdef class Program:
     cdef object thread              # whose program it is
     cdef bint closed
     cdef int out
-    cdef readonly bint broken       # a unit was loaded in part: memory was out
+    cdef readonly bint loaded       # the last unit's names are the program's
 
     def __cinit__(self, heap, int out, int err, bytes name):
         self.heap = heap
@@ -123,6 +127,7 @@ cdef class Program:
         cdef const char* text = name
         with nogil:
             opened = open_program(self.p, native, text, out, err)
+        self.p.unused = unused_by
         if not opened:
             message = (<bytes>gc_error_message()).decode(errors="replace")
             self.close()
@@ -161,13 +166,16 @@ cdef class Program:
     def run(self, codes, new_globals, new_sites):
         """Loads a unit and runs its script; the exit status, 0 or 70.
 
+        Where memory ends before it is loaded nothing of it is left: `loaded` says so.
         OSError when output could not be written.
         """
+        self.loaded = False
         self.check_thread()
         cdef lox_unit* unit = new_unit(codes)
         cdef list constants = [value for code in codes for value in code.constants]
         cdef lox_literal* literals = <lox_literal*>calloc(len(constants) + 1, sizeof(lox_literal))
         cdef int done = 1, loaded
+        cdef uint64_t globals_before = self.p.global_count, sites_before = self.p.site_count
         cdef lox_thread* t = self.p.main
         cdef const char* text
         cdef uint64_t n
@@ -186,11 +194,15 @@ cdef class Program:
             text, n = name, len(name)
             done = done and add_site(t, text, n)
         with nogil:
-            loaded = load_unit(t, unit, literals) and done
+            loaded = done and load_unit(t, unit, literals)
+            if not loaded:
+                take_back(self.p, globals_before, sites_before)
             done = loaded and run_script(t, unit)
             finish(self.p)
         free(literals)
-        self.broken = not loaded
+        if not loaded:
+            free_unit(unit)
+        self.loaded = loaded
         if self.p.output_error:
             error = self.p.output_error
             raise OSError(error, strerror_of(error), f"file descriptor {self.out}")
@@ -217,6 +229,12 @@ cdef class Program:
         with nogil:
             close_program(self.p)
         self.closed = True
+
+
+cdef uint64_t unused_by(gc_mutator* m) noexcept nogil:
+    """Bytes that the TLAB of the calling thread's mutator has left, units not begun included."""
+    cdef MutatorState* state = <MutatorState*>m
+    return state.tlab_limit - state.tlab_top
 
 
 cdef str strerror_of(int error):

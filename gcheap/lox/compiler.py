@@ -16,7 +16,7 @@ from gcheap.lox.scanner import tokens
 
 MOST_NESTED = 1000
 MOST_CAPACITY = 64                  # of the fields that an instance is made with
-_FRAMES = 8                         # of Python, for each level of nesting, at most
+_FRAMES = 20                        # of Python, for each level: 17 in `nil or nil and … * a.m(`
 _STARTERS = frozenset(("class", "fun", "var", "for", "if", "while", "print", "return"))
 
 
@@ -151,6 +151,11 @@ class Compiler(Expressions):
             self.error("Too much code to jump over.")
         function.code[jump][1] = len(function.code)
 
+    def patch_all(self, jumps):
+        """Jumps to one place, the last first, as if each were nested in the one before."""
+        for jump in reversed(jumps):
+            self.patch(jump)
+
     def loop(self, start, start_size):
         too_large = self.function.size - start_size + 3 > JUMP
         self.emit("LOOP", start)
@@ -238,7 +243,6 @@ class Compiler(Expressions):
     # ---- declarations ----
 
     def declaration(self):
-        self.deeper()
         if self.match("class"):
             self.class_declaration()
         elif self.match("fun"):
@@ -249,7 +253,6 @@ class Compiler(Expressions):
             self.statement()
         if self._panic:
             self.synchronize()
-        self.shallower()
 
     def class_declaration(self):
         self.consume("identifier", "Expect class name.")
@@ -336,7 +339,6 @@ class Compiler(Expressions):
     # ---- statements ----
 
     def statement(self):
-        self.deeper()
         if self.match("print"):
             self.expression()
             self.consume(";", "Expect ';' after value.")
@@ -355,12 +357,22 @@ class Compiler(Expressions):
             self.end_scope()
         else:
             self.expression_statement()
-        self.shallower()
+
+    def inner_statement(self):
+        """What an if, an else or a loop governs; a block is a level by itself."""
+        if self.check("{"):
+            self.statement()
+        else:
+            self.deeper()
+            self.statement()
+            self.shallower()
 
     def block(self):
+        self.deeper()
         while not self.check("}") and not self.check("end"):
             self.declaration()
         self.consume("}", "Expect '}' after block.")
+        self.shallower()
 
     def expression_statement(self):
         self.expression()
@@ -390,7 +402,7 @@ class Compiler(Expressions):
             self.loop(*start)
             start = increment
             self.patch(body)
-        self.statement()
+        self.inner_statement()
         self.loop(*start)
         if leave is not None:
             self.patch(leave)
@@ -398,18 +410,24 @@ class Compiler(Expressions):
         self.end_scope()
 
     def if_statement(self):
-        self.consume("(", "Expect '(' after 'if'.")
-        self.expression()
-        self.consume(")", "Expect ')' after condition.")
-        otherwise = self.jump("JUMP_IF_FALSE")
-        self.emit("POP")
-        self.statement()
-        over = self.jump("JUMP")
-        self.patch(otherwise)
-        self.emit("POP")
-        if self.match("else"):
-            self.statement()
-        self.patch(over)
+        over = []
+        chained = True
+        while chained:                      # else if … else if: no levels
+            self.consume("(", "Expect '(' after 'if'.")
+            self.expression()
+            self.consume(")", "Expect ')' after condition.")
+            otherwise = self.jump("JUMP_IF_FALSE")
+            self.emit("POP")
+            self.inner_statement()
+            over.append(self.jump("JUMP"))
+            self.patch(otherwise)
+            self.emit("POP")
+            chained = False
+            if self.match("else"):
+                chained = self.match("if")
+                if not chained:
+                    self.inner_statement()
+        self.patch_all(over)
 
     def while_statement(self):
         start = self.here()
@@ -418,7 +436,7 @@ class Compiler(Expressions):
         self.consume(")", "Expect ')' after condition.")
         leave = self.jump("JUMP_IF_FALSE")
         self.emit("POP")
-        self.statement()
+        self.inner_statement()
         self.loop(*start)
         self.patch(leave)
         self.emit("POP")

@@ -18,14 +18,19 @@ class Expressions:
     def expression(self):
         self.parse(ASSIGNMENT)
 
+    def inner_expression(self, precedence=ASSIGNMENT):
+        """One level of nesting deeper.  Operands of infix operators are none: they nest by
+        precedence, which ends."""
+        self.deeper()
+        self.parse(precedence)
+        self.shallower()
+
     def parse(self, precedence):
         """An expression whose operators bind at least as tightly as `precedence`."""
-        self.deeper()
         self.advance()
         prefix = _PREFIX.get(self.previous.kind)
         if prefix is None:
             self.error("Expect expression.")
-            self.shallower()
             return
         can_assign = precedence <= ASSIGNMENT
         prefix(self, can_assign)
@@ -37,17 +42,16 @@ class Expressions:
             infix(self, can_assign)
         if can_assign and self.match("="):
             self.error("Invalid assignment target.")
-        self.shallower()
 
     # ---- prefix ----
 
     def grouping(self, can_assign):
-        self.expression()
+        self.inner_expression()
         self.consume(")", "Expect ')' after expression.")
 
     def unary(self, can_assign):
         operator = self.previous.kind
-        self.parse(UNARY)
+        self.inner_expression(UNARY)
         self.emit("NOT" if operator == "!" else "NEGATE")
 
     def number(self, can_assign):
@@ -99,19 +103,29 @@ class Expressions:
         for operation in operations:
             self.emit(operation)
 
+    # `a and b and c` is right-associative, but its jumps lead to one place: a loop, no levels.
+
     def and_(self, can_assign):
-        end = self.jump("JUMP_IF_FALSE")
-        self.emit("POP")
-        self.parse(AND)
-        self.patch(end)
+        ends = []
+        chained = True
+        while chained:
+            ends.append(self.jump("JUMP_IF_FALSE"))
+            self.emit("POP")
+            self.parse(AND + 1)
+            chained = self.match("and")
+        self.patch_all(ends)
 
     def or_(self, can_assign):
-        otherwise = self.jump("JUMP_IF_FALSE")
-        end = self.jump("JUMP")
-        self.patch(otherwise)
-        self.emit("POP")
-        self.parse(OR)
-        self.patch(end)
+        ends = []
+        chained = True
+        while chained:
+            otherwise = self.jump("JUMP_IF_FALSE")
+            ends.append(self.jump("JUMP"))
+            self.patch(otherwise)
+            self.emit("POP")
+            self.parse(OR + 1)
+            chained = self.match("or")
+        self.patch_all(ends)
 
     def call(self, can_assign):
         self.emit("CALL", self.arguments())
@@ -120,7 +134,7 @@ class Expressions:
         count = 0
         if not self.check(")"):
             while True:
-                self.expression()
+                self.inner_expression()
                 if count == 255:
                     self.error("Can't have more than 255 arguments.")
                 count += 1
@@ -137,7 +151,7 @@ class Expressions:
         name = self.previous.text
         self.constant(name)
         if can_assign and self.match("="):
-            self.expression()
+            self.inner_expression()
             self.emit("SET_PROPERTY", name)
         elif self.match("("):
             count = self.arguments()
@@ -157,7 +171,7 @@ class Expressions:
             if operand is None:
                 kind, operand = "GLOBAL", self.identifier_constant(name)
         if can_assign and self.match("="):
-            self.expression()
+            self.inner_expression()
             self.emit("SET_" + kind, operand)
         else:
             self.emit("GET_" + kind, operand)

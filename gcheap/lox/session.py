@@ -4,20 +4,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from gcheap.errors import GcheapError, OptionError
 from gcheap.lox._vm import NATIVES, Program, make_heap
 from gcheap.lox.compiler import CompileError, compile_source
 from gcheap.lox.names import Names, TooMany
-from gcheap.options import BY_NAME
+from gcheap.options import BY_NAME, resolve
 from gcheap.text import printable, shown
 
 EXIT_OK = 0
 EXIT_COMPILE_ERROR = 65
 EXIT_RUNTIME_ERROR = 70
 STOP_SECONDS = 0.05             # a thread may pass a cycle's pauses without looking: asked again
-POLICY = "factor:4,minimum=128MiB"      # few cycles: a script's heap is its own
+# Few cycles: a script's heap is its own.
+DEFAULTS = {"capacity": "1GiB", "policy": "factor:4,minimum=128MiB"}
 
 
 class Session:
@@ -26,33 +28,42 @@ class Session:
     path             what reports of the heap call its main thread
     out, err         file descriptors for what it prints, and for errors
     args             strings (or bytes), what `args()` returns
-    capacity         bytes of objects, an int or a string such as "1GiB"
-    gc_stress        n: a full collection at every n-th allocation of each thread; 0: off
+    capacity         bytes of objects, an int or a string such as "1GiB"; None: GCHEAP_CAPACITY, or
+                     else 1 GiB
+    gc_stress        n: a full collection at every n-th allocation of each thread; 0: as
+                     GCHEAP_COLLECT_EVERY has it, or else off.  An attribute too: what holds
     heap_options     of `gcheap.Heap`
 
+    Where memory ends, `interpret` ends with that error, and what comes after may drop what fills
+    the heap.  `begun` is false when it cannot hold what every program begins with, `args` among it:
+    that was said on `err`, and nothing runs.
+
     It belongs to the thread that made it; on others all but `stop` raise GcheapError.  OptionError
-    for bad options; OSError from `interpret` when output cannot be written.
+    for bad options; OSError from `interpret` when output cannot be written (errors that cannot be
+    written to `err` are lost).
     """
 
     def __init__(self, *, path: str = "<script>", args: Iterable[str | bytes] = (),
-                 out: int = 1, err: int = 2, capacity: int | str = "1GiB", gc_stress: int = 0,
+                 out: int = 1, err: int = 2, capacity: int | str | None = None, gc_stress: int = 0,
                  **heap_options: Any) -> None:
         self._err = err
-        self.gc_stress = gc_stress
         if gc_stress:
             if heap_options.get("collect_every") is not None:
                 raise OptionError("gc_stress is the heap's collect_every: give one of them")
             heap_options["collect_every"] = gc_stress
-        if heap_options.get("policy") is None and BY_NAME["policy"].env not in os.environ:
-            heap_options["policy"] = POLICY
-        self.heap = make_heap({"capacity": capacity} | heap_options)
+        heap_options["capacity"] = capacity
+        for name, ours in DEFAULTS.items():
+            if heap_options.get(name) is None and BY_NAME[name].env not in os.environ:
+                heap_options[name] = ours
+        self.gc_stress = resolve(heap_options)["collect_every"]
+        self.heap = make_heap(heap_options)
         self._program: Any = None
         self._ending = threading.Lock()     # stop() against the end
         try:
             self._program = Program(self.heap, out, err, printable(path).encode())
             self._globals = {name: number for number, name in enumerate(NATIVES)}
             self._sites = 0
-            self._begun = self._program.begin(
+            self.begun = self._program.begin(
                 [arg if isinstance(arg, bytes) else os.fsencode(arg) for arg in args])
         except BaseException:
             self._shut()
@@ -72,8 +83,7 @@ class Session:
             raise TypeError(f"source {shown(source)}: expected str or bytes")
         if self._program is None:
             raise GcheapError("this Lox program has ended")
-        if not self._begun or self._program.broken:
-            self._complain(b"The program has no memory to go on.\n")
+        if not self.begun:
             return EXIT_RUNTIME_ERROR
         names = Names(self._globals, self._sites)
         try:
@@ -84,9 +94,12 @@ class Session:
         except TooMany as error:
             self._complain(f"{error}\n".encode())
             return EXIT_COMPILE_ERROR
-        self._globals |= names.new_globals
-        self._sites += len(names.new_sites)
-        return self._program.run(codes, names.new_globals, names.new_sites)
+        try:
+            return self._program.run(codes, names.new_globals, names.new_sites)
+        finally:
+            if self._program.loaded:
+                self._globals |= names.new_globals
+                self._sites += len(names.new_sites)
 
     def wait(self) -> int:
         """Waits for threads that the program spawned; 70 if one of them, ever, had a run-time
@@ -115,12 +128,13 @@ class Session:
         self.heap.close()
 
     def _complain(self, messages):
-        while messages:
-            messages = messages[os.write(self._err, messages):]
+        with suppress(OSError):         # as the VM: an error nobody hears is the same error
+            while messages:
+                messages = messages[os.write(self._err, messages):]
 
 
 def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | bytes] = (),
-        out: int = 1, err: int = 2, capacity: int | str = "1GiB", gc_stress: int = 0,
+        out: int = 1, err: int = 2, capacity: int | str | None = None, gc_stress: int = 0,
         **heap_options: Any) -> int:
     """Runs a Lox program on a heap of its own; returns the exit status.
 

@@ -5,17 +5,21 @@ Imports late, and little: an empty program must end before anybody has waited fo
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from gcheap.clock import clock_ns
-from gcheap.options import Between
+from gcheap.errors import GcheapError
+from gcheap.options import BY_NAME, Between
 from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacity_argument
+from gcheap.tools.output import StdoutError, check_log, check_targets, emit_json
 
 HEAP_OPTIONS = ("backend", "faults", "verify")
+WARNINGS = ("stall_warning_ms", "safepoint_warning_ms", "pause_warning_ms")
 STRESS = "--gc-stress"
-DEFAULT_CAPACITY = "1GiB"
+MOST_SOURCE = 1 << 26           # bytes: what a device without end is told from
 
 EXIT_USAGE = 64
-EXIT_UNREADABLE = 74
+EXIT_IO = 74
 
 
 def add(commands):
@@ -23,7 +27,8 @@ def add(commands):
         "lox", help="run a Lox program on a heap, or a REPL",
         description="Run a program in Lox, the language of \"Crafting Interpreters\"; without "
                     "FILE, a REPL. What follows FILE is the program's. Exit status: 0, 64 usage, "
-                    "65 the source has errors, 70 a run-time error, 74 FILE cannot be read.")
+                    "65 the source has errors, 70 a run-time error, 74 FILE cannot be read, or "
+                    "output cannot be written.")
     parser.usage_status = EXIT_USAGE
     parser.prepare = spell_out
     parser.add_argument("file", nargs="?", metavar="FILE", help="a program; none: a REPL")
@@ -33,8 +38,8 @@ def add(commands):
                         help="a full collection at every N-th allocation of each thread (default "
                              "every one)")
     parser.add_argument("--capacity", type=capacity_argument, metavar="SIZE|min",
-                        default=DEFAULT_CAPACITY,
-                        help="bytes of objects the heap may hold (default %(default)s)")
+                        help="bytes of objects the heap may hold (default 1GiB; environment "
+                             f"{BY_NAME['capacity'].env})")
     add_heap_options(parser, HEAP_OPTIONS)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -56,11 +61,23 @@ def spell_out(words):
 
 
 def run(args):
+    hold_descriptors()
+    try:
+        return run_program(args)
+    except StdoutError as error:
+        give_up_output()
+        return unusable(f"gcheap: {error}")
+    except (GcheapError, BrokenPipeError):
+        raise
+    except OSError as error:
+        give_up_output()
+        return unusable(f"gcheap: output cannot be written: {error.strerror or error}")
+
+
+def run_program(args):
     from gcheap.lox import Session
 
     if args.json:
-        from gcheap.tools.output import check_log, check_targets
-
         check_targets([("--json", args.json)], [args.file] if args.file is not None else [])
         check_log(args.json)
     source = None
@@ -68,26 +85,55 @@ def run(args):
         try:
             source = read(args.file)
         except OSError as error:
-            print(error, file=sys.stderr)
-            return EXIT_UNREADABLE
+            return unusable(error)
     # As with any interpreter in C: Ctrl-C ends the process, whatever the program does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     begun = clock_ns()
-    with Session(path=args.file or "<repl>", args=args.args, out=2 if args.json == "-" else 1,
-                 capacity=args.capacity, gc_stress=args.gc_stress,
-                 **{name: getattr(args, name) for name in HEAP_OPTIONS}) as session:
+    out = 2 if args.json == "-" else 1
+    with Session(path=args.file or "<repl>", args=args.args, out=out, capacity=args.capacity,
+                 gc_stress=args.gc_stress, **heap_options(args)) as session:
         if source is None:
-            repl(session)
-            status = 0
+            status = repl(session, out)
         else:
             status = session.interpret(source) or session.wait()
         if args.json:
             from gcheap.lox.report import document
-            from gcheap.tools.output import emit_json
 
             seconds = (clock_ns() - begun) / 1e9
             emit_json(document(session, args.file, args.args, status, seconds), args.json)
     return status
+
+
+def hold_descriptors():
+    """A standard descriptor that is closed stays unusable: else the next one that is opened, the
+    heap's perhaps, would have its number, and get what the program prints."""
+    for fd, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)           # the lowest number that is free
+
+
+def unusable(message):
+    """One line on standard error, if anybody has one; the status of what was not read or written.
+    """
+    with suppress(OSError):
+        os.write(2, f"{message}\n".encode(errors="backslashreplace"))
+    return EXIT_IO
+
+
+def give_up_output():
+    """The interpreter's last flush must not try again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def heap_options(args):
+    """As given.  The heap's warnings are off unless a variable asks for them: standard error is
+    the program's, and an error there is what the book says, or one line."""
+    options = {name: getattr(args, name) for name in HEAP_OPTIONS}
+    return options | {name: 0 for name in WARNINGS if BY_NAME[name].env not in os.environ}
 
 
 def read(path):
@@ -98,18 +144,28 @@ def read(path):
         raise OSError(f'Could not open file "{path}".') from None
     with stream:
         try:
-            return stream.read()
+            source = stream.read(MOST_SOURCE + 1)
         except OSError:
             raise OSError(f'Could not read file "{path}".') from None
+    if len(source) > MOST_SOURCE:
+        raise OSError(f'Not enough memory to read "{path}".')
+    return source
 
 
-def repl(session):
-    """Reads and runs line after line; errors end none but their own."""
-    lines = sys.stdin.buffer
+def repl(session, out):
+    """Reads and runs line after line; errors end none but their own.  Returns the status."""
+    if not session.begun:
+        return session.interpret("")
+    lines = sys.stdin.buffer if sys.stdin is not None else None
     while True:
-        os.write(1, b"> ")
-        line = lines.readline()
+        os.write(out, b"> ")
+        try:
+            line = lines.readline(MOST_SOURCE + 1) if lines is not None else b""
+        except OSError:
+            return unusable("Could not read standard input.")
+        if len(line) > MOST_SOURCE:
+            return unusable("Not enough memory to read a line of standard input.")
         if not line:
-            os.write(1, b"\n")
-            return
+            os.write(out, b"\n")
+            return 0
         session.interpret(line)

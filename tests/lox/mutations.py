@@ -13,8 +13,9 @@ from lox.syntax import KEYWORDS
 
 _PIECES = re.compile(r'\s+|//[^\n]*|[A-Za-z_]\w*|[0-9]+(?:\.[0-9]+)?|"[^"]*"|[!=<>]=|.', re.DOTALL)
 VOCABULARY = [*sorted(KEYWORDS), "init", "x", "y", "a", "clock", "array(3)", "gc()", ".get(0)",
-              ".set(1,a)", ".len()", "0", "1", "2.5", "1e9", "999999999999", '""', '"s"', '"', "//",
-              *"(){},.-+;/*!=><@", "!=", "==", ">=", "<="]
+              ".set(1,a)", ".len()", "spawn(f)", "spawn", "join(t)", "join", "args()", "heapUsed()",
+              'readFile("/dev/null")', 'readFile("/dev/zero")', "0", "1", "2.5", "1e9",
+              "999999999999", '""', '"s"', '"', "//", *"(){},.-+;/*!=><@", "!=", "==", ">=", "<="]
 _DRAW = [st.integers(0, n) for n in range(4)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ def run(source: str | bytes, **options) -> Outcome:
     """The same as text."""
     status, out, err = run_bytes(source, **options)
     return Outcome(status, out.decode(), err.decode())
+
+
+def run_for(seconds: float, source: bytes, **options) -> int:
+    """The status of a program that is stopped after so long."""
+    ended = threading.Event()
+    with open(os.devnull, "wb") as null, gcheap.lox.Session(
+            out=null.fileno(), err=null.fileno(),
+            **({"capacity": CAPACITY} | options)) as session:
+        def stop() -> None:
+            while not ended.wait(seconds):
+                session.stop()
+        beside = threading.Thread(target=stop)
+        beside.start()
+        try:
+            return session.interpret(source) or session.wait()
+        finally:
+            session.wait()
+            ended.set()
+            beside.join()
 
 
 def options_of(mode: str) -> dict[str, object]:

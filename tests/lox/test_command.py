@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_a_program_reads_a_file(program, tmp_path):
     assert (done.status, done.out) == (0, "read\nthis!\n"), done.err
 
 
+@pytest.mark.uninstrumented("sanitizers map terabytes")
+def test_a_file_without_end_is_no_more_than_the_heap_holds(program):
+    path = program('print "on";\nreadFile("/dev/zero");\n')
+    done = command("--capacity", "4MiB", path, preexec_fn=lambda: resource.setrlimit(
+        resource.RLIMIT_AS, (2**30, 2**30)))
+    assert (done.status, done.out) == (70, "on\n")
+    assert done.err == ("Out of memory: the heap of 4194304 bytes cannot hold the file.\n"
+                        "[line 2] in script\n")
+
+
 @pytest.mark.parametrize("options", [
     ["--gc-stress"], ["--gc-stress", "3"], ["--backend", "stw"], ["--backend", "copy"],
     ["--faults", "handler"], ["--verify", "3"], ["--capacity", "8MiB"],
@@ -94,6 +105,21 @@ def test_bad_usage_is_one_line(program, options):
     done = command(*options, program("print 1;"))
     assert done.status == 64 and done.out == ""
     assert done.err.count("\n") == 1 and "lox" in done.err
+
+
+OUT_OF_MEMORY = "class L {}\nvar l = nil;\nwhile (true) { var n = L(); n.next = l; l = n; }\n"
+
+
+@pytest.mark.parametrize("asked", [{}, {"GCHEAP_STALL_WARNING_MS": "20"}], ids=["", "asked"])
+def test_memory_that_runs_out_is_one_line_and_the_trace(program, asked):
+    """What the heap says of its stalls is for those who ask: each placement here waits for longer
+    than it takes to be said."""
+    slow = {"GCHEAP_DELAY_PLACEMENTS_US": "120000", "GCHEAP_RELOCATE": "always"}
+    done = command("--capacity", "1MiB", program(OUT_OF_MEMORY), env=os.environ | slow | asked)
+    *stalls, error, trace = done.err.splitlines()
+    assert (done.status, done.out, trace) == (70, "", "[line 3] in script")
+    assert error.startswith("Out of memory: the heap of 1048576 bytes is full")
+    assert bool(stalls) == bool(asked) and all(" stalled for " in line for line in stalls)
 
 
 # ---- the REPL ----------------------------------------------------------------------------
@@ -127,6 +153,23 @@ def test_the_repl_has_classes_closures_and_collections():
     assert done.out.endswith("> 11\n> \n")
 
 
+@pytest.mark.parametrize("options", [[], ["--gc-stress", "100"], ["--backend", "stw"]])
+def test_the_repl_goes_on_after_memory_ran_out(options):
+    """A line that needs room ends with the error, and leaves nothing half defined."""
+    done = command("--capacity", "1MiB", *options, stdin=(
+        OUT_OF_MEMORY + "class Other {}\nvar other = 1;\nprint l == nil;\nl = nil;\n"
+        "class Other { m() { return 2; } }\nvar other = Other();\nprint other.m();\n"))
+    assert done.status == 0 and done.out == "> > > > > > false\n> > > > 2\n> \n", done.err
+    errors = [line for line in done.err.splitlines() if not line.startswith("[line 1] in ")]
+    assert len(errors) == 3 and all(line.startswith("Out of memory: ") for line in errors)
+
+
+def test_a_heap_that_cannot_hold_what_a_program_begins_with():
+    done = command("--capacity", "min", "/dev/null", *(f"{i:05}" * 2_000 for i in range(150)))
+    assert (done.status, done.out, done.err.count("\n")) == (70, "", 1)
+    assert done.err.startswith("Out of memory: ")
+
+
 # ---- what was measured -------------------------------------------------------------------
 
 def test_json(program, tmp_path):
@@ -139,6 +182,21 @@ def test_json(program, tmp_path):
     assert document["status"] == 0 and document["cycles"] >= 1
     assert document["pauses"]["count"] >= 1
     assert document["longest_pause_us"] == document["pauses"]["max_us"] > 0
+
+
+def test_the_environment_sets_what_no_option_does(program):
+    environment = os.environ | {"GCHEAP_CAPACITY": "4MiB", "GCHEAP_COLLECT_EVERY": "7"}
+    for options, capacity, stress in ([], 2**22, 7), (["--capacity", "5MiB", "--gc-stress", "3"],
+                                                      5 * 2**20, 3):
+        done = command("--json", "-", *options, program("array(1);"), env=environment)
+        config = json.loads(done.out)["config"]
+        assert (config["capacity"], config["gc_stress"]) == (capacity, stress)
+
+
+def test_json_of_a_repl_is_alone_on_standard_output():
+    done = command("--json", "-", stdin="print 1;\n")
+    assert json.loads(done.out)["status"] == 0
+    assert (done.status, done.err) == (0, "> 1\n> \n")
 
 
 def test_stress_collects_at_every_allocation(program, tmp_path):

@@ -37,9 +37,37 @@ def test_output_that_nobody_reads_ends_the_program(tmp_path):
 def test_output_that_cannot_be_written(tmp_path):
     with open("/dev/full", "w") as full:
         process = start(tmp_path, "print 1;", stdout=full)
-        assert process.wait(PATIENCE) == 2
+        assert process.wait(PATIENCE) == 74
     said = process.stderr.read()
     assert said.count("\n") == 1 and "No space left on device" in said
+
+
+GOOD, BAD, WRONG = "print 1;", "print ;", "print nil + 1;"
+BADF = "gcheap: output cannot be written: Bad file descriptor\n"
+
+
+@pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
+@pytest.mark.parametrize(("redirection", "source", "status", "out", "err"), [
+    (">&-", GOOD, 74, "", BADF), (">&-", "", 0, "", ""), (">&-", None, 74, "", BADF),
+    ("--json - >&-", GOOD, 74, "", "gcheap: cannot write to standard output: it is closed\n"),
+    ("--json - >/dev/full", "", 74, "",
+     "gcheap: cannot write to standard output: No space left on device\n"),
+    ("<&-", None, 0, "> \n", ""),
+    ("</proc/self/mem", None, 74, "> ", "Could not read standard input.\n"),
+    ("</dev/zero", None, 74, "> ", "Not enough memory to read a line of standard input.\n"),
+    ("/dev/zero", None, 74, "", 'Not enough memory to read "/dev/zero".\n'),
+    ("2>&-", BAD, 65, "", ""), ("2>/dev/full", BAD, 65, "", ""), ("2>&-", WRONG, 70, "", ""),
+    ("2>/dev/full", WRONG, 70, "", ""), ("2>&-", GOOD, 0, "1\n", ""),
+    ("<&- >&- 2>&-", None, 74, "", ""),
+    ("nowhere 2>/dev/full", None, 74, "", "")])
+def test_descriptors_that_are_closed_or_full(tmp_path, redirection, source, status, out, err):
+    """`source`: of a file; None: a REPL with a line to print."""
+    program = tmp_path / "program.lox"
+    program.write_text(source or "")
+    line = f'"$0" -m gcheap lox {redirection} {"" if source is None else program}'
+    done = subprocess.run(["sh", "-c", line, sys.executable], input="print 2;\n", text=True,
+                          capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
 
 
 def test_ctrl_c_ends_a_program(tmp_path):
@@ -64,6 +92,28 @@ def test_ctrl_c_stops_a_program_that_python_runs():
     os.close(read)
     os.close(write)
     assert run("print 1;") == Outcome(0, "1\n", "")
+
+
+def test_threads_that_join_each_other_can_be_stopped():
+    """The script waits for both, then, and they for each other: nothing else ends them."""
+    read, write = os.pipe()
+    source = ("var a; var b;\nfun f() { while (b == nil) {} print \"f\"; join(b); }\n"
+              "fun g() { while (a == nil) {} print \"g\"; join(a); }\n"
+              "a = spawn(f);\nb = spawn(g);\njoin(a);\nprint \"never\";\n")
+    with gcheap.lox.Session(out=write, capacity="16MiB") as session:
+        def stop():
+            said = b""
+            while len(said) < 4:                    # what both print before they join
+                said += os.read(read, 4)
+            session.stop()
+        beside = threading.Thread(target=stop)
+        beside.start()
+        session.interpret(source)
+        assert session.wait() == 70
+        beside.join()
+    os.close(write)
+    assert os.read(read, 10) == b""
+    os.close(read)
 
 
 def test_several_programs_at_once():

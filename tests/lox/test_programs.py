@@ -50,6 +50,14 @@ def test_threads_in_many_orders(name, rng):
         check(expected_of(source_of(name)), done.status, done.out, done.err)
 
 
+@pytest.mark.parametrize("unit_pages", [1, 16])
+def test_heap_used_goes_in_steps_of_objects(unit_pages):
+    """Two words and the elements, and one more of ours; no cycle runs in so short a program."""
+    done = run("var before = heapUsed();\narray(1); print heapUsed() - before;\n"
+               "array(100); print heapUsed() - before;\n", unit_pages=unit_pages)
+    assert done == Outcome(0, f"{4 * 8}\n{(4 + 103) * 8}\n", "")
+
+
 def test_an_error_in_a_thread_without_frames():
     """What was spawned could not be called: nothing had begun, so there is no trace."""
     done = run("fun f(a) {}\nprint join(spawn(f));")

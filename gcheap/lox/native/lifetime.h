@@ -44,6 +44,7 @@ static gc_word *add_words(lox_thread *t, uint64_t most, const uint64_t *count) {
 static int open_program(lox_program *p, gc_heap *heap, const char *name, int out, int err) {
     static const char *const words[] = { "init", "get", "set", "len" };
     lox_thread *t;
+    gc_word script;
     memset(p, 0, sizeof *p);
     p->heap = heap, p->out = out, p->err = err;
     p->interactive = isatty(out) == 1;
@@ -61,12 +62,12 @@ static int open_program(lox_program *p, gc_heap *heap, const char *name, int out
         || !gc_add_roots(t->m, p->words, &lox_words, NULL)) return 0;
     for (int i = 0; i < 4; i++)
         if (!(p->words[i] = intern(t, words[i], strlen(words[i])))) return 0;
+    if (!(script = gc_alloc_array(t->m, LOX_CLOSURE, CLOSURE_CELLS))) return 0;
+    *element_at(boxed(script), CLOSURE_FUNCTION) = LOX_NIL;
+    p->words[WORD_SCRIPT] = boxed(script);
     gc_leave(t->m);
     return 1;
 }
-
-/* Every thread ends where it looks next, without a message.  Any thread. */
-static void stop_program(lox_program *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
 
 /* Not RUNNING, the main thread; after it no word of `p` is a root. */
 static void close_program(lox_program *p) {
@@ -134,14 +135,7 @@ static int set_arguments(lox_thread *t, const lox_literal *arguments, uint64_t n
     return 1;
 }
 
-/* Fills in the constants of a unit, which is the program's then.  RUNNING. */
-static int load_unit(lox_thread *t, lox_unit *unit, const lox_literal *literals) {
-    lox_program *p = t->program;
-    unit->next = p->units;
-    p->units = unit;
-    for (uint64_t i = 0; i < unit->constant_count; i++) unit->constants[i] = LOX_NIL;
-    if (!gc_add_roots(t->m, unit->constants, &unit->constant_count, NULL))
-        return fail(t, "Out of memory.");
+static int fill_constants(lox_thread *t, const lox_unit *unit, const lox_literal *literals) {
     for (uint64_t i = 0; i < unit->constant_count; i++) {
         const lox_literal *literal = &literals[i];
         if (literal->kind == 0) {
@@ -166,15 +160,41 @@ static int load_unit(lox_thread *t, lox_unit *unit, const lox_literal *literals)
     return 1;
 }
 
-/* Runs the last code of a unit, the script.  RUNNING. */
+/* Fills in the constants of a unit, which is the program's then; 0: it is the caller's still.
+ * RUNNING. */
+static int load_unit(lox_thread *t, lox_unit *unit, const lox_literal *literals) {
+    lox_program *p = t->program;
+    gc_roots *roots;
+    for (uint64_t i = 0; i < unit->constant_count; i++) unit->constants[i] = LOX_NIL;
+    if (!(roots = gc_add_roots(t->m, unit->constants, &unit->constant_count, NULL)))
+        return fail(t, "Out of memory: the system has none for the constants.");
+    if (!fill_constants(t, unit, literals)) {
+        gc_remove_roots(t->m, roots);
+        return 0;
+    }
+    unit->next = p->units;
+    p->units = unit;
+    return 1;
+}
+
+/* The last globals and property accesses, of a unit that was not loaded, are none.  RUNNING. */
+static void take_back(lox_program *p, uint64_t globals, uint64_t sites) {
+    p->global_count = globals;
+    p->site_count = sites;
+    p->cache_words = sites * (sizeof(lox_cache) / 8);
+}
+
+/* Runs the last code of a unit, the script.  RUNNING.
+ *
+ * Its closure is always the same, so a line of a REPL needs no room in the heap to begin, and may
+ * drop what fills it.  No program sees that closure: nothing in Lox names it. */
 static int run_script(lox_thread *t, const lox_unit *unit) {
     const lox_code *code = &unit->codes[unit->code_count - 1];
-    gc_word closure = gc_alloc_array(t->m, LOX_CLOSURE, CLOSURE_CELLS);
-    if (!closure) return exhausted(t);
-    *element_at(boxed(closure), CLOSURE_FUNCTION) = LOX_NIL;
-    *element_at(boxed(closure), CLOSURE_CODE) = (gc_word)code;
-    push(t, boxed(closure));
+    gc_word closure = t->program->words[WORD_SCRIPT];
+    /* Relaxed: it is one of the slots that the marker reads, and no reference. */
+    __atomic_store_n(element_at(closure, CLOSURE_CODE), (gc_word)code, __ATOMIC_RELAXED);
+    push(t, closure);
     if (stopped(t)) return 0;
-    return call_closure(t, boxed(closure), 0) && execute(t);
+    return call_closure(t, closure, 0) && execute(t);
 }
 #endif

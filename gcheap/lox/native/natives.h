@@ -21,11 +21,12 @@ static int native_gc(lox_thread *t, uint32_t count, gc_word *a) {
     return 1;
 }
 
+/* The heap counts TLABs whole, so what the thread's own has left is taken off again. */
 static int native_heap_used(lox_thread *t, uint32_t count, gc_word *a) {
     gc_statistics s;
     (void)count;
     gc_get_statistics(t->program->heap, &s);
-    a[-1] = of_number((double)s.used);
+    a[-1] = of_number((double)(s.used - t->program->unused(t->m)));
     return 1;
 }
 
@@ -44,10 +45,13 @@ static int make_array(lox_thread *t, gc_word *at, uint64_t length) {
 }
 
 static int native_array(lox_thread *t, uint32_t count, gc_word *a) {
-    uint64_t length = index_below(a[0], (uint64_t)1 << 48);
+    double length = is_number(a[0]) ? as_number(a[0]) : -1;
     (void)count;
-    if (length == UINT64_MAX) return fail(t, "Array length must be a whole number, not negative.");
-    return make_array(t, a - 1, length);
+    if (!(length >= 0 && isfinite(length) && floor(length) == length))
+        return fail(t, "Array length must be a whole number, not negative.");
+    if (length >= 0x1p63)
+        return fail(t, "Out of memory: no heap can hold an array of %g elements.", length);
+    return make_array(t, a - 1, (uint64_t)length);
 }
 
 static int native_args(lox_thread *t, uint32_t count, gc_word *a) {
@@ -56,21 +60,25 @@ static int native_args(lox_thread *t, uint32_t count, gc_word *a) {
     return 1;
 }
 
-/* The file as bytes of malloc's, or the errno.  Not RUNNING. */
-static int read_file(const char *path, char **bytes, uint64_t *n) {
+/* The file as bytes of malloc's, or the errno; -1: it has more than `most` bytes.  Not RUNNING. */
+static int read_file(const char *path, uint64_t most, char **bytes, uint64_t *n) {
     uint64_t room = 1 << 16;
     int fd = open(path, O_RDONLY | O_CLOEXEC), error = 0;
     *bytes = NULL, *n = 0;
     if (fd < 0) return errno;
     while (!error) {
         ssize_t got;
-        char *larger = *bytes && *n < room ? *bytes : realloc(*bytes, room *= 2);
-        if (!larger) { error = ENOMEM; break; }
-        *bytes = larger;
+        if (!*bytes || *n == room) {
+            char *larger;
+            room = 2 * room <= most ? 2 * room : most + 1;
+            if (!(larger = realloc(*bytes, room))) { error = ENOMEM; break; }
+            *bytes = larger;
+        }
         got = read(fd, *bytes + *n, room - *n);
         if (got < 0 && errno != EINTR) error = errno;
         if (got == 0) break;
         if (got > 0) *n += (uint64_t)got;
+        if (*n > most) error = -1;
     }
     close(fd);
     if (error) free(*bytes);
@@ -80,17 +88,23 @@ static int read_file(const char *path, char **bytes, uint64_t *n) {
 static int native_read_file(lox_thread *t, uint32_t count, gc_word *a) {
     char *path, *bytes;
     uint64_t n;
+    gc_statistics heap;
     gc_word text;
     int error;
     (void)count;
     if (!has_shape(a[0], LOX_STRING)) return fail(t, "A path must be a string.");
+    gc_get_statistics(t->program->heap, &heap);
     n = character_count(a[0]);
     if (memchr(characters(a[0]), 0, n)) return fail(t, "A path must have no zero bytes.");
     if (!(path = strndup(characters(a[0]), n))) return fail(t, "Out of memory.");
     gc_leave(t->m);
-    error = read_file(path, &bytes, &n);
+    error = read_file(path, heap.capacity, &bytes, &n);
     free(path);
     gc_enter(t->m);
+    if (error == -1)
+        return fail(t, "Out of memory: the heap of %llu bytes cannot hold the file.",
+                    (unsigned long long)heap.capacity);
+    if (error == ENOMEM) return fail(t, "Out of memory: the system has none for the file.");
     if (error) {
         char after[160];
         snprintf(after, sizeof after, "': %s.", strerror(error));

@@ -23,13 +23,22 @@ static int write_all(int fd, const char *bytes, uint64_t n) {
     return 0;
 }
 
+/* Every thread ends where it looks next, without a message; who waits in join() looks now.  Any
+ * thread that is not RUNNING. */
+static void stop_program(lox_program *p) {
+    pthread_mutex_lock(&p->lock);
+    __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED);
+    pthread_cond_broadcast(&p->ended);
+    pthread_mutex_unlock(&p->lock);
+}
+
 /* The first `n` bytes of the buffer.  Not RUNNING. */
 static void write_output(lox_thread *t, uint64_t n) {
     int none = 0, error = n ? write_all(t->program->out, t->output, n) : 0;
     if (error) {                        /* nobody reads any more: every thread ends */
         __atomic_compare_exchange_n(&t->program->output_error, &none, error, 0, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED);
-        __atomic_store_n(&t->program->stop, 1, __ATOMIC_RELAXED);
+        stop_program(t->program);
     }
     memmove(t->output, t->output + n, t->output_length - n);
     t->output_length -= n;
@@ -183,7 +192,8 @@ static int fail_named(lox_thread *t, const char *before, gc_word name, const cha
 static int exhausted(lox_thread *t) { return fail(t, "Out of memory: %s.", gc_error_message()); }
 
 /* Ends the thread without a word: output failed, or Ctrl-C. */
-static int stopped(lox_thread *t) {
-    return GC_UNLIKELY(__atomic_load_n(&t->program->stop, __ATOMIC_RELAXED));
+static int stopped_program(const lox_program *p) {
+    return GC_UNLIKELY(__atomic_load_n(&p->stop, __ATOMIC_RELAXED));
 }
+static int stopped(lox_thread *t) { return stopped_program(t->program); }
 #endif

@@ -72,10 +72,11 @@ typedef struct lox_thread {
 } lox_thread;
 
 /* Strings and other objects that the VM itself names. */
-enum { WORD_INIT, WORD_GET, WORD_SET, WORD_LEN, WORD_ARGUMENTS, WORDS };
+enum { WORD_INIT, WORD_GET, WORD_SET, WORD_LEN, WORD_ARGUMENTS, WORD_SCRIPT, WORDS };
 
 typedef struct lox_program {
     gc_heap *heap;
+    uint64_t (*unused)(gc_mutator *);   /* bytes that its TLAB has left; its own thread */
     gc_table *strings;
     gc_word *globals, *global_names, *site_names;
     uint64_t global_count, site_count, cache_words;

@@ -6,7 +6,8 @@
  *
  *     spawn   handle on the object -> pthread_create -> the new thread attaches, takes the object
  *             from the handle, calls the function, stores the result, detaches, leaves the list
- *     join    leaves the heap; waits on `ended`; enters; reads the result
+ *     join    leaves the heap; waits on `ended`; enters; reads the result.  Threads may join each
+ *             other: stop_program() wakes them
  */
 #ifndef GCHEAP_LOX_THREADS_H
 #define GCHEAP_LOX_THREADS_H
@@ -158,13 +159,14 @@ static int native_spawn(lox_thread *t, uint32_t count, gc_word *a) {
     return error ? fail(t, "Cannot start a thread: %s.", strerror(error)) : 1;
 }
 
-/* Waits until thread `number` has ended; 0: until every one has.  Not RUNNING. */
+/* Waits until thread `number` has ended, or the program is stopped; 0: until every one has.  Not
+ * RUNNING. */
 static void wait_for_threads(lox_program *p, uint64_t number) {
     lox_thread *at;
     pthread_mutex_lock(&p->lock);
     for (;;) {
         for (at = p->spawned; at && number && at->number != number; at = at->next) {}
-        if (!at) break;
+        if (!at || (number && stopped_program(p))) break;
         pthread_cond_wait(&p->ended, &p->lock);
     }
     pthread_mutex_unlock(&p->lock);
