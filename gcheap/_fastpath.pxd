@@ -19,9 +19,16 @@ from gcheap.core.objects cimport array_bytes, header_of_shape
 from gcheap.core.barrier cimport publish_slot, store_slot
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+cdef enum:
+    LONG_ARRAY = 1 << 24        # elements: the size of a shorter array cannot overflow
+
 # 0 when the heap is exhausted (a finished cycle could not help).
 cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
 cdef word alloc_try(MutatorState* m, uint64_t nbytes, word header, uint64_t length) noexcept nogil
+cdef word alloc_array_slow(MutatorState* m, uint32_t shape, uint64_t length) noexcept nogil
+# False: no heap of this capacity holds an array of so many elements.
+cdef bint array_size(MutatorState* m, uint32_t shape, uint64_t length,
+                     uint64_t* nbytes) noexcept nogil
 cdef bint wait_for_cycle(MutatorState* m) noexcept nogil
 cdef bint wait_for_room(MutatorState* m, uint64_t nbytes, bint pinned) noexcept nogil
 cdef void poll_slow(MutatorState* m) noexcept nogil
@@ -29,34 +36,45 @@ cdef void gc_enter(MutatorState* m) noexcept nogil      # outside -> running; ma
 cdef void gc_leave(MutatorState* m) noexcept nogil      # running -> outside
 
 
-cdef inline word gc_alloc(MutatorState* m, uint32_t shape) noexcept nogil:
-    """A new object of a fixed shape, zeroed; 0 when the heap is exhausted.  A safepoint.
+cdef inline bint bump(MutatorState* m, uint64_t nbytes, uint32_t shape, word* at) noexcept nogil:
+    """An object of `nbytes` with a header, if the TLAB has room for it.
 
     No safepoint lies between the bump and the header store, so that a black unit can be
     walked from its start to the first zero header.
     """
+    at[0] = m.tlab_top
+    if unlikely(nbytes > m.tlab_end - at[0]):
+        return False
+    store64_relaxed(&m.tlab_top, at[0] + nbytes)   # stats() of another thread may read it
+    (<word*>at[0])[0] = header_of_shape(shape)
+    return True
+
+
+cdef inline bint bump_array(MutatorState* m, uint32_t shape, uint64_t length,
+                            word* at) noexcept nogil:
+    """The same for an array; False of a long one, whose size might overflow."""
+    cdef ShapeInfo* info = &m.heap.shapes[shape]
+    if unlikely(length >= LONG_ARRAY or not bump(
+            m, array_bytes(WORD if info.kind == SHAPE_SLOTS else info.item, length), shape, at)):
+        return False
+    (<word*>at[0])[1] = length
+    return True
+
+
+cdef inline word gc_alloc(MutatorState* m, uint32_t shape) noexcept nogil:
+    """A new object of a fixed shape, zeroed; 0 when the heap is exhausted.  A safepoint."""
     cdef uint64_t nbytes = m.heap.shapes[shape].bytes
-    cdef word at = m.tlab_top
-    if unlikely(nbytes > m.tlab_end - at):
+    cdef word at
+    if unlikely(not bump(m, nbytes, shape, &at)):
         return alloc_slow(m, nbytes, header_of_shape(shape), 0)
-    store64_relaxed(&m.tlab_top, at + nbytes)      # stats() of another thread may read it
-    (<word*>at)[0] = header_of_shape(shape)
     return at
 
 
 cdef inline word gc_alloc_array(MutatorState* m, uint32_t shape, uint64_t length) noexcept nogil:
-    """A new array of `length` elements, zeroed; 0 when exhausted.  A safepoint.
-
-    `length` times the element size must not overflow: callers bound it by the capacity.
-    """
-    cdef ShapeInfo* info = &m.heap.shapes[shape]
-    cdef uint64_t nbytes = array_bytes(WORD if info.kind == SHAPE_SLOTS else info.item, length)
-    cdef word at = m.tlab_top
-    if unlikely(nbytes > m.tlab_end - at):
-        return alloc_slow(m, nbytes, header_of_shape(shape), length)
-    store64_relaxed(&m.tlab_top, at + nbytes)      # stats() of another thread may read it
-    (<word*>at)[0] = header_of_shape(shape)
-    (<word*>at)[1] = length
+    """A new array of `length` elements, any number, zeroed; 0 when exhausted.  A safepoint."""
+    cdef word at
+    if unlikely(not bump_array(m, shape, length, &at)):
+        return alloc_array_slow(m, shape, length)
     return at
 
 

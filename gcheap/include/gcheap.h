@@ -261,7 +261,8 @@ static inline void gc_poll(gc_mutator *m) {
 
 /* ---- allocation: RUNNING, SAFEPOINT; zeroed; 0: the heap is exhausted ---------------------------- */
 
-/* An object of a fixed shape whose size the caller knows: `bytes` is gc_shape_info.bytes. */
+/* An object of a fixed shape whose size the caller knows: `bytes` is gc_shape_info.bytes, or the process
+ * ends, at the latest when the TLAB is full. */
 static inline gc_word gc_alloc_sized(gc_mutator *m, gc_shape shape, uint64_t bytes) {
     gc_word at = m->tlab_top, header = ((gc_word)shape << 8) | 1;
     if (GC_UNLIKELY(bytes > m->tlab_end - at))
@@ -276,7 +277,7 @@ static inline gc_word gc_alloc(gc_mutator *m, gc_shape shape) {
     return gc_alloc_sized(m, shape, m->heap->shapes[shape].bytes);
 }
 
-/* An array of `length` elements. */
+/* An array of `length` elements, any number. */
 static inline gc_word gc_alloc_array(gc_mutator *m, gc_shape shape, uint64_t length) {
     const gc_shape_info *info = &m->heap->shapes[shape];
     uint64_t item = info->kind == GC_SLOT_ARRAY ? 8 : info->item;
