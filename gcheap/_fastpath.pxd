@@ -10,13 +10,15 @@ Rules for a native mutator (a `MutatorState*` of the calling thread):
 * Between safepoints addresses are stable, and reading any object is plain memory access: a
   page that has not arrived is built by the fault path under the reader's feet.
 * Two mutators that use one object synchronize with each other as two threads do with any memory:
-  a slot that is stored by one and read by another with nothing in between takes
-  `gc_publish_element` and `gc_acquire_element`.
+  a slot that is stored by one and read by another with nothing in between takes `gc_publish…` and
+  `gc_acquire…`.
 """
 from gcheap.core.layout cimport MutatorState, SHAPE_SLOTS, ShapeInfo, WORD, word
-from gcheap.core.native cimport load32_relaxed, load64_acquire, store64_relaxed, unlikely
+from gcheap.core.native cimport (
+    cas64, load32_relaxed, load64_acquire, load64_relaxed, store64_relaxed, unlikely)
 from gcheap.core.objects cimport array_bytes, header_of_shape
 from gcheap.core.barrier cimport publish_slot, store_slot
+from gcheap.core.satb cimport log_old
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
@@ -79,8 +81,12 @@ cdef inline word gc_alloc_array(MutatorState* m, uint32_t shape, uint64_t length
 
 
 cdef inline word gc_load(word obj, uint64_t slot) noexcept nogil:
-    """Slot `slot` of an object of a fixed shape: 0, a reference, or a tagged value."""
-    return (<word*>obj)[1 + slot]
+    """Slot `slot` of an object of a fixed shape: 0, a reference, or a tagged value.
+
+    Relaxed, as every load and store below that does not say otherwise: another mutator may be
+    storing there, and no word is torn; what the word names may not be visible yet.
+    """
+    return load64_relaxed(<word*>obj + 1 + slot)
 
 
 cdef inline void gc_store(MutatorState* m, word obj, uint64_t slot, word value) noexcept nogil:
@@ -89,7 +95,7 @@ cdef inline void gc_store(MutatorState* m, word obj, uint64_t slot, word value) 
 
 cdef inline word gc_load_element(word array, uint64_t index) noexcept nogil:
     """Element of a slot array."""
-    return (<word*>array)[2 + index]
+    return load64_relaxed(<word*>array + 2 + index)
 
 
 cdef inline void gc_store_element(MutatorState* m, word array, uint64_t index,
@@ -97,18 +103,56 @@ cdef inline void gc_store_element(MutatorState* m, word array, uint64_t index,
     store_slot(m, array, <word*>array + 2 + index, value)
 
 
-cdef inline void gc_publish_element(MutatorState* m, word array, uint64_t index,
-                                    word value) noexcept nogil:
-    """Stores a reference to an object for mutators that read it with `gc_acquire_element`.
+# Between mutators.  Who reads by gc_acquire… what was stored by gc_publish… or gc_replace… sees
+# everything that the storing thread had written before: to the object, and to what it names.
 
-    They then see everything that this thread wrote to that object, and to what it refers to.
-    """
-    publish_slot(m, array, <word*>array + 2 + index, value)
+cdef inline word gc_acquire_slot(const word* slot) noexcept nogil:
+    """The slot at `slot`, which other mutators publish to."""
+    return load64_acquire(slot)
+
+
+cdef inline void gc_publish_slot(MutatorState* m, word obj, word* slot, word value) noexcept nogil:
+    """Stores into the slot at `slot`, one of the object at `obj`, for mutators that acquire it."""
+    publish_slot(m, obj, slot, value)
+
+
+cdef inline bint gc_replace_slot(MutatorState* m, word obj, word* slot, word expected,
+                                 word value) noexcept nogil:
+    """The same if the slot holds `expected`, in one step; acquires as well.  False: it does not,
+    and nothing is stored.  `expected` was read since the last safepoint."""
+    # Whether or not it is replaced, `expected` is a word of a slot: logging it is always right.
+    if unlikely(load32_relaxed(&m.heap.marking)):
+        log_old(m, obj, expected)
+    return cas64(slot, expected, value)
+
+
+cdef inline word gc_acquire(word obj, uint64_t slot) noexcept nogil:
+    """Slot `slot` of an object of a fixed shape."""
+    return gc_acquire_slot(<word*>obj + 1 + slot)
+
+
+cdef inline void gc_publish(MutatorState* m, word obj, uint64_t slot, word value) noexcept nogil:
+    gc_publish_slot(m, obj, <word*>obj + 1 + slot, value)
+
+
+cdef inline bint gc_replace(MutatorState* m, word obj, uint64_t slot, word expected,
+                            word value) noexcept nogil:
+    return gc_replace_slot(m, obj, <word*>obj + 1 + slot, expected, value)
 
 
 cdef inline word gc_acquire_element(word array, uint64_t index) noexcept nogil:
-    """Element of a slot array that another mutator may be storing with `gc_publish_element`."""
-    return load64_acquire(<word*>array + 2 + index)
+    """Element of a slot array."""
+    return gc_acquire_slot(<word*>array + 2 + index)
+
+
+cdef inline void gc_publish_element(MutatorState* m, word array, uint64_t index,
+                                    word value) noexcept nogil:
+    gc_publish_slot(m, array, <word*>array + 2 + index, value)
+
+
+cdef inline bint gc_replace_element(MutatorState* m, word array, uint64_t index, word expected,
+                                    word value) noexcept nogil:
+    return gc_replace_slot(m, array, <word*>array + 2 + index, expected, value)
 
 
 cdef inline uint64_t gc_length(word array) noexcept nogil:

@@ -9,8 +9,10 @@ the include directories.  A heap and a mutator that Python made are had by their
 Types are those of the core: build a module again when gcheap's version changes.
 """
 from gcheap._fastpath cimport (
-    bump, bump_array, gc_elements, gc_enter, gc_leave, gc_length, gc_load, gc_load_element, gc_poll,
-    gc_pop, gc_push, gc_raw, gc_store, gc_store_element)
+    bump, bump_array, gc_acquire, gc_acquire_element, gc_acquire_slot, gc_elements, gc_enter,
+    gc_leave, gc_length, gc_load, gc_load_element, gc_poll, gc_pop, gc_publish, gc_publish_element,
+    gc_publish_slot, gc_push, gc_raw, gc_replace, gc_replace_element, gc_replace_slot, gc_store,
+    gc_store_element)
 from gcheap.core.barrier cimport store_slot as gc_store_slot
 from gcheap.core.guardian cimport drop_guardian as gc_drop_guardian
 from gcheap.core.guardian cimport guardian_poll as gc_guardian_poll

@@ -184,6 +184,36 @@ static void absurd_sizes(gc_mutator *m) {
     }
 }
 
+static void publishing(gc_mutator *m) {
+    gc_word *f = gc_push(m, 3), *slot;
+    gc_weak weak;
+    f[0] = gc_alloc(m, pair);
+    f[1] = gc_alloc(m, pair);
+    f[2] = gc_alloc_array(m, GC_SHAPE_SLOTS, LENGTH);
+    gc_publish(m, f[0], 1, f[1]);
+    CHECK(gc_acquire(f[0], 1) == f[1] && gc_load(f[0], 1) == f[1] && gc_acquire(f[0], 0) == 0);
+    CHECK(!gc_replace(m, f[0], 1, 13, 0) && gc_acquire(f[0], 1) == f[1]);
+    CHECK(gc_replace(m, f[0], 1, f[1], 13) && gc_acquire(f[0], 1) == 13);
+    gc_publish_element(m, f[2], 4, f[1]);
+    CHECK(gc_acquire_element(f[2], 4) == f[1] && gc_load_element(f[2], 4) == f[1]);
+    CHECK(gc_acquire_element(f[2], 3) == 0 && !gc_replace_element(m, f[2], 4, 0, f[0]));
+    CHECK(gc_replace_element(m, f[2], 4, f[1], f[0]) && gc_load_element(f[2], 4) == f[0]);
+    slot = (gc_word *)f[2] + 2;
+    gc_publish_slot(m, f[2], slot, f[1]);
+    CHECK(gc_acquire_slot(slot) == f[1] && gc_load_element(f[2], 0) == f[1]);
+    CHECK(!gc_replace_slot(m, f[2], slot, 0, 13) && gc_replace_slot(m, f[2], slot, f[1], 13));
+    CHECK(gc_load_element(f[2], 0) == 13);
+    gc_store_slot(m, f[2], slot, f[1]);
+    weak = gc_new_weak(m, f[1]);
+    f[1] = 0;
+    gc_collect(heap);
+    slot = (gc_word *)f[2] + 2;
+    CHECK(gc_acquire_slot(slot) && gc_acquire_slot(slot) == gc_weak_load(m, weak));
+    CHECK(gc_acquire_element(f[2], 4) == f[0] && gc_acquire(f[0], 1) == 13);
+    gc_drop_weak(heap, weak);
+    gc_pop(m, 3);
+}
+
 static void pinned(gc_mutator *m) {
     gc_word *f = gc_push(m, 1), at;
     int ends[2];
@@ -392,6 +422,7 @@ int main(int argc, char **argv) {
     arrays(m);
     absurd_lengths(m);
     absurd_sizes(m);
+    publishing(m);
     pinned(m);
     guardians(m);
     tables(m);

@@ -103,6 +103,13 @@ def test_nan_boxed_values_are_marked_moved_and_kept(built, combination, more):
     assert run([program, sys.executable, text], env=environment()) == "done\n"
 
 
+@pytest.mark.parametrize("more", [{}, {"collect_every": 500}], ids=["as it comes", "stressed"])
+def test_threads_publish_lists_to_each_other(built, combination, more):
+    text = options_text(combination, capacity="16MiB", verify=3, **more)
+    program = built(HERE / "publishing.c")
+    assert run([program, sys.executable, text], env=environment()) == "done\n"
+
+
 def test_the_example_runs_and_checks_itself(built):
     said = run([built(EXAMPLES / "c_vm/scheme.c"), sys.executable], env=environment())
     assert said.count("60 sums are right") == 2 and "0 bytes live" in said

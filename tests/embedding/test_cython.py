@@ -74,7 +74,18 @@ def everything(options):
     heap.gc_raw(m, f[0], pair)[15] = 100
     heap.gc_store(m, f[0], 1, number)
     heap.gc_store_element(m, f[1], 9, f[0])
+    heap.gc_publish(m, f[0], 0, number)
+    assert heap.gc_acquire(f[0], 0) == number and not heap.gc_replace(m, f[0], 0, 3, 0)
+    assert heap.gc_replace(m, f[0], 0, number, 0) and heap.gc_load(f[0], 0) == 0
+    heap.gc_publish_element(m, f[1], 8, number)
+    assert heap.gc_acquire_element(f[1], 8) == number
+    assert not heap.gc_replace_element(m, f[1], 8, 0, f[0])
+    assert heap.gc_replace_element(m, f[1], 8, number, f[0])
     slot = <heap.word*>f[1] + 2
+    heap.gc_publish_slot(m, f[1], slot, number)
+    assert heap.gc_acquire_slot(slot) == number and heap.gc_load_element(f[1], 0) == number
+    assert not heap.gc_replace_slot(m, f[1], slot, 0, 13)
+    assert heap.gc_replace_slot(m, f[1], slot, number, 13)
     heap.gc_store_slot(m, f[1], slot, f[0])
     handle = heap.gc_new_handle(m, f[0])
     weak = heap.gc_new_weak(m, f[0])
@@ -90,7 +101,7 @@ def everything(options):
     heap.gc_collect(h)
     heap.gc_poll(m)
     f[0] = heap.gc_load_element(f[1], 9)
-    assert heap.gc_load_element(f[1], 0) == f[0]
+    assert heap.gc_load_element(f[1], 0) == f[0] == heap.gc_load_element(f[1], 8)
     assert heap.gc_shape_of(f[0]) == pair and heap.gc_length(f[1]) == 10
     assert heap.gc_raw(m, f[0], pair)[15] == 100 and heap.gc_elements(global_word)[9] == 200
     assert heap.gc_handle_load(m, handle) == f[0] == heap.gc_weak_load(m, weak)
