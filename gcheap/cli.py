@@ -6,13 +6,15 @@ Exit status of every command: 0 done, 1 it ran and something was wrong, 2 it cou
 """
 import os
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 
 import gcheap
-from gcheap.errors import GcheapError, HeapExhausted
-from gcheap.text import printable
+from gcheap.errors import GcheapError, HeapExhausted, WorkloadError
+from gcheap.text import printable_lines
 from gcheap.tools.arguments import Parser
+from gcheap.tools.output import StdoutError, complain, unwritable_stdout
 
 COMMANDS = ("stress", "report", "stats", "lox", "minheap", "bench", "compare", "doctor",
             "options", "config", "replay_convert")
@@ -44,13 +46,19 @@ def main(argv=None):
     args = build_parser(only).parse_args(words)
     try:
         status = args.run(args)
-        sys.stdout.flush()
+        _flush()
         return status
     except KeyboardInterrupt:
         return fail("interrupted", EXIT_INTERRUPTED)
     except HeapExhausted as error:
         return fail(error, EXIT_WRONG)
+    except WorkloadError as error:      # whoever wrote the workload wants to know where
+        told = "".join(traceback.format_exception(error.__cause__))
+        sys.stderr.write(printable_lines(told))
+        return fail(error, EXIT_WRONG)
     except GcheapError as error:
+        if isinstance(error, StdoutError):
+            _abandon_output()
         return fail(error, EXIT_USAGE)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`gcheap ... | head`): no complaint.
@@ -63,12 +71,25 @@ def main(argv=None):
 
 def fail(message, status):
     """One line on standard error; returns `status`."""
-    print(f"gcheap: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+    complain(message)
     return status
+
+
+def _flush():
+    if sys.stdout is None:              # closed from the start: nothing was written
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable_stdout(error) from error
 
 
 def _abandon_output():
     """Standard output cannot be written: the interpreter's last flush must not try again."""
+    if sys.stdout is None:
+        return
     with suppress(OSError):             # it may be no file at all
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -40,3 +40,7 @@ class ShapeError(GcheapError, ValueError):
 
 class OptionError(GcheapError, ValueError):
     """An option, size or environment variable has a value that is not accepted."""
+
+
+class WorkloadError(GcheapError, RuntimeError):
+    """The code of a workload that is a plug-in raised something; `__cause__` is that."""

@@ -88,9 +88,10 @@ def available_bytes(root: Path = ROOT) -> int | None:
 
 
 def describe(document: dict) -> str:
-    """One line about the machine of a document."""
+    """One line about the machine of a document, and its seed."""
     there = document["machine"]
     model = f"{there['cpu_model']}, " if there.get("cpu_model") else ""
     cpus = there["cpus"]
+    seed = document.get("provenance", {}).get("seed")
     return (f"{there['architecture']}, {model}{cpus} CPU{'s' if cpus != 1 else ''}, "
-            f"Linux {there['kernel']}")
+            f"Linux {there['kernel']}" + (f", seed {seed}" if seed is not None else ""))

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import gcheap
 from gcheap.clock import clock_ns
-from gcheap.errors import OptionError
-from gcheap.options import BY_NAME, format_size, label_of, parse_size, resolve
+from gcheap.errors import HeapExhausted, OptionError, WorkloadError
+from gcheap.options import BY_NAME, MINIMUM, format_size, label_of, parse_size, resolve
 from gcheap.policy import Policy
 from gcheap.provenance import stamp
 from gcheap.text import shown
@@ -29,6 +30,7 @@ from gcheap.workloads.interrupt import Interrupt
 from gcheap.workloads.memory import check_memory, peak_rss_bytes, reset_peak_rss
 from gcheap.workloads.runner import Run
 from gcheap.workloads.samples import Samples
+from gcheap.workloads.table import BUILT_IN
 
 PROGRESS_SECONDS = 0.1
 MOST_MUTATORS = 256
@@ -42,7 +44,8 @@ class StressConfig:
 
     seconds         measured, from the end of population and warm-up
     live            bytes of live data, headers included
-    capacity        of the heap; None is twice `live`
+    capacity        of the heap; None is twice `live`, and at least two TLABs for each
+                    mutator and what a heap needs
     warm_up         seconds, not counted; None is a tenth of `seconds`, 0.1 to 2
     noise_seconds   of the control loop before the run, 0 for none; None is a twentieth of
                     `seconds`, at most 1
@@ -92,7 +95,11 @@ class StressConfig:
         if self.policy is None and BY_NAME["policy"].env not in os.environ:
             put("policy", "fixed")
         options = resolve({name: getattr(self, name) for name in HEAP_OPTIONS} | {
-            "capacity": 2 * self.live if self.capacity is None else self.capacity})
+            "capacity": MINIMUM if self.capacity is None else self.capacity})
+        if self.capacity is None:
+            # Two mutators share the least heap, which has four TLABs; each more pair has as much.
+            options["capacity"] = max(options["capacity"] * ((self.mutators + 1) // 2),
+                                      2 * self.live)
         options["policy"] = str(options["policy"])          # plain data, for the document
         for name in ("capacity", *HEAP_OPTIONS):
             put(name, options[name])
@@ -102,9 +109,9 @@ class StressConfig:
                 f"{label} {format_size(self.capacity)} does not exceed the "
                 f"{format_size(self.live)} of live data; leave it out for twice the live data"
             )
-        check_memory(self.live, self.capacity if self.policy == "fixed" else None, label)
         workload = find(self.workload)
         put("settings", workload.resolve({} if self.settings is None else self.settings))
+        check_memory(self, workload, label)
         workload.check_config(self)
 
     def with_capacity(self, capacity: int) -> StressConfig:
@@ -135,7 +142,8 @@ def run_stress(config: StressConfig,
 
     `progress` is called about ten times a second from this thread.  Ctrl-C ends the run and
     returns what there is, with "interrupted" true.  HeapExhausted when the live data does
-    not fit; OptionError when the heap refuses an option.  Run it from the main thread when
+    not fit; OptionError when the heap refuses an option; WorkloadError, from the exception, when
+    the code of a plug-in raises one.  Run it from the main thread when
     Ctrl-C shall work; nothing else may use the mutators it creates.
     """
     return _Stress(config, progress).document()
@@ -171,7 +179,8 @@ class _Stress:
 
     def _outcome(self, heap):
         config = self._config
-        session = find(config.workload).session(heap, config)
+        with _blamed(config.workload):
+            session = find(config.workload).session(heap, config)
         samples = Samples(heap)
         view = _View(heap, session, config, self._progress)
         run = Run(heap, session, config.workload, session.threads, self._control)
@@ -185,15 +194,17 @@ class _Stress:
                 if heap.stats().cycles == 0 and not self._control.stopped:
                     heap.collect()      # while the data lives: a figure of live bytes
             run.finish()
-        if run.error is not None:
-            raise run.error
+        with _blamed(config.workload):
+            if run.error is not None:
+                raise run.error
+            facts = session.facts()
         begin_ns = self._begin.at_ns if self._begin is not None else 0
         return Outcome(
             config=asdict(config), stamp=self._stamp, begin=self._begin,
             end=self._end or Look.at(heap, clock_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
             peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=samples.peak_bytes,
-            live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=session.facts(),
+            live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=facts,
             series=samples.series(begin_ns), page_map=samples.page_map(begin_ns),
         )
 
@@ -217,6 +228,19 @@ class _Stress:
         run.wait(config.seconds, watch)
         samples.look()
         view.look(run, "audit", due=True)
+
+
+@contextmanager
+def _blamed(name):
+    """What somebody else's workload raises says so; the traceback is in its cause."""
+    try:
+        yield
+    except (HeapExhausted, OptionError):
+        raise
+    except Exception as error:
+        if name in {workload.name for workload in BUILT_IN}:
+            raise
+        raise WorkloadError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 class _View:

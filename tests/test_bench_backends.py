@@ -31,7 +31,7 @@ ROWS = [
 
 
 def summarized(rows, config, **options):
-    return document_of("backends", config, bench_backends.summarize(rows, config), stamp(),
+    return document_of("backends", config, bench_backends.summarize(rows, config), stamp(7),
                        **options)
 
 
@@ -85,7 +85,7 @@ def test_the_table_shows_ratios_and_spread():
     at = lines.index("move 30 ms 80 µs 7 µs 90 µs 1.50 ms 500 ns 1.20")
     assert lines[at + 1].startswith("20 ms–60 ms 80 µs–80 µs 7 µs–7 µs 90 µs–90 µs 1.50 ms–")
     assert lines[at + 1].endswith("500 ns–500 ns 1.10–1.30")
-    assert lines[-1].endswith("75 % coverage at 3 rounds")
+    assert lines[-1].endswith("75 % coverage at 3 rounds") and ", seed 7" in lines[0]
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from gcheap.tools.peers import programs, runs, systems
 from gcheap.tools.peers.programs import Unavailable
 from gcheap.tools.suite import document_of
 
+pytestmark = pytest.mark.uninstrumented("other systems do not run with it preloaded", only="thread")
+
 PRINTED = """version 1.2
 checksum 77
 measuring 1.5
@@ -75,6 +77,28 @@ def test_a_full_collection_is_read():
     found = runs.parse("live 4000000\ncollection 2000000000\ncollection 1000000000\n"
                        "collection 4000000000\n")
     assert runs.figures("full", found, None)["compacted_bytes_per_s"] == 2_000_000
+    assert runs.figures("full", found, None)["pause_max_us"] is None
+    assert runs.figures("full", found, [3000, 7000])["pause_max_us"] == 7
+
+
+def test_pauses_of_forced_collections_are_told_from_those_between():
+    found = runs.parse("measuring 1.5\nmeasured 2\nmeasuring 5\nmeasured 6\n"
+                       "settings backend=move\n")
+    assert [found.was_measured(at) for at in (1, 1.7, 3, 5.5, 7)] == [
+        False, True, False, True, False]
+    assert found.settings == "backend=move"
+
+
+def test_every_system_says_how_it_is_compiled_and_run():
+    flags = {system.name: (system.compiled(), system.describe(1 << 20, 4 << 20))
+             for system in systems.all_systems() if not isinstance(system, systems.Missing)}
+    assert flags["gcheap"] == (
+        "cc -O2 -DGCHEAP", f"capacity={4 << 20} policy=fixed stall_warning_ms=0")
+    assert flags["OCaml"] == ("ocamlopt -unsafe -inline 200", "space_overhead=300")
+    assert flags["Go"] == ("go build", "GOGC=300 GODEBUG=gctrace=1")
+    jvm = systems.Jvm(Path("/j/java"), 25, "ZGC")
+    assert jvm.describe(1 << 20, 16 << 20) == (
+        "-XX:+UseZGC -Xms16384k -Xmx16384k -Xlog:gc,gc+phases,safepoint")
 
 
 def test_other_output_is_no_result():
@@ -201,7 +225,8 @@ def peers(first=77, second=77):
     state = Peers(CONFIG, [Script("one"), Script("two"), Script("three")])
     for system, name in zip(state.systems, ("one", "two", "three"), strict=True):
         system.name = name
-        system.describe = lambda live, capacity: "-flag"
+        system.describe = lambda live, capacity: f"-flag {capacity // live}"
+        system.compiled = lambda: "cc -O9"
     state.missing["three"] = "no compiler"
     state.failed["two, full, 4x"] = "out of memory"
     state.checksums = {"churn": {"one": first, "two": second}}
@@ -209,7 +234,9 @@ def peers(first=77, second=77):
     for name in ("one", "two"):
         state.rows.append({"round": 1, "case": f"{name}, churn, 2x", **row})
     state.rows.append({"round": 1, "case": "one, full, 4x", "compacted_bytes_per_s": 3e6,
+                       "pause_max_us": 7.0,
                        "peak_rss_bytes": 5 << 20})
+    state.settings = {"one, full, 4x": "backend=move"}
     state.versions = {"one": "1.2", "two": "3.4"}
     return state
 
@@ -223,12 +250,21 @@ def test_the_table_has_a_row_for_each_and_says_what_is_missing(capsys):
     bench_peers.show(json.loads(json.dumps(document)), result_console())
     text = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     row = next(line for line in text if line.startswith("one 500"))
-    assert row == "one 500 100 ns 5 ms 5 ms 5 ms 300 ns 90.0 % 4 KiB –"
+    assert row == "one 500 100 ns 5 ms 5 ms 5 ms 300 ns 90.0 % 4 KiB"
+    assert "one 3 7 µs 5 MiB" in text and "two failed" in text
     row = next(line for line in text if line.startswith("two, churn, 2x"))
     assert row == "two, churn, 2x 900 ns 900 ns 2 4 µs 30 4 2.50 µs 6 µs"
-    assert any(line.startswith("two: out") for line in text)
-    assert any(line.startswith("three: no") for line in text)
-    assert "one: version 1.2, moves: no, 2x: -flag" in text
+    assert "two, full, 4x: out of memory" in text
+    assert "three: not measured: no compiler" in text
+    # Each system at each size of its heap has its flags, and what its program found out.
+    at = text.index("one: version 1.2, moves: no, compiled by: cc -O9")
+    assert text[at + 1:at + 3] == ["2x: -flag 2", "4x: -flag 4 backend=move"]
+    assert {case["case"]: case["flags"] for case in document["cases"]} == {
+        "one, churn, 2x": "-flag 2", "two, churn, 2x": "-flag 2",
+        "one, full, 4x": "-flag 4 backend=move", "two, full, 4x": "-flag 4"}
+    assert document["systems"][0]["compiled"] == "cc -O9"
+    notes = " ".join(text)
+    assert "Threads that collect" in notes and "Warm-up of a JIT" in notes and "-unsafe" in notes
     assert "churn: checksum 77 in all 2 systems" in text
     assert "CPython has no limit" in " ".join(text)
 
@@ -267,6 +303,9 @@ def test_gcheap_c_and_python_agree(capsys):
     metrics = document["metrics"]
     assert metrics["gcheap, trees, 2x: ops per s"]["median"] > 0
     assert metrics["gcheap, full, 4x: compacted bytes per s"]["median"] > 0
+    assert metrics["gcheap, full, 4x: pause max us"]["median"] > 0
+    flags = {case["case"]: case["flags"] for case in document["cases"]}
+    assert "backend=" in flags["gcheap, churn, 2x"] and "faults=" in flags["gcheap, full, 4x"]
     # Waits of gcheap's own: told, however few there were; nothing of the others.
     for run in document["runs"]:
         if not run["case"].endswith("full, 4x"):
@@ -284,7 +323,7 @@ ONE_JVM = next((f"Serial {major}" for major, _ in systems.java_machines()), "Ser
 @pytest.mark.parametrize("name", ["bdwgc", "Go", "OCaml", "PyPy", ONE_JVM])
 def test_a_peer_that_is_installed_agrees(name, capsys):
     status = cli.main(["bench", "peers", "--live", "1MiB", "--rounds", "1", "--seconds", "0.05",
-                       "--warm-up", "300", "--heap", "16", "--modes", "churn", "--systems",
+                       "--warm-up", "300", "--heap", "16", "--modes", "churn,full", "--systems",
                        f"pool,{name}", "--json", "-"])
     output = capsys.readouterr()
     assert status == 0, output.err
@@ -294,6 +333,8 @@ def test_a_peer_that_is_installed_agrees(name, capsys):
         pytest.skip(document["systems"][0]["missing"])
     assert not any(case["failed"] for case in document["cases"])
     assert len(document["checksums"]["churn"]) == len(here) + 1
+    told = [f"{system['name']}, full, 4x: pause max us" in document["metrics"] for system in here]
+    assert all(told) == (name != "OCaml"), document["metrics"]
 
 
 @pytest.mark.parametrize("command", [

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from report_support import DELETED, changed, measured
 
 from gcheap import cli
 from gcheap.provenance import stamp
@@ -27,13 +28,15 @@ def bench(name="roots", factor=1.0, rounds=9, seed=1, figures=12, **changes):
 
 def a_run(workload="churn", factor=1.0, seed=1, **config):
     rng = np.random.default_rng(seed)
-    run = {"workload": workload, "config": {"workload": workload, "live": 1 << 20, **config}}
+    run = measured() | stamp(1) | {"workload": workload}
+    run["config"] |= {"workload": workload, **config}
     for keys in OF_A_RUN:
         at = run
         for key in keys[:-1]:
             at = at.setdefault(key, {})
         at[keys[-1]] = float(rng.normal(100, 2)) * (factor if keys == ("ops_per_s",) else 1)
-    return stamp(1) | run
+    run["peak_heap_resident_bytes"] = int(1e6 * run["peak_heap_resident_bytes"])
+    return run
 
 
 def runs(factor=1.0, count=7, first_seed=1, **config):
@@ -133,16 +136,37 @@ def edited(**changes):
 @pytest.mark.parametrize(("second", "complaint"), [
     (bench("alloc"), "of one suite"), (runs(), "of one suite"),
     ("{", "not JSON"), ("[1, 2]", "no document"), ("{}", "no document"), ("7", "no document"),
-    ('{"runs": []}', "no document"), ('{"runs": [7]}', "no document"), ("[" * 100000, "not JSON"),
+    ('{"runs": []}', "no document"), ('{"runs": [7]}', "no document"),
+    ('{"runs": [{"workload": "churn"}]}', "this is no run"),
+    ("[" * 100000, "not JSON"),
     (edited(values=[1, "2"]), "expected a number"), (edited(values=None), "no document"),
     (edited(values=[True]), "expected a number"), (edited(better="most"), "better side"),
     (bench(rounds=0), "nothing was measured"), (bench(machine=None), "which machine"),
     ({key: value for key, value in bench().items() if key != "metrics"}, "no repetitions"),
-    ({"runs": [a_run(), a_run(live=5)]}, "not repetitions"),
     (bench() | {"metrics": {"other": metric("ns", "less", [1.0])}}, "no figure in common"),
 ])
 def test_what_cannot_be_compared_is_refused_in_one_line(files, capsys, second, complaint):
     assert cli.main(["compare", *files(bench(), second)]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and complaint in output.err
+
+
+@pytest.mark.parametrize(("path", "value", "complaint"), [
+    (("format", "version"), 2, "version 2 of the format"), (("format",), DELETED, "no run"),
+    (("ops",), "many", "`ops` is 'many'"), (("ops",), 0, "an empty run"),
+    (("seconds",), 0, "an empty run"), (("seconds",), -1.5, "`seconds` is -1.5"),
+    (("op_latency_us", "p99"), -1, "`op_latency_us.p99` is -1"),
+    (("details", "histograms", "pause", "columns"), DELETED, "histograms.pause.columns"),
+    (("details", "histograms", "pause", "count"), 10**6, "expected its count, 1000000"),
+    (("details", "histograms", "operation", "columns", "value_ns", 0), 10**12, "do not go up"),
+    (("config", "live"), 5, "not repetitions")])
+@pytest.mark.parametrize("command", ["compare", "stats", "report"])
+def test_a_damaged_run_is_refused_by_all_that_read_it(files, capsys, command, path, value,
+                                                      complaint):
+    paths = files({"runs": [a_run(), changed(a_run(), path, value)]})
+    if complaint == "not repetitions" and command != "compare":
+        return                                  # runs side by side may be of any two
+    assert cli.main([command, *paths * (1 + (command == "compare"))]) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and complaint in output.err
 

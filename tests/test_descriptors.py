@@ -94,6 +94,7 @@ WAYS = {
 }
 
 
+@pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.sigbus_only("a fork waits for the relocation, which is held; see the other mode idle")
 def test_no_program_that_is_executed_has_it(make_concurrent_heap, way):
@@ -110,6 +111,7 @@ def test_no_program_that_is_executed_has_it(make_concurrent_heap, way):
     assert "/" in listed and "userfaultfd" not in listed and "eventfd" not in listed
 
 
+@pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
 def test_the_mode_handler_leaves_no_program_its_bell():
     with gcheap.Heap("4MiB", backend="copy", faults="handler") as heap:
         heap.collect()

@@ -29,14 +29,14 @@ MAIN = "import sys; from gcheap.cli import main; sys.exit(main(sys.argv[1:]))"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def on_a_terminal(columns, lines, encoding="utf-8"):
+def on_a_terminal(columns, lines, encoding="utf-8", command=COMMAND, term="xterm-256color"):
     """The bytes that the command writes to a terminal of so many columns and lines."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GCHEAP_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *COMMAND], stdin=child, stdout=child, stderr=child,
-        close_fds=True, env=clean | {"PYTHONPATH": HOME, "TERM": "xterm-256color", "COLUMNS": "",
+        [sys.executable, "-c", MAIN, *command], stdin=child, stdout=child, stderr=child,
+        close_fds=True, env=clean | {"PYTHONPATH": HOME, "TERM": term, "COLUMNS": "",
                                      "LINES": "", "PYTHONIOENCODING": encoding})
     os.close(child)
     written, deadline = b"", time.monotonic() + PATIENCE
@@ -70,12 +70,22 @@ def test_on_a_terminal_the_map_moves_and_the_tables_follow():
 def test_a_terminal_that_is_too_small_gets_the_line(size):
     text = on_a_terminal(*size)
     assert "half 0:" not in text and "verified" in text
+    assert f"no live view, but lines: the terminal is {size[0]} x {size[1]}, and it takes" in text
+
+
+@pytest.mark.parametrize("command", [COMMAND, (COMMAND[0], *COMMAND[2:])])
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(command):
+    text = on_a_terminal(100, 40, command=command, term="dumb")
+    assert "churn: run" in text and "verified" in text and "\x1b" not in text
+    assert ("no live view, but lines: a terminal with TERM=dumb" in text) == (
+        "--live-view" in command)
 
 
 def test_without_a_terminal_there_are_plain_lines():
     done = run_python(MAIN, arguments=COMMAND)
     assert done.returncode == 0 and "verified" in done.stdout
     assert "churn: run" in done.stderr and "half 0:" not in done.stderr
+    assert "no live view, but lines: standard error is no terminal" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
 
 

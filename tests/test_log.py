@@ -60,7 +60,7 @@ TEXTS = {
                  r"Relocated: nothing, too little would be won"],
     "gc,heap": [rf"(Soft )?Max Capacity: {SHARE}",
                 r" +Mark Start +Mark End +Relocate Start +Relocate End",
-                rf" *(Used|Live|Reclaimed): {CELL}{{4}}",
+                rf" *(Capacity|Free|Used|Live|Reclaimed): {CELL}{{4}}",
                 r"Bytes: used \d+->\d+, live \d+, collected \d+, limit \d+"],
     "gc": [rf"Garbage Collection \(({CAUSE})\) {SHARE}->{SHARE}",
            rf"Garbage Collection \(({CAUSE})\) Abandoned \(fork\)",
@@ -133,8 +133,9 @@ def test_lines_of_a_real_run_are_those_of_the_records(make_heap, tmp_path):
                  if row["tags"] == "gc" and row["cycle"]]
     assert summaries == [
         (str(c["cycle"]), f"Garbage Collection ({CAUSES[str(c['cause'])]}) "
-         + "->".join(f"{int(c[used]) // MIB}M({100 * int(c[used]) / heap.capacity:.0f}%)"
-                     for used in ("used_before", "used_after"))) for c in cycles]
+         + "->".join(
+             f"{int(c[used]) // MIB}M({max(1, round(100 * int(c[used]) / heap.capacity))}%)"
+             for used in ("used_before", "used_after"))) for c in cycles]
     stalls = [line for line in texts(rows, "gc") if line.startswith("Allocation Stall")]
     assert len(stalls) == stats.stalls > 0
     assert all(line.startswith("Allocation Stall (?[31mmain) ") for line in stalls)

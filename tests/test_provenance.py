@@ -55,6 +55,7 @@ def test_settings_of_the_machine_are_read(tmp_path):
     bare = machine(tmp_path / "nothing")
     assert bare["cpu_model"] is bare["governor"] is bare["thp"] is None
     assert "A CPU, " in describe({"machine": made}) and "None" not in describe({"machine": bare})
+    assert describe({"machine": made, "provenance": {"seed": 0}}).endswith(", seed 0")
 
 
 def test_files_of_the_kernel(tmp_path):

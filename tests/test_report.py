@@ -128,6 +128,9 @@ def test_a_file_of_several_runs_is_several_runs(document, file_of):
     ('{"runs": []}', "no run in it"), ('{"runs": [5]}', "no run"), ('{"version": "0.1"}', "no run"),
     ('{"format": {"name": "gcheap stress", "version": 2}}', "version 2 of the format"),
     ('{"format": {"name": "gcheap stress", "version": true}}', "version True"),
+    ('{"benchmark": "backends", "runs": []}', "figures of `gcheap bench backends`"),
+    ('{"benchmark": "backends", "runs": [5]}', "`gcheap stress --backend move --json move.json`"),
+    ('{"benchmark": "\\u001b[1m"}', r"bench \x1b[1m`"),
     ('{"format": {"name": "other", "version": 1}}', "no run"),
     ('{"format": {"name": "gcheap stress", "version": 1}}', "is missing"),
 ])
@@ -285,7 +288,9 @@ def test_stress_writes_the_report_of_its_runs(document, tmp_path, monkeypatch, c
     target = tmp_path / "out.html"
     assert cli.main(["stress", "churn", "trees", "--report", str(target)]) == 130
     assert "<h1>churn</h1>" in target.read_text()
-    assert "not in the report: churn: an empty run" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"not in the report {target}: churn: an empty run" in said.err
+    assert f"{target}: the page of 1 run\n" in said.out
     assert cli.main(["stress", "--report", "/nonexistent/out.html"]) == 2
 
 
@@ -318,6 +323,17 @@ def test_phases_lie_within_their_cycles_and_in_order(document):
             assert end <= start + length + 1e6
     begin, end = close_up(details)
     assert 0 <= begin < end
+
+
+def test_planning_ends_before_the_flip_though_marking_is_timed_from_before_its_pause():
+    cycle = {"cycle": [1], "start_ns": [90], "mark_ns": [130], "weak_ns": [20], "plan_ns": [30],
+             "relocate_ns": [40]}
+    pauses = {"cycle": [1, 1], "phase": ["mark_start", "relocate_start"], "start_ns": [100, 270],
+              "reach_ns": [0, 5], "work_ns": [2, 2]}
+    found = {bar.lane: bar for bar in bars({"cycles": {"columns": cycle},
+                                            "pauses": {"columns": pauses}})}
+    assert [found[lane].start_ns for lane in ("mark", "weak", "plan", "relocate")] == [
+        100, 225, 245, 275]
 
 
 # ---- gcheap stats ------------------------------------------------------------------------------

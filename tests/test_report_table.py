@@ -22,10 +22,13 @@ DOCUMENT = {
         "relocate_start": {"count": 41, "p50_us": 66.6, "p99_us": 91.5, "max_us": 97.0}}},
     "time_to_safepoint_us": {"p50": 3.25, "p99": 40.0, "max": 55.5},
     "op_latency_us": {"p50": 2.125, "p99": 9.5, "p99_9": 33.0, "p99_99": 880.0, "max": 23456.0},
-    "noise_floor_us": {"p50": 0.04, "p99": 0.06, "p99_9": 1.5, "p99_99": 17.0, "max": 4321.0},
+    "noise_floor_us": {"p50": 0.04, "p99": 0.06, "p99_9": 1.5, "p99_99": 17.0, "max": 4321.0,
+                       "seconds": 0.25},
     "mmu": {"1ms": 0.0, "5ms": 0.125, "10ms": 0.5, "50ms": 0.935},
-    "faults": {"count": 1234, "pages": 4936, "p50_us": 19.0, "p99_us": 61.0, "max_us": 300.0},
-    "stalls": {"count": 3, "total_ms": 12.5, "max_ms": 7.75},
+    "faults": {"count": 1234, "pages": 4936, "p50_us": 19.0, "p99_us": 61.0, "max_us": 300.0,
+               "waits": 27},
+    "stalls": {"count": 3, "p50_ms": 3.0, "p99_ms": 7.75, "total_ms": 12.5, "max_ms": 7.75},
+    "cost": {"fault_ms": 41.0},
     "relocate_ops": 77, "bytes": {
         "moved": 3 << 30, "copied": 5 << 20, "zeroed": 4096, "recycled": 2 << 30},
     "ioctls": {
@@ -66,8 +69,10 @@ def test_every_figure_appears_in_its_row():
         "6,000,000", "2.12 µs", "9.50 µs", "33 µs", "880 µs", "23.5 ms"]
     assert cells(text, "noise floor")[1:] == ["40 ns", "60 ns", "1.50 µs", "17 µs", "4.32 ms"]
     assert cells(text, "worst mutator") == ["0.0 %", "12.5 %", "50.0 %", "93.5 %"]
-    assert cells(text, "faults") == ["1,234", "19 µs", "61 µs", "300 µs", "–", "4.0"]
-    assert cells(text, "allocation stalls") == ["3", "–", "–", "7.75 ms", "12.5 ms", "–"]
+    assert cells(text, "faults") == ["1,234", "19 µs", "61 µs", "300 µs", "41 ms"]
+    assert cells(text, "allocation stalls") == ["3", "3 ms", "7.75 ms", "7.75 ms", "12.5 ms"]
+    assert "faults: 4.0 pages built by each; 27 of them waited for another" in text
+    assert "noise floor: one thread, 250 ms before there was a heap; its longest" in text
     assert cells(text, "UFFDIO_MOVE") == ["1,000", "64,000", "64.0", "EAGAIN 4, EBUSY 9"]
     assert cells(text, "UFFDIO_COPY") == ["0", "0", "–", "none"]
     assert "backend move, fault mode sigbus: the kernel has UFFDIO_MOVE" in text
@@ -85,6 +90,7 @@ def test_the_tables_come_in_the_documented_order():
 def test_a_run_without_samples_shows_dashes():
     document = copy.deepcopy(DOCUMENT)
     document["cycles"] = document["faults"]["count"] = document["faults"]["pages"] = 0
+    document["cost"]["fault_ms"] = 0.0
     document["pauses"]["by_phase"] = {}
     for key in ("cycle_ms", "relocate_ms", "time_to_safepoint_us", "op_latency_us", "mmu"):
         document[key] = dict.fromkeys(document[key])
@@ -92,7 +98,8 @@ def test_a_run_without_samples_shows_dashes():
         document["pauses"][key] = document["faults"][key] = None
     text = rendered(document)
     assert cells(text, "cycle") == ["0"] + ["–"] * 5
-    assert cells(text, "faults") == ["0"] + ["–"] * 5
+    assert cells(text, "faults") == ["0", "–", "–", "–", "0 ns"]
+    assert "faults: " not in text
     assert cells(text, "worst mutator") == ["–"] * 4
 
 
@@ -104,6 +111,15 @@ def test_what_only_the_workload_knows_is_told():
     facts = {"rows_a_mutator": 12345, "interval_us": 68.66, "service_us": {"p50": 2.5, "max": None}}
     text = rendered(DOCUMENT | {"facts": facts})
     assert "rows a mutator 12,345, interval us 68.7, service us p50 2.50, service us max –" in text
+
+
+def test_no_line_ends_within_a_fact():
+    facts = {f"waits_{n}": {"p99_9": 1234567 + n, "some_thing": 0.5} for n in range(20)}
+    lines = tables.facts_line({"facts": facts}, 80).plain.splitlines()
+    assert len(lines) > 10 and all(len(line) <= 80 for line in lines)
+    told = [fact for line in lines for fact in line.rstrip(",").split(", ")]
+    assert told == [fact for n in range(20)
+                    for fact in (f"waits {n} p99.9 {1234567 + n:,}", f"waits {n} some thing 0.50")]
 
 
 def test_rendering_leaves_the_document_alone_and_survives_json():

@@ -34,7 +34,7 @@ NAMES = {
     "op_latency_us": SHORT | {"p99_9", "p99_99"},
     "mmu": {"1ms", "5ms", "10ms", "50ms"},
     "faults": SHORT_US | {"count", "pages"},
-    "stalls": {"count", "total_ms", "max_ms"},
+    "stalls": {"count", "total_ms", "max_ms", "p50_ms", "p99_ms"},
     "relocate_ops": None,
     "bytes": {"moved", "copied", "zeroed", "recycled"},
     "ioctls": {"move", "copy", "zeropage"},
@@ -279,9 +279,9 @@ def test_when_one_mutator_fails_all_stop_and_its_error_is_kept(any_heap, step):
     ({"backend": "fast"}, "backend='fast'"), ({"unit_pages": 3}, "unit_pages=3"),
     ({"live": "16KiB"}, "churn needs"), ({"live": "1MiB", "mutators": 99}, "churn needs"),
     ({"live": "-1"}, "-1"), ({"capacity": "4MiB"}, "capacity .* does not exceed"),
-    ({"workload": "trees", "live": "1KiB"}, "depth 6"),
-    ({"live": 1 << 50}, "live 1024 TiB: this machine gives a process .* of memory"),
-    ({"capacity": "90TiB"}, "capacity 90 TiB: this machine .* or another policy"),
+    ({"workload": "trees", "live": "1KiB"}, "trees needs at least 8 KiB"),
+    ({"live": 1 << 50}, "live 1024 TiB: churn needs that, and this machine .* of memory"),
+    ({"capacity": "90TiB"}, "capacity 90 TiB: churn needs that, and .* or another policy"),
 ])
 def test_a_bad_configuration_is_refused_with_its_value(options, told):
     with pytest.raises(gcheap.OptionError, match=told):

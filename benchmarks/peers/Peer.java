@@ -381,9 +381,11 @@ public final class Peer {
             }
             for (int i = 0; i < pairs; i++) table[2 * i + 1] = null;
             other = null;
+            System.out.println("measuring " + uptime());
             long start = System.nanoTime();
             System.gc();
             System.out.println("collection " + (System.nanoTime() - start));
+            System.out.println("measured " + uptime());
             hash = 0;
             for (int i = 0; i < pairs; i++) expect(auditEven(table[2 * i], 2 * i, 1) == TREE_NODES);
         }

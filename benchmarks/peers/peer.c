@@ -48,6 +48,9 @@ static void timed(void *data, gc_heap *h, const gc_event *event) {
 /* What the C interface does not tell.  Counters need no numpy; the histogram does, 12 MB that are not
  * the heap's: so it is looked at once, at the end, after the peak was read. */
 static const char *account =
+    "from gcheap.options import resolve\n"
+    "print(f'settings backend={heap.backend} faults={heap.fault_mode} '\n"
+    "      f'mark_threads={resolve({})[\"mark_threads\"]}', flush=True)\n"
     "def begin():\n"
     "    global before\n"
     "    before = heap.stats()\n"
@@ -544,7 +547,7 @@ static uint64_t audit_even(word node, uint64_t tree, uint64_t place) {
 }
 
 static void full(uint64_t live, uint64_t times) {
-    uint64_t pairs = live / TREE_BYTES;
+    uint64_t pairs = live / TREE_BYTES, pauses = 0;
     word *frame = push(3);
     while (times--) {
         word table = new_table(2 * pairs);
@@ -557,15 +560,18 @@ static void full(uint64_t live, uint64_t times) {
         }
         for (uint64_t i = 0; i < pairs; i++) put(frame[0], 2 * i + 1, 0);
         frame[1] = frame[2] = 0;
+        r.pauses = pauses;              /* those of the timed collections alone */
         uint64_t start = now_ns();
         collect();
         printf("collection %" PRIu64 "\n", now_ns() - start);
+        pauses = r.pauses;
         hash = 0;
         for (uint64_t i = 0; i < pairs; i++) {
             expect(audit_even(at(frame[0], 2 * i), 2 * i, 1) == TREE_NODES);
             poll();
         }
     }
+    r.pauses = pauses;
     pop(3);
     printf("checksum %" PRIu64 "\nlive %" PRIu64 "\nfailures %" PRIu64 "\n",
            hash, pairs * TREE_BYTES, r.failures);

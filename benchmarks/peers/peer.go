@@ -485,9 +485,11 @@ func full(live, times uint64) {
 		for i := uint64(0); i < pairs; i++ {
 			table[2*i+1] = nil
 		}
+		fmt.Println("measuring", uptime())
 		at := now()
 		runtime.GC()
 		fmt.Println("collection", now()-at)
+		fmt.Println("measured", uptime())
 		hash = 0
 		for i := uint64(0); i < pairs; i++ {
 			expect(auditEven(table[2*i], 2*i, 1) == treeNodes)

@@ -418,7 +418,7 @@ def audit_even(node, tree, place):
 
 
 def full(live, times):
-    pairs = live // TREE_BYTES
+    pairs, pauses = live // TREE_BYTES, []
     for _ in range(times):
         table = None
         gc.collect()
@@ -431,11 +431,15 @@ def full(live, times):
         table[1::2] = [None] * pairs
         if PYPY:
             begun = perf_counter_ns()
+        r.pauses[:] = pauses            # those of the timed collections alone
         gc.collect()
         print("collection", perf_counter_ns() - begun)
+        pauses = r.pauses[:]
         r.hash = 0
         for i in range(pairs):
             r.expect(audit_even(table[2 * i], 2 * i, 1) == TREE_NODES)
+    for length in pauses:
+        print(f"pause {length}")
     print(f"checksum {r.hash}\nlive {pairs * TREE_BYTES}\nfailures {r.failures}")
 
 

@@ -117,8 +117,8 @@ class Narrator:
             f"Bytes: used {r['used_before']}->{r['used_after']}, live {r['live_bytes']}, "
             f"collected {r['collected_bytes']}, limit {r['limit_bytes']}")
         yield "info", "gc", gc + (
-            f"Garbage Collection ({CAUSES[r['cause']]}) {self._share(r['used_before'])}->"
-            f"{self._share(r['used_after'])}")
+            f"Garbage Collection ({CAUSES[r['cause']]}) {self._used(r['used_before'])}->"
+            f"{self._used(r['used_after'])}")
 
     # ---- parts ----------------------------------------------------------------------------
 
@@ -140,15 +140,27 @@ class Narrator:
         live = r["live_bytes"]
         yield "           " + "".join(f"{title:>19}" for title in (
             "Mark Start", "Mark End", "Relocate Start", "Relocate End"))
-        yield "     Used: " + "".join(f"{self._cell(value):>19}" for value in used)
-        yield "     Live: " + f"{'-':>19}" + 3 * f"{self._cell(live):>19}"
-        yield "Reclaimed: " + 3 * f"{'-':>19}" + f"{self._cell(r['collected_bytes']):>19}"
+        # Viewers take the size of the heap from the row of capacities, not from the lines above,
+        # and want it, and free, before used.
+        yield " Capacity: " + self._row(*[self._capacity] * 4)
+        yield "     Free: " + self._row(*(max(0, self._capacity - value) for value in used))
+        yield "     Used: " + self._row(*used)
+        yield "     Live: " + self._row(None, live, live, live)
+        early = max(0, used[1] - used[2])       # pinned arrays, which are not relocated
+        yield "Reclaimed: " + self._row(None, None, early, r["collected_bytes"])
+
+    def _row(self, *values: int | None) -> str:
+        return "".join(f"{'-' if value is None else self._cell(value):>19}" for value in values)
 
     def _percent(self, nbytes: int) -> str:
         return f"({100 * nbytes / self._capacity:.0f}%)"
 
     def _share(self, nbytes: int) -> str:
         return _m(nbytes) + self._percent(nbytes)
+
+    def _used(self, nbytes: int) -> str:
+        """As `_share`, but 1 % at least: a viewer that has no table divides by it."""
+        return f"{_m(nbytes)}({max(1, round(100 * nbytes / self._capacity))}%)"
 
     def _cell(self, nbytes: int) -> str:
         return f"{_m(nbytes)} {self._percent(nbytes)}"

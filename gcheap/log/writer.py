@@ -43,6 +43,7 @@ class _Sink:
 
     def __init__(self, output: LogOutput, about: dict[str, Any], label: str) -> None:
         self._output = output
+        self._target = output.target
         self._stream = outputs.open_output(path_of(output.target, about["heap"]), label)
         self._about = about
         self._last_ns = 0
@@ -67,7 +68,8 @@ class _Sink:
                              + f".{int(wall % 1 * 1000):03d}" + time.strftime("%z"))
         if "pid" in wanted or about["child"]:
             parts["pid"] = str(about["pid"])
-        if "heap" in wanted or about["heap"] > 1:
+        # A file of a heap's own says nothing of others, and viewers do not read this mark.
+        if "heap" in wanted or (about["heap"] > 1 and "%h" not in self._target):
             parts["heap"] = f"heap {about['heap']}"
         order = ("time", "uptime", "pid", "heap", "level", "tags")
         return "".join(f"[{parts[name]}]" for name in order if name in parts and (

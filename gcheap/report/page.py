@@ -16,13 +16,13 @@ TEMPLATE, STYLE = "page.html.j2", "style.css"
 
 
 def write_report(runs: list[Run], target: str) -> None:
-    """Writes the report of one to MOST_RUNS runs to the file `target`.
+    """Writes the report of one to MOST_RUNS runs to the file `target`, or to standard output ("-").
 
     RunFileError for more, GcheapError without matplotlib, OutputError when the file cannot be
     written.
     """
-    from gcheap.tools.output import write_whole
-    write_whole(target, render(runs))
+    from gcheap.tools.output import emit
+    emit(render(runs), target)
 
 
 def render(runs: list[Run]) -> str:

@@ -6,6 +6,7 @@ and what was expected.
 """
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -58,6 +59,10 @@ def check_document(document, name: str) -> None:
                            f"reads version {FORMAT['version']}; run it again, or take the gcheap "
                            "that wrote it")
     _check(document, _DOCUMENT, name, "")
+    for what in _HISTOGRAMS:
+        if document["details"]["histograms"].get(what):
+            _check_histogram(document["details"]["histograms"][what], name,
+                             f"details.histograms.{what}")
     if not document["seconds"] or not document["ops"]:
         raise _error(name, "an empty run: it ended before anything was measured; run it again")
 
@@ -86,6 +91,11 @@ def _no_constant(name):
 
 def _documents(path, parsed):
     """The documents of a file: one, or those of a stress run of several workloads."""
+    if isinstance(parsed, dict) and "benchmark" in parsed and "format" not in parsed:
+        suite = printable(str(parsed["benchmark"]), 40)
+        raise _error(path, f"figures of `gcheap bench {suite}`, without its runs: `gcheap compare` "
+                           "reads them. To compare backends here, give a run of each, written by "
+                           "`gcheap stress --backend move --json move.json` and the like")
     if isinstance(parsed, dict) and "format" not in parsed and isinstance(parsed.get("runs"), list):
         if not parsed["runs"]:
             raise _error(path, "no run in it: expected at least one")
@@ -106,6 +116,10 @@ def _number(value):
         return "a number"
     # Wide enough for any figure, and drawn without overflow.
     return None if abs(value) < 2**63 else "a number below 2**63"
+
+
+def _amount(value):
+    return _number(value) or (None if value >= 0 else "a number from 0")
 
 
 def _count(value):
@@ -166,9 +180,10 @@ def _optional(shape):
     return ("optional", shape)
 
 
-_PERCENTILES = dict.fromkeys(("p50", "p99", "max"), _maybe(_number))
-_SHORT_US = dict.fromkeys(("p50_us", "p99_us", "max_us"), _maybe(_number))
-_MMU = dict.fromkeys(("1ms", "5ms", "10ms", "50ms"), _maybe(_number))
+_PERCENTILES = dict.fromkeys(("p50", "p99", "max"), _maybe(_amount))
+_SHORT_US = dict.fromkeys(("p50_us", "p99_us", "max_us"), _maybe(_amount))
+_MMU = dict.fromkeys(("1ms", "5ms", "10ms", "50ms"), _maybe(_amount))
+_HISTOGRAMS = ("operation", "fault", "stall", "time_to_safepoint", "pause", "noise_floor")
 _HISTOGRAM = {"count": _count, "max_ns": _count,
               "columns": _columns({"value_ns": _count, "count": _count})}
 _SPACE = {
@@ -185,11 +200,9 @@ _DETAILS = {
     "pauses": {"seen": _count, "columns": _columns(
         {"cycle": _count, "phase": _text, "start_ns": _number, "reach_ns": _count,
          "work_ns": _count})},
-    "histograms": {
-        **dict.fromkeys(("operation", "fault", "stall", "time_to_safepoint", "pause"), _HISTOGRAM),
-        "noise_floor": _optional(_HISTOGRAM)},
-    "mmu": {"columns": _columns({"window_ns": _count, "worst_mutator": _maybe(_number),
-                                 "noise_floor": _maybe(_number)})},
+    "histograms": dict.fromkeys(_HISTOGRAMS, _HISTOGRAM) | {"noise_floor": _optional(_HISTOGRAM)},
+    "mmu": {"columns": _columns({"window_ns": _count, "worst_mutator": _maybe(_amount),
+                                 "noise_floor": _maybe(_amount)})},
     "series": {"columns": _columns(
         {"at_ns": _number} | dict.fromkeys(
             ("used_bytes", "live_bytes", "limit_bytes", "heap_resident_bytes", "recycled_bytes",
@@ -201,26 +214,36 @@ _DOCUMENT = {
     "machine": {"cpus": _count, "kernel": _text, "page_size": _count, "architecture": _text,
                 "memory_bytes": _count, "cpu_model": _optional(_text)},
     "provenance": _optional({"date": _optional(_text),
-                             "load_average": _optional(_each(_number))}),
-    "cost": _optional({"cpu_ms": _number, "collector_cpu_ms": _number}),
+                             "load_average": _optional(_each(_amount))}),
+    "cost": _optional({"cpu_ms": _amount, "collector_cpu_ms": _amount}),
     "config": {"live": _count, "capacity": _count, "mutators": _count, "seed": _count},
-    "workload": _text, "seconds": _number, "ops": _count, "ops_per_s": _number,
-    "alloc_bytes_per_s": _maybe(_number), "cycles": _count,
+    "workload": _text, "seconds": _amount, "ops": _count, "ops_per_s": _amount,
+    "alloc_bytes_per_s": _maybe(_amount), "cycles": _count,
     "cycle_ms": _PERCENTILES, "relocate_ms": _PERCENTILES,
     "pauses": _SHORT_US | {"count": _count},
     "time_to_safepoint_us": _PERCENTILES,
-    "op_latency_us": _PERCENTILES | {"p99_9": _maybe(_number), "p99_99": _maybe(_number)},
+    "op_latency_us": _PERCENTILES | {"p99_9": _maybe(_amount), "p99_99": _maybe(_amount)},
     "mmu": _MMU,
     "faults": _SHORT_US | {"count": _count, "pages": _count, "waits": _count},
-    "stalls": {"count": _count, "total_ms": _number, "max_ms": _maybe(_number)},
+    "stalls": {"count": _count, "total_ms": _amount, "max_ms": _maybe(_amount)},
     "bytes": dict.fromkeys(("moved", "copied", "zeroed", "recycled"), _count),
     "peak_rss_bytes": _count, "peak_heap_resident_bytes": _count, "live_bytes": _maybe(_count),
     "backend": _text, "fault_mode": _text, "why": _text,
     "verified": _flag, "interrupted": _flag, "failures": _count, "failure": _maybe(_text),
-    "noise_floor_us": _optional(_PERCENTILES | {"p99_9": _maybe(_number),
-                                                "p99_99": _maybe(_number), "mmu": _MMU}),
+    "noise_floor_us": _optional(_PERCENTILES | {"p99_9": _maybe(_amount),
+                                                "p99_99": _maybe(_amount), "mmu": _MMU}),
     "details": _DETAILS,
 }
+
+
+def _check_histogram(histogram, name, where):
+    """That it is one: values that go up, as many samples as it says."""
+    values, counts = (histogram["columns"][column] for column in ("value_ns", "count"))
+    if any(later <= earlier for earlier, later in itertools.pairwise(values)):
+        raise _error(name, f"`{where}`: its values do not go up")
+    if sum(counts) != histogram["count"]:
+        raise _error(name, f"`{where}` has {sum(counts)} samples: expected its count, "
+                           f"{histogram['count']}")
 
 
 def _check(value, shape, name, where):

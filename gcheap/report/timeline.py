@@ -45,7 +45,11 @@ def bars(details):
             "cycle", "start_ns", "mark_ns", "weak_ns", "plan_ns", "relocate_ns")), strict=True):
         cycle, start, mark, weak, plan, relocate = row
         at = began.get(cycle, start)
-        for lane, length in (("mark", mark), ("weak", weak), ("plan", plan)):
+        found.append(Bar("mark", at, mark, cycle))
+        at += mark
+        if cycle in flipped:            # marking is timed from a little before its first pause
+            at = min(at, flipped[cycle] - weak - plan)
+        for lane, length in (("weak", weak), ("plan", plan)):
             found.append(Bar(lane, at, length, cycle))
             at += length
         if relocate:

@@ -6,6 +6,7 @@ checksums agree (gcheap.tools.peers; benchmarks/peers).  A round runs everything
 import tempfile
 from pathlib import Path
 
+from rich.padding import Padding
 from rich.text import Text
 
 from gcheap.errors import OptionError
@@ -42,13 +43,22 @@ UNITS = {
               "stall_max_us": ("µs", "less"), "stall_total_ms": ("ms", "less"),
               "faults": ("", None), "fault_waits": ("", "less"), "fault_p99_us": ("µs", "less"),
               "fault_max_us": ("µs", "less")},
-    "full": {"compacted_bytes_per_s": ("B/s", "more"), "peak_rss_bytes": ("B", "less")},
+    "full": {"compacted_bytes_per_s": ("B/s", "more"), "pause_max_us": ("µs", "less"),
+             "peak_rss_bytes": ("B", "less")},
 }
 UNITS["trees"] = UNITS["churn"]
 NOT_COMPARABLE = (
     "Heap sizes are what each system was given; the same object takes different room in each: as "
     "many bytes as here in gcheap and OCaml, 0 to 50 % more in a JVM, Go and bdwgc, several times "
     "in CPython and PyPy. CPython has no limit, OCaml, Go and PyPy a factor over what lives.",
+    "Threads that collect: gcheap marks and compacts with one of its own (mark_threads in its "
+    "flags), beside it mutators that fault; the JVMs, Go and bdwgc take as many as they choose for "
+    "the number of CPUs; OCaml, PyPy and CPython collect on the one that runs. CPU time is not "
+    "compared.",
+    "Warm-up of a JIT: churn runs the operations of --warm-up before it is measured; trees and "
+    "full build their data, and have no other: the JVMs and PyPy compile while they are measured.",
+    "OCaml is compiled without checks of bounds (-unsafe), C has none; Java, Go and Python have "
+    "theirs.",
     "Own pauses are what each calls one: a JVM its safepoint operations, without allocation stalls "
     "and without waiting for threads to stop; Go two per cycle, without assists; bdwgc, CPython "
     "and PyPy whole collections, or steps of them; OCaml tells none. The operations tell what a "
@@ -58,7 +68,8 @@ NOT_COMPARABLE = (
     "thread building its page; times of faults are of the whole run, with population and audit.",
     "MB/s is live data, as gcheap lays it out, over the time of a forced full collection with half "
     "of the objects dead. What does not move objects (moves: no) compacts nothing and only frees; "
-    "CPython's time includes freeing by reference counts.",
+    "CPython's time includes freeing by reference counts. Own "
+    "pauses of full are those within its forced collections.",
     "gcheap and bdwgc run C, the others what their languages have: throughput compares whole "
     "systems, not collectors. Peak RSS includes each runtime: gcheap's has a Python interpreter.",
 )
@@ -164,7 +175,8 @@ class Peers:
         self.failed = {}        # case: why
         self.versions = {}
         self.checksums = {}     # mode: {system: checksum}
-        self.notes = {}         # system: what its last runs had to say
+        self.notes = {}         # case: what its last run had to say
+        self.settings = {}      # case: what its last run found out about how it was set
 
     def cases(self):
         """{name: (system, mode, multiple)} of everything that runs, in turn."""
@@ -207,6 +219,7 @@ class Peers:
         row = runs.figures(mode, found, pauses)
         self.versions[system.name] = found.version
         self.notes[case] = found.notes
+        self.settings[case] = found.settings
         self.checksums.setdefault(mode, {})[system.name] = found.checksum
         self.rows.append({"round": turn, "case": case, **row})
         what = (f"{size(row['compacted_bytes_per_s'])}/s" if mode == "full"
@@ -228,14 +241,13 @@ class Peers:
             "rounds": len(rounds),
             "metrics": metrics,
             "cases": [{"case": case, "system": system.name, "mode": mode, "heap": multiple,
+                       "flags": self.flags(case, system, multiple),
                        "failed": self.failed.get(case), "notes": self.notes.get(case, [])}
                       for case, (system, mode, multiple) in self.cases().items()
                       if system.name not in self.missing],
             "systems": [{"name": system.name, "version": self.versions.get(system.name),
                          "moves": system.moves, "missing": self.missing.get(system.name),
-                         "settings": {f"{multiple:g}": system.describe(
-                             self.config["live"], round(self.config["live"] * multiple))
-                             for multiple in self.config["heap"]}}
+                         "compiled": system.compiled()}
                         for system in self.systems],
             "checksums": self.checksums,
             "checksums_agree": agree,
@@ -244,19 +256,25 @@ class Peers:
             "verified": all(agree.values()) and not damaged,
         }
 
+    def flags(self, case, system, multiple):
+        """What a case ran with: what it was given, and what it says that it found."""
+        live = self.config["live"]
+        given = system.describe(live, round(live * multiple))
+        return " ".join(part for part in (given, self.settings.get(case)) if part)
+
 
 # ---- the tables --------------------------------------------------------------------------
 
 COLUMNS = (("ops/s", "ops per s", number), ("p50", "p50 us", "us"), ("p99", "p99 us", "us"),
            ("p99.9", "p99 9 us", "us"), ("max", "max us", "us"),
            ("own pause", "pause max us", "us"), ("MMU 50ms", "mmu 50ms", percent),
-           ("peak RSS", "peak rss bytes", size), ("MB/s", "compacted bytes per s", "mb"))
-
-
-WAITS = (("to safepoint p99", "reach p99 us", "us"), ("longest", "reach max us", "us"),
-         ("stalls", "stalls", number), ("longest", "stall max us", "us"),
+           ("peak RSS", "peak rss bytes", size))
+FULL = (("MB/s", "compacted bytes per s", "mb"), ("own pause", "pause max us", "us"),
+        ("peak RSS", "peak rss bytes", size))
+WAITS = (("reach p99", "reach p99 us", "us"), ("reach max", "reach max us", "us"),
+         ("stalls", "stalls", number), ("stall max", "stall max us", "us"),
          ("faults", "faults", number), ("waiting", "fault waits", number),
-         ("p99", "fault p99 us", "us"), ("longest", "fault max us", "us"))
+         ("fault p99", "fault p99 us", "us"), ("fault max", "fault max us", "us"))
 
 
 def show(document, console):
@@ -265,17 +283,29 @@ def show(document, console):
     console.print(Text(f"{format_size(config['live'])} live, one mutator, "
                        f"{document['rounds']} rounds in turns, medians, {describe(document)}"))
     console.print()
-    console.print(table(document))
-    console.print()
+    modes = {case["mode"] for case in document["cases"]}
+    for wanted, columns in ((modes - {"full"}, COLUMNS), (modes & {"full"}, FULL)):
+        if wanted:
+            console.print(table(document, wanted, columns))
+            console.print()
     console.print(waits_table(document))
+    console.print(Text("reach: from asking mutators to stop until all had (time to safepoint); "
+                       "waiting: faults that found another thread building the page"))
+    console.print()
     console.print(noise_line(document))
     console.print()
     for system in document["systems"]:
-        if not system["missing"]:
-            settings = "; ".join(f"{multiple}x: {text}"
-                                 for multiple, text in system["settings"].items())
-            console.print(Text(f"{system['name']}: version {system['version']}, "
-                               f"moves: {system['moves']}, {settings}"))
+        if system["missing"]:
+            console.print(Text(f"{system['name']}: not measured: {system['missing']}"))
+            continue
+        console.print(Text(f"{system['name']}: version {system['version'] or 'not told'}, "
+                           f"moves: {system['moves']}, compiled by: {system['compiled']}"))
+        for heap, flags in flags_of(document, system["name"]).items():
+            console.print(Padding(Text(f"{heap}: {flags}"), (0, 0, 0, 4)))
+    console.print()
+    for case in document["cases"]:
+        if case["failed"]:
+            console.print(Text(f"{case['case']}: {case['failed']}", style="yellow"))
     for case in document["cases"]:
         for note in case["notes"]:
             console.print(Text(f"{case['case']}: {note}"))
@@ -290,25 +320,32 @@ def show(document, console):
         console.print(Text(f"* {note}"))
 
 
-def table(document):
-    """Sections of one workload at one heap size, a row a system; then what is not here."""
-    made = _empty("", COLUMNS)
+def flags_of(document, name):
+    """{"2x": flags}: how a system ran at each size of the heap."""
+    found = {}
+    for case in document["cases"]:
+        if case["system"] == name:
+            sizes = found.setdefault(f"{case['heap']:g}x", [])
+            if case["flags"] not in sizes:
+                sizes.append(case["flags"])
+    return {heap: "; ".join(flags) for heap, flags in found.items()}
+
+
+def table(document, modes, columns):
+    """Sections of one workload at one heap size, a row a system."""
+    made = _empty("", columns)
     metrics, section = document["metrics"], None
     for case in document["cases"]:
+        if case["mode"] not in modes:
+            continue
         if section != (case["mode"], case["heap"]):
             section = case["mode"], case["heap"]
             made.add_section()
             made.add_row(Text(f"{case['mode']}, {case['heap']:g}x", style="bold"))
         if case["failed"]:
-            made.add_row(f"{case['system']}: {case['failed']}")
+            made.add_row(case["system"], "failed")
         else:
-            made.add_row(case["system"], *_cells(metrics, case, COLUMNS))
-    missing = [system for system in document["systems"] if system["missing"]]
-    if missing:
-        made.add_section()
-        made.add_row(Text("not measured", style="bold"))
-    for system in missing:
-        made.add_row(f"{system['name']}: {system['missing']}")
+            made.add_row(case["system"], *_cells(metrics, case, columns))
     return made
 
 
@@ -324,7 +361,7 @@ def waits_table(document):
 
 def _empty(title, columns):
     made = new_table()
-    made.add_column(title, overflow="fold", min_width=13)
+    made.add_column(title, no_wrap=True)
     for header, _, _ in columns:
         made.add_column(header, justify="right", no_wrap=True)
     return made

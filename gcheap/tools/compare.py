@@ -8,7 +8,7 @@ from gcheap.tools.consoles import result_console
 from gcheap.tools.differences import ALPHA, judge, repetitions_needed
 from gcheap.tools.documents import load
 from gcheap.tools.intervals import METHOD, ratio, summary
-from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.output import check_targets, emit_json
 from gcheap.tools.tables import new_table
 from gcheap.units import NOTHING, duration, size, three_digits
 
@@ -33,8 +33,7 @@ def add(commands):
 
 
 def run(args):
-    if args.json:
-        check_target(args.json)
+    check_targets([("--json", args.json)], [args.before, args.after])
     before, after = _read(args.before), _read(args.after)
     document = compare(before, after)
     show(document, result_console(args.json), everything=args.all)

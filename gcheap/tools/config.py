@@ -1,6 +1,7 @@
 """`gcheap config`: compiler and linker flags, for programs that embed gcheap."""
 import gcheap
 from gcheap.building import cflags, libs
+from gcheap.tools.output import STDOUT, emit
 
 
 def add(commands):
@@ -25,5 +26,5 @@ def run(args):
         words += cflags()
     if args.libs:
         words += libs()
-    print(" ".join(words))
+    emit(" ".join(words) + "\n", STDOUT)
     return 0

@@ -1,17 +1,23 @@
 """Which stream people read: rich consoles for results and for progress."""
+import os
 import sys
 
 from rich.console import Console
 from rich.segment import Segment
 
 from gcheap.text import printable_lines
+from gcheap.tools.output import STDOUT, need_stdout, unwritable_stdout
 
 PLAIN_WIDTH = 100               # columns when the output is no terminal
-LEAST_WIDTH = 80                # what every table fits; a narrower terminal wraps the lines
+LEAST_WIDTH = 80                # a narrower terminal wraps the lines
 
 
 class PlainConsole(Console):
     """Shows text as it is: nothing in it is markup, and no terminal obeys any of it."""
+
+    def print(self, *objects, **options):
+        """As rich's; what no terminal shows is never cropped."""
+        super().print(*objects, **{"crop": self.is_terminal} | options)
 
     def render(self, renderable, options=None):
         for segment in super().render(renderable, options):
@@ -19,14 +25,41 @@ class PlainConsole(Console):
                 printable_lines(segment.text), segment.style)
 
 
-def result_console(json_target=None):
-    """Where tables go: standard output, or standard error when that carries JSON."""
-    return _console(sys.stderr if json_target == "-" else sys.stdout)
+class Results:
+    """Standard output for a console: what cannot be written says where it was to go."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        return self._trying(self._stream.write, text)
+
+    def flush(self):
+        self._trying(self._stream.flush)
+
+    @staticmethod
+    def _trying(act, *words):
+        try:
+            return act(*words)
+        except BrokenPipeError:
+            raise                           # the reader has seen enough: the command line knows
+        except OSError as error:
+            raise unwritable_stdout(error) from error
+
+
+def result_console(*targets):
+    """Where tables go: standard output, or standard error when that carries one of the `targets`
+    (as "-").  OutputError when standard output is closed."""
+    return progress_console() if STDOUT in targets else _console(Results(need_stdout()))
 
 
 def progress_console():
     """Where progress goes: always standard error, so that results can be piped."""
-    return _console(sys.stderr)
+    # Without one (`2>&-`) nobody sees it.
+    return _console(sys.stderr or open(os.devnull, "w"))        # noqa: SIM115
 
 
 def _console(stream):

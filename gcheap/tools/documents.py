@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from gcheap.errors import GcheapError
+from gcheap.report.reading import check_document
 from gcheap.text import shown
 
 # Where a figure stands in a run's document -> unit and good side.
@@ -58,7 +59,8 @@ class Results:
 
 
 def load(path):
-    """The Results in a file; OSError when it cannot be read, ForeignDocument."""
+    """The Results in a file; OSError when it cannot be read, ForeignDocument, or RunFileError for a
+    run that `gcheap stats` and `gcheap report` would refuse."""
     with open(path, "rb") as stream:
         content = stream.read()
     try:
@@ -76,7 +78,9 @@ def load(path):
 
 def _results(path, document):
     runs = document["runs"] if set(document) == {"runs"} else [document]
-    if "workload" in runs[0]:
+    if "workload" in runs[0] or "format" in runs[0]:
+        for number, run in enumerate(runs, 1):
+            check_document(run, path if len(runs) == 1 else f"{path}, run {number}")
         suite, first, config, figures = STRESS, runs[0], _config_of(runs), figures_of_runs(runs)
     else:
         suite, first, config = document["benchmark"], document, document["config"]

@@ -44,7 +44,7 @@ PHASES = {"mark_start": "mark start", "mark_end": "mark end", "relocate_start": 
 
 
 class LiveView(Progress):
-    """As Progress, on a terminal that is large enough: see `fits`."""
+    """As Progress, on a terminal that is large enough: see `obstacle`."""
 
     def __init__(self, console, workload):
         super().__init__(console, workload)
@@ -56,15 +56,20 @@ class LiveView(Progress):
         self._ascii = not _prints(console, "".join(look[0] for look in LOOKS.values()) + SHADES[0])
 
     @staticmethod
-    def fits(console):
-        """Whether `console` is a terminal of a size that it needs."""
-        if not console.is_terminal or console.is_dumb_terminal:
-            return False
+    def obstacle(console):
+        """Why `console` cannot show it, in a few words; None when it can."""
+        if not console.is_terminal:
+            return "standard error is no terminal"
+        if console.is_dumb_terminal:
+            return f"a terminal with TERM={os.environ.get('TERM')} has no second screen"
         try:                    # the console's own width is never less than what tables need
             columns, lines = os.get_terminal_size(console.file.fileno())
         except (OSError, ValueError):
-            return False
-        return columns >= LEAST_WIDTH and lines >= LEAST_HEIGHT
+            return "the terminal does not tell its size"
+        if columns < LEAST_WIDTH or lines < LEAST_HEIGHT:
+            return (f"the terminal is {columns} x {lines}, and it takes {LEAST_WIDTH} x "
+                    f"{LEAST_HEIGHT}")
+        return None
 
     def __enter__(self):
         self._live = Live(Text(f"{self._workload}: starting"), console=self._console,

@@ -59,9 +59,10 @@ def run(args):
     from gcheap.lox import Session
 
     if args.json:
-        from gcheap.tools.output import check_target
+        from gcheap.tools.output import check_log, check_targets
 
-        check_target(args.json)
+        check_targets([("--json", args.json)], [args.file] if args.file is not None else [])
+        check_log(args.json)
     source = None
     if args.file is not None:
         try:

@@ -23,10 +23,10 @@ from gcheap.tools.arguments import (
     size_argument,
 )
 from gcheap.tools.consoles import progress_console, result_console
-from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.output import check_log, check_targets, emit_json
 from gcheap.tools.tables import new_table
-from gcheap.tools.workload_arguments import NAMES, add_set, chosen
-from gcheap.workloads.memory import machine_bytes
+from gcheap.tools.workload_arguments import NAMES, add_set, chosen, files_read
+from gcheap.workloads.memory import room
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify")
 
@@ -60,15 +60,15 @@ def add(commands):
 
 
 def run(args):
-    if args.json:
-        check_target(args.json)
+    workloads = chosen(args.workload, args.settings)
+    check_targets([("--json", args.json)], files_read(workloads))
+    check_log(args.json)
     console, progress = result_console(args.json), progress_console()
     documents = []
     configs = [StressConfig(
         workload=name, settings=settings, seconds=args.seconds, mutators=args.mutators,
         live=args.live, seed=args.seed, policy="fixed", noise_seconds=0, warm_up=0,
-        **heap_options(args, HEAP_OPTIONS)) for name, settings in chosen(args.workload,
-                                                                         args.settings)]
+        **heap_options(args, HEAP_OPTIONS)) for name, settings in workloads]
     for config in configs:
         def tell(capacity, passed, name=config.workload):
             progress.print(Text(f"{name}: {format_size(capacity)} "
@@ -79,6 +79,7 @@ def run(args):
             console.print(Text(f"{config.workload}: {failed}"))
             return EXIT_FAILED
         documents.append(found)
+        console.print(heading(found))
         console.print(table(found))
     if args.json:
         emit_json(documents[0] if len(documents) == 1 else {"workloads": documents}, args.json)
@@ -101,8 +102,9 @@ def search(config, *, tries, within, tell=lambda capacity, passed: None, passes=
         tell(capacity, passed)
         return passed, live
 
-    low, high = least_capacity(config.unit_pages) - grain, _up(2 * config.live, grain)
-    most = machine_bytes()
+    low = least_capacity(config.unit_pages) - grain
+    high = max(low + grain, _up(2 * config.live, grain))
+    most = room().available
     while True:                                             # a capacity that is enough
         passed, live = attempt(high)
         if passed:
@@ -142,6 +144,15 @@ def passes_with(config, capacity, tries):
             raise CheckFailed(f"with {format_size(capacity)}: {document['failure']}")
         live = document["live_bytes"]
     return True, live
+
+
+def heading(found):
+    """With what `search` ran, for people."""
+    tries, mutators = found["tries"], found["mutators"]
+    return Text(f"{found['workload']}: {format_size(found['asked_live_bytes'])} live, "
+                f"{mutators} mutator{'s' if mutators != 1 else ''}, "
+                f"{tries} {'tries' if tries != 1 else 'try'} of {found['seconds']:g} s from seed "
+                f"{found['seed']}, backend {found['backend']}")
 
 
 def table(found):

@@ -4,7 +4,7 @@ import os
 from gcheap.options import OPTIONS, format_size, resolve
 from gcheap.tools.arguments import add_json
 from gcheap.tools.consoles import result_console
-from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.output import STDOUT, check_target, emit, emit_json
 from gcheap.tools.tables import new_table
 
 PAGE_HEAD = """\
@@ -38,7 +38,7 @@ def add(commands):
 
 def run(args):
     if args.markdown:
-        print(page(), end="")
+        emit(page(), STDOUT)
         return 0
     if args.json:
         check_target(args.json)

@@ -1,4 +1,5 @@
-"""Live progress of a stress run: one moving line on a terminal, plain lines elsewhere.
+"""Live progress of a stress run: one moving line on a terminal, plain lines elsewhere, and on a
+terminal that cannot move its cursor (TERM=dumb).
 
 Drawn from the thread that supervises the run, about ten times a second; no thread of its
 own, which would take time from the mutators that are being measured.
@@ -27,7 +28,7 @@ class Progress:
         self._rate = None
 
     def __enter__(self):
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bars = Bars(
                 TextColumn("{task.fields[workload]}", style="bold"),
                 TextColumn("{task.description}"), BarColumn(bar_width=20),

@@ -1,7 +1,11 @@
 """`gcheap report RUN.json… -o FILE.html`: the page of one or several stress runs."""
+from rich.text import Text
+
 from gcheap.report import read_runs, write_report
 from gcheap.report.svg import MOST_RUNS, check_drawing
-from gcheap.tools.output import check_target
+from gcheap.tools.arguments import file_name
+from gcheap.tools.consoles import result_console
+from gcheap.tools.output import called, check_targets
 
 DEFAULT = "gcheap-report.html"
 
@@ -15,13 +19,22 @@ def add(commands):
                     "2 a file is none of gcheap's, or cannot be written.")
     parser.add_argument("runs", nargs="+", metavar="RUN.json",
                         help="a file that `gcheap stress --json` wrote")
-    parser.add_argument("-o", "--output", metavar="FILE.html", default=DEFAULT,
-                        help="written whole or not at all (default %(default)s)")
+    parser.add_argument("-o", "--output", type=file_name, metavar="FILE.html|-", default=DEFAULT,
+                        help="written whole or not at all; - is standard output (default "
+                             "%(default)s)")
     parser.set_defaults(run=run)
 
 
 def run(args):
     check_drawing()
-    check_target(args.output)
-    write_report(read_runs(args.runs), args.output)
+    check_targets([("-o", args.output)], args.runs)
+    console = result_console(args.output)
+    runs = read_runs(args.runs)
+    write_report(runs, args.output)
+    console.print(Text(report_line(args.output, len(runs))))
     return 0
+
+
+def report_line(target, count):
+    """What is said of a page that was written."""
+    return f"{called(target)}: the page of {count} run{'' if count == 1 else 's'}"

@@ -18,7 +18,7 @@ from rich.text import Text
 from gcheap.provenance import stamp
 from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.intervals import interval_facts, summary
-from gcheap.tools.output import check_target, emit_json
+from gcheap.tools.output import check_log, check_targets, emit_json
 from gcheap.units import duration, percent
 from gcheap.workloads.document import noise_of
 
@@ -36,8 +36,9 @@ def run_suite(name, args, config, measure, summarize, show, noise_seconds=0.0):
     noise_seconds       of the control loop that is run first and joins the document as
                         `noise_floor_us`; every suite that shows pauses has it
     """
-    if args.json:
-        check_target(args.json)
+    check_targets([("--json", args.json), ("--plot", getattr(args, "plot", None))])
+    check_log(args.json)
+    results = result_console(args.json)
     began = stamp(config.get("seed"))
     console = progress_console()
     interrupted = False
@@ -49,7 +50,7 @@ def run_suite(name, args, config, measure, summarize, show, noise_seconds=0.0):
         interrupted = True
     document = document_of(name, config, summarize(), began, interrupted)
     if document["rounds"]:
-        show(document, result_console(args.json))
+        show(document, results)
     else:
         console.print(Text("interrupted before a whole round was done"))
     if args.json:
@@ -78,8 +79,8 @@ def noise_line(document):
     if noise is None:
         return Text("the machine's noise floor was not measured")
     p99, longest = (duration(noise[name] * 1e3) for name in ("p99", "max"))
-    return Text(f"the machine's noise floor (a loop that touches no heap, "
-                f"{noise['seconds']:.1f} s): p99 {p99}, longest {longest}, "
+    return Text(f"the machine's noise floor (a loop that touches no heap, one thread, "
+                f"{noise['seconds']:.1f} s before all rounds): p99 {p99}, longest {longest}, "
                 f"MMU at 10 ms {percent(noise['mmu']['10ms'])}")
 
 

@@ -8,6 +8,7 @@ from gcheap.tools.arguments import flag
 from gcheap.tools.tables import new_table
 from gcheap.units import NOTHING
 from gcheap.workloads import DEFAULT, WORKLOADS, find
+from gcheap.workloads.definition import plain_name
 
 NAMES = f"{', '.join(WORKLOADS)} (default {DEFAULT})"
 
@@ -33,22 +34,31 @@ def chosen(words, settings):
             values[workload.operand] = words.pop(0)
         found.append((workload, values))
     for text in settings:
-        name, value = _pair(text)
+        typed, value = _pair(text)
+        name = plain_name(typed)
         takers = [values for workload, values in found
                   if name in {option.name for option in workload.settings}]
         for values in takers:
-            values[name] = value
+            for spelled in [key for key in values if plain_name(key) == name]:
+                del values[spelled]             # the last one counts
+            values[typed] = value
         if not takers:
             # One workload says what it has; of several none is to blame.
-            found[0][0].resolve({name: value})
+            found[0][0].resolve({typed: value})
     return [(workload.name, values) for workload, values in found]
+
+
+def files_read(workloads):
+    """Paths that the workloads, as `chosen` returns them, are given to read."""
+    return [values[operand] for name, values in workloads
+            if (operand := find(name).operand) and values.get(operand)]
 
 
 def _pair(text):
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise OptionError(f"--set {shown(text)}: expected NAME=VALUE")
-    return name.replace("-", "_"), value
+    return name, value
 
 
 # ---- the list ------------------------------------------------------------------------------

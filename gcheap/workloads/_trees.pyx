@@ -219,11 +219,6 @@ cdef class Trees(Worker):
 def check(config):
     """OptionError for a depth that does not suit the live bytes."""
     fits = deepest(config.live // config.mutators)
-    if fits is None:
-        raise OptionError(
-            f"live {format_size(config.live)}: trees of depth 6 need at least "
-            f"{format_size(config.mutators * bytes_needed(6))} for {config.mutators} mutators"
-        )
     depth = config.settings["depth"]
     if depth is not None and not 6 <= depth <= fits:
         raise OptionError(

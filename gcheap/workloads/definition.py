@@ -27,6 +27,11 @@ def setting(name: str, kind: Callable[[Any, str], Any], default: Any, text: str,
     return Option(name, kind, default, "", text, choices)
 
 
+def plain_name(spelled: Any) -> Any:
+    """The name of a setting that may be spelled as on the command line, `hit-ratio`."""
+    return spelled.replace("-", "_") if isinstance(spelled, str) else spelled
+
+
 @dataclass(frozen=True)
 class Workload:
     """A workload of `gcheap stress`.
@@ -37,6 +42,9 @@ class Workload:
     check       `check(config)` raises OptionError for what it cannot run beyond that
     settings    what `--set` takes
     operand     the setting whose value may follow the name on the command line
+    outside     bytes that it keeps outside the heap (a model, native tables) for each live byte,
+                where they are worth counting: measured, for a run that would not fit is refused
+    most_live   `most_live(config)`: the live bytes beyond which it grows no more
     """
 
     name: str
@@ -46,20 +54,30 @@ class Workload:
     check: Callable = anything
     settings: tuple[Option, ...] = ()
     operand: str | None = None
+    outside: float = 0.0
+    most_live: Callable | None = None
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every setting's value: as given, else its default.  OptionError for a name or a value
-        that the workload does not accept."""
+        """Every setting's value: as given, else its default.  Names may have - for _.  OptionError
+        for a name or a value that the workload does not accept, as it was spelled."""
         if not isinstance(given, Mapping):
             raise OptionError(f"settings {shown(given)}: expected a dict of names and values")
         known = {option.name: option for option in self.settings}
         values = {option.name: option.default for option in self.settings}
-        for name, value in given.items():
+        for spelled, value in given.items():
+            name = plain_name(spelled)
             if name not in known:
-                raise OptionError(self._unknown(name))
+                raise OptionError(self._unknown(spelled))
             if value is not None:
-                values[name] = known[name].validate(value, f"{self.name}: {name}")
+                values[name] = known[name].validate(value, f"{self.name}: {spelled}")
         return values
+
+    def bytes_outside(self, config) -> int:
+        """What a run keeps outside the heap."""
+        live = config.live
+        if self.most_live is not None:
+            live = min(live, self.most_live(config))
+        return int(self.outside * live)
 
     def check_config(self, config) -> None:
         """OptionError for a configuration that the workload cannot run."""
@@ -71,7 +89,8 @@ class Workload:
         self.check(config)
 
     def _unknown(self, name):
-        names = [option.name for option in self.settings]
+        dash = "-" if "-" in str(name) else "_"
+        names = [option.name.replace("_", dash) for option in self.settings]
         close = difflib.get_close_matches(str(name), names, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         has = f"it has {', '.join(names)}" if names else "it has none"

@@ -99,7 +99,7 @@ def build(outcome: Outcome) -> dict:
         "op_latency_us": _latency(recordings),
         "mmu": {name: _mmu(recordings, window) for name, window in WINDOWS.items()},
         "faults": _faults(begin, end),
-        "stalls": _stalls(begin.stats, end.stats),
+        "stalls": _stalls(begin, end),
         "cost": _cost(begin, end, pauses) | {"mutators": len(recordings)},
         "relocate_ops": sum(r.relocate_ops for r in recordings if r.begin_ns),
         "bytes": {name: getattr(end.stats, f"{name}_bytes") - getattr(begin.stats, f"{name}_bytes")
@@ -197,20 +197,22 @@ def _rate(recording):
 
 def _faults(begin, end):
     counted = {name: getattr(end.stats, key) - getattr(begin.stats, key)
-               for name, key in (("count", "faults"), ("pages", "fault_pages"),
-                                 ("waits", "fault_waits"), ("holes", "hole_faults"),
-                                 ("foreign", "foreign_faults"))}
-    times = _histogram(difference(begin.fault, end.fault), SHORT, US, "_us")
-    return times | counted
+               for name, key in (("pages", "fault_pages"), ("waits", "fault_waits"),
+                                 ("holes", "hole_faults"), ("foreign", "foreign_faults"))}
+    # Their count is the histogram's: mutators run while the two are read one after the other.
+    return _histogram(difference(begin.fault, end.fault), SHORT, US, "_us") | counted
 
 
-def _stalls(before, after):
+def _stalls(begin, end):
+    before, after = begin.stats, end.stats
     total = after.stall_ns - before.stall_ns
+    times = _histogram(difference(begin.stall, end.stall), ("p50", "p99"), MS, "_ms")
     longest = None
     if after.stalls > before.stalls:
         # The counter is the longest ever: exact when it grew, else the total bounds it.
         longest = min(after.stall_max_ns, total) / MS
-    return {"count": after.stalls - before.stalls, "total_ms": total / MS, "max_ms": longest}
+    return times | {"count": after.stalls - before.stalls, "total_ms": total / MS,
+                    "max_ms": longest}
 
 
 def _cost(begin, end, pauses):

@@ -4,61 +4,73 @@ from __future__ import annotations
 
 import os
 import resource
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from gcheap.control_groups import memory_groups
 from gcheap.errors import OptionError
+from gcheap.kernel_files import fields, text
 from gcheap.options import format_size
 
 SAMPLE_SECONDS = 0.05
 MOST_OF_THE_TIME = 0.05  # a large heap is sampled more rarely, to cost at most this share
 
 
-def machine_bytes(root: str = "/") -> int:
-    """Memory that a process can have here: of the machine with its swap, or what the control
-    groups allow, if that is less.  `root`: where /proc and /sys are found."""
-    total = 0
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path(root, "proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith(("MemTotal:", "SwapTotal:")):
-                total += int(line.split()[1]) * 1024
-    total = total or os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
-    return min([total, *_group_limits(Path(root))])
+@dataclass(frozen=True)
+class Room:
+    """Memory that a process can have here, swap included.  Bytes.
 
-
-def _group_limits(root):
-    """memory.max (and swap beside it) of this process's control group and those above it."""
-    limits = []
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::/"):
-                group = Path(line[len("0::/"):])
-                for part in (group, *group.parents):
-                    place = root / "sys/fs/cgroup" / part
-                    with suppress(OSError, ValueError):
-                        limit = int((place / "memory.max").read_text())
-                        with suppress(OSError):
-                            swap = (place / "memory.swap.max").read_text().strip()
-                            if swap == "max":
-                                continue
-                            limit += int(swap)
-                        limits.append(limit)
-    return limits
-
-
-def check_memory(live: int, capacity: int | None, label: str = "capacity") -> None:
-    """OptionError for a run that the machine's memory cannot hold.
-
-    `capacity`: of a heap that will fill it before each cycle; None when it will not.  `label` is
-    how a message calls it.
+    total       of the machine, or what a control group allows, if that is less
+    available   of it now: not what other processes have, nor this one already
+    limited_by  the control group that leaves the least; None: the machine
     """
-    has = machine_bytes()
-    for name, needed, instead in (("live", live, "less live data"),
-                                  (label, capacity, "less capacity, or another policy")):
-        if needed is not None and needed > has:
-            raise OptionError(
-                f"{name} {format_size(needed)}: this machine gives a process {format_size(has)} of "
-                f"memory and swap; ask for {instead}")
+
+    total: int
+    available: int
+    limited_by: str | None = None
+
+
+def room(root: str = "/") -> Room:
+    """`root`: where /proc and /sys are found."""
+    place = Path(root)
+    known = {name: int(value.split()[0]) * 1024
+             for name, value in fields(text(place, "/proc/meminfo")).items()
+             if value.split()[:1] and value.split()[0].isdigit()}
+    swap, swap_free = known.get("SwapTotal", 0), known.get("SwapFree", 0)
+    memory = known.get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
+    found = Room(memory + swap, known.get("MemAvailable", memory) + swap_free)
+    for group in memory_groups(place):
+        beside, free = swap, swap_free
+        if group.swap_limit is not None:
+            beside = min(swap, group.swap_limit)
+            free = min(swap_free, max(0, group.swap_limit - group.swap_used))
+        available = max(0, group.limit - group.used) + free
+        found = Room(min(found.total, group.limit + beside), min(found.available, available),
+                     group.path if available < found.available else found.limited_by)
+    return found
+
+
+def check_memory(config, workload, label: str = "capacity") -> None:
+    """OptionError for a run that needs more memory than there is for it.
+
+    It needs what the heap will hold (its capacity, if the policy lets it fill that before each
+    cycle, else the live bytes at least), and what the workload keeps outside.  `label` is how a
+    message calls the capacity.
+    """
+    outside = workload.bytes_outside(config)
+    there = room()
+    for name, heap, instead in (("live", config.live, "less live data"),
+                                (label, config.capacity, "less capacity, or another policy")):
+        needed = heap + outside
+        if needed <= there.available or (name != "live" and config.policy != "fixed"):
+            continue
+        beside = f" and {format_size(outside)} outside the heap" if outside else ""
+        which = f" in {there.limited_by}" if there.limited_by else ""
+        total = "" if there.total == there.available else f" now, of {format_size(there.total)}"
+        raise OptionError(
+            f"{name} {format_size(heap)}: {config.workload} needs that{beside}, and this machine "
+            f"gives a process {format_size(there.available)} of memory and swap{which}{total}; "
+            f"ask for {instead}")
 
 
 def reset_peak_rss() -> bool:

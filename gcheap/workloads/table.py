@@ -33,10 +33,10 @@ def native(name, shows, kind, *, module=None, check=False, threads=None, **more)
 BUILT_IN = (
     native(
         "churn", "the general case: small nodes and arrays replaced at random, young garbage",
-        "Churn", check=True),
+        "Churn", least=32 * KIB, check=True),
     native(
         "trees", "garbage that dies young beside one large live tree: binary trees built bottom-up",
-        "Trees", check=True, settings=(
+        "Trees", least=8 * KIB, check=True, settings=(
             setting("depth", Between(1, 64), None, "of the largest trees; default: the greatest "
                     "that the live bytes allow"),)),
     native(
@@ -50,7 +50,7 @@ BUILT_IN = (
                     "allow"),)),
     native(
         "lru-cache", "a cache of strings: objects that die in the order of their last use",
-        "LruCache", least=64 * KIB, settings=(
+        "LruCache", least=64 * KIB, outside=0.1, settings=(
             setting("hit_ratio", Between(0, 100), 90, "percent of look-ups that hit"),)),
     native(
         "queue", "everything lives equally long: batches from a producer to a consumer mutator",
@@ -58,16 +58,16 @@ BUILT_IN = (
             setting("batch", Between(1, 1000), 32, "items handed over at a time"),)),
     native(
         "graph-mutate", "SATB's worst case: the only references to objects move while marking runs",
-        "GraphMutate", least=64 * KIB),
+        "GraphMutate", least=64 * KIB, outside=0.3),
     native(
         "weak-table", "ephemerons and weak references: entries that die and must, or live and must",
-        "WeakTables", least=64 * KIB),
+        "WeakTables", least=64 * KIB, outside=1.2),
     native(
         "old-to-young", "a large old structure into which references to young objects are stored",
-        "OldToYoung", least=64 * KIB),
+        "OldToYoung", least=64 * KIB, outside=0.1),
     native(
         "fragment", "survivors of growing sizes left thinly everywhere: nothing is ever dense",
-        "Fragment", least=128 * KIB),
+        "Fragment", least=128 * KIB, outside=0.4),
     native(
         "big-arrays", "few, large arrays: huge pages, pages never touched, allocation in megabytes",
         "BigArrays", least=1 * MIB),
@@ -78,7 +78,8 @@ BUILT_IN = (
                     "million, or what the live bytes allow"),)),
     native(
         "wide", "one array of up to 10 million slots: marking and fixing of a single large object",
-        "Wide", least=64 * KIB, check=True, settings=(
+        "Wide", least=64 * KIB, check=True, outside=0.25,
+        most_live=lambda config: (config.settings["slots"] or 10_000_000) * 17, settings=(
             setting("slots", Between(1000, 10**9), None, "of the array that all mutators share; "
                     "default: 10 million, or what the live bytes allow"),)),
     native(

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from workload_support import configured
@@ -10,6 +11,7 @@ from gcheap import cli
 from gcheap.errors import HeapExhausted
 from gcheap.options import least_capacity
 from gcheap.tools import minheap
+from gcheap.workloads.memory import Room
 
 GRAIN = least_capacity(16) // 4
 CONFIG = configured("churn", live="16MiB")
@@ -39,6 +41,18 @@ def test_the_search_finds_the_smallest_that_passes(minimum):
     assert document["live_bytes"] == 15 << 20
 
 
+def test_no_heap_is_tried_that_cannot_be():
+    config = replace(CONFIG, workload="trees", live="16KiB", capacity=None)
+    document = minheap.search(config, tries=1, within=0, passes=lambda capacity: (True, 5))
+    assert [row["capacity"] for row in document["tried"]] == [least_capacity(16)]
+
+
+def test_the_heading_names_the_seed():
+    assert str(minheap.heading(found(20 << 20))) == (
+        f"churn: 16 MiB live, 2 mutators, 1 try of {CONFIG.seconds:g} s from seed {CONFIG.seed}, "
+        f"backend {CONFIG.backend}")
+
+
 def test_a_margin_saves_runs():
     exact, rough = found(23 << 20), found(23 << 20, within=0.1)
     assert len(rough["tried"]) < len(exact["tried"])
@@ -46,7 +60,7 @@ def test_a_margin_saves_runs():
 
 
 def test_more_than_the_machine_has_is_never_asked_for(monkeypatch):
-    monkeypatch.setattr(minheap, "machine_bytes", lambda: 128 << 20)
+    monkeypatch.setattr(minheap, "room", lambda: Room(1 << 40, 128 << 20))
     with pytest.raises(HeapExhausted, match="churn: 128 MiB is not enough, and the machine"):
         found(1 << 40)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,15 @@ import pytest
 from support import HOME, ROOT
 from workload_support import Driven, configured, exercise
 
-from gcheap import workloads
+from gcheap import cli, workloads
+from gcheap import errors as gcheap_errors
 from gcheap.errors import OptionError
 from gcheap.tools import workload_arguments
 from gcheap.workloads import Workload, find, session_of
 from gcheap.workloads.plain import PlainWorker
 
 EXAMPLE = ROOT / "examples" / "workload_plugin"
+PAGE = ROOT / "docs" / "how-to" / "add-a-workload.md"
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +31,14 @@ def installed(tmp_path_factory):
         pytest.skip("no C compiler")
     if importlib.util.find_spec("Cython") is None:
         pytest.skip("Cython is not installed")
+    # As the page has it; the rest is so that it lands in a directory of its own.
+    documented, = re.findall(r"^pip install (.*) examples/workload_plugin$", PAGE.read_text(),
+                             re.MULTILINE)
     project = tmp_path_factory.mktemp("project") / "plugin"
     shutil.copytree(EXAMPLE, project)
     target = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
+        [sys.executable, "-m", "pip", "install", *documented.split(), "--quiet", "--no-deps",
          "--no-index", "--target", str(target), str(project)],
         capture_output=True, text=True, cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -104,6 +110,22 @@ def test_an_exception_of_a_workload_ends_the_run(monkeypatch):
                         Workload("broken", "nothing", session_of(lambda: Broken)))
     outcome = exercise(configured("broken"))
     assert isinstance(outcome.error, LookupError) and not outcome.audited
+
+
+@pytest.mark.parametrize("error", [LookupError("\x1b[31mred"), OSError(5, "\x1b[31mred"),
+                                   gcheap_errors.HeapClosed("\x1b[31mred")])
+def test_an_exception_is_shown_with_its_place_and_without_escapes(monkeypatch, capsys, error):
+    class Broken(PlainWorker):
+        def operation(self):
+            raise error
+
+    monkeypatch.setitem(workloads.WORKLOADS, "broken",
+                        Workload("broken", "nothing", session_of(lambda: Broken)))
+    assert cli.main(["stress", "broken", "--seconds", "0.1", "--live", "1MiB"]) == 1
+    said = capsys.readouterr()
+    assert "Traceback" in said.err and "in operation" in said.err and "\x1b" not in said.err
+    last = said.err.splitlines()[-1]
+    assert last.startswith(f"gcheap: broken: {type(error).__name__}: ") and r"\x1b[31mred" in last
 
 
 def loading(result):

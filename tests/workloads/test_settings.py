@@ -10,9 +10,10 @@ from workload_support import Driven, configured
 import gcheap
 from gcheap import cli
 from gcheap.errors import OptionError
+from gcheap.options import least_capacity
 from gcheap.stress import StressConfig
 from gcheap.tools import workload_arguments
-from gcheap.workloads import WORKLOADS, find, memory
+from gcheap.workloads import WORKLOADS, find
 from gcheap.workloads._array_holes import largest, place_count
 from gcheap.workloads.table import BUILT_IN
 
@@ -21,7 +22,7 @@ GIB = 1 << 30
 
 
 @pytest.mark.parametrize(("options", "told"), [
-    ({"workload": "trees", "live": "1KiB"}, "depth 6"),
+    ({"workload": "trees", "live": "1KiB"}, "trees needs at least 16 KiB, 8 KiB a"),
     ({"workload": "trees", "settings": {"depth": 20}}, "depth 20: accepted is 6 to"),
     ({"workload": "trees", "settings": {"depth": "deep"}}, "trees: depth='deep'"),
     ({"workload": "churn", "settings": {"depth": 9}}, "churn has no setting 'depth': it has none"),
@@ -42,7 +43,7 @@ GIB = 1 << 30
     ({"workload": "steady", "settings": {"rate": "100"}}, "rate 100 B a second: an operation"),
     ({"workload": "steady", "settings": {"loop": "round"}}, "loop='round': .*open, closed"),
     ({"workload": "replay", "settings": {"file": "/nonexistent"}}, "/nonexistent': No such file"),
-    ({"workload": "churn", "live": 1 << 50}, "live 1024 TiB: this machine gives a process"),
+    ({"workload": "churn", "live": 1 << 50}, "live 1024 TiB: churn needs that, and this"),
 ])
 def test_what_a_workload_cannot_run_is_refused(options, told):
     make = {"workload": None, "live": "512KiB", "mutators": 2} | options
@@ -62,12 +63,21 @@ def test_the_defaults_are_the_settings_of_the_table(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_least_live_bytes_are_enough(name):
-    least = find(name).least or {"churn": 32 << 10, "trees": 8 << 10}[name]
-    with Driven(name, live=least, capacity="2MiB" if least < 1 << 20 else "4MiB") as driven:
+    least = find(name).least
+    with Driven(name, live=least) as driven:            # in the capacity that this gives
         driven.run()
         assert driven.audit() == 0, driven.failure
-    with pytest.raises(OptionError, match=f"{name} needs|trees of depth 6 need"):
-        configured(name, mutators=1, live=least // 2)
+    with pytest.raises(OptionError, match=f"{name} needs at least"):
+        configured(name, mutators=1, live=least - 1)
+
+
+@pytest.mark.parametrize("unit_pages", [1, 16, 512])
+def test_the_default_capacity_is_one_that_a_heap_can_have(unit_pages):
+    config = StressConfig(live="32KiB", unit_pages=unit_pages)
+    assert config.capacity == least_capacity(unit_pages)
+    config = StressConfig(live="128KiB", unit_pages=unit_pages, mutators=4)
+    assert config.capacity == 2 * least_capacity(unit_pages)
+    assert StressConfig(live="32MiB", unit_pages=unit_pages).capacity == 64 << 20
 
 
 STANDARD = [("gcbench", "64MiB", {"depth": 16, "array_elements": 500_000}),
@@ -149,38 +159,6 @@ def test_what_cannot_run_is_one_line_and_status_2(command, told, capsys):
     assert cli.main(command) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and told in output.err
-
-
-# ---- memory ----------------------------------------------------------------------------------
-
-def machine(root, files):
-    for name, text in {"proc/meminfo": "MemTotal: 4194304 kB\nSwapTotal: 1048576 kB\n",
-                       **files}.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return memory.machine_bytes(root)
-
-
-def test_the_machines_memory_is_with_its_swap(tmp_path):
-    assert machine(tmp_path, {}) == 5 * GIB
-
-
-@pytest.mark.parametrize(("files", "nbytes"), [
-    ({"memory.max": "max\n"}, 5 * GIB),
-    ({"memory.max": f"{GIB}\n", "memory.swap.max": "0\n"}, GIB),
-    ({"memory.max": f"{GIB}\n", "memory.swap.max": f"{GIB}\n"}, 2 * GIB),
-    ({"memory.max": f"{GIB}\n", "memory.swap.max": "max\n"}, 5 * GIB),
-    ({"../memory.max": f"{2 * GIB}\n", "memory.max": "max\n"}, 2 * GIB),
-])
-def test_a_control_group_may_allow_less(tmp_path, files, nbytes):
-    group = "sys/fs/cgroup/outer/inner"
-    (tmp_path / group).mkdir(parents=True)
-    assert machine(tmp_path, {"proc/self/cgroup": "0::/outer/inner\n"} | {
-        f"{group}/{name}": text for name, text in files.items()}) == nbytes
-
-
-def test_a_machine_that_tells_nothing_has_what_sysconf_says(tmp_path):
-    assert memory.machine_bytes(tmp_path) > 0
 
 
 def test_exhaustion_is_told_with_the_workload():

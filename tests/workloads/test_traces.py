@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 
 import numpy as np
@@ -192,3 +193,41 @@ def test_what_is_no_ltrace_leaves_no_file(put, tmp_path, capsys):
     assert "No such file" in capsys.readouterr().err
     assert cli.main(["replay-convert", put(LTRACE), "/nonexistent/out"]) == 2
     assert not target.exists()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_is_a_trace_or_one_line(put, save):
+    stream = io.BytesIO()
+    rows = [*ROWS, (traces.DIE, 2, 0, 0)] * 20
+    table = np.array(rows, "u8").T
+    save(stream, version=np.array(1), **dict(zip(COLUMNS, table, strict=True)))
+    good = stream.getvalue()
+    names = [good.index(f"{name}.npy".encode()) for name in ("version", *COLUMNS)]
+    ends = set()
+    for seed in range(400):
+        rng = random.Random(seed)
+        bad = bytearray(good)
+        for _ in range(rng.choice([1, 2, 16])):
+            # Half of them near what zipfile and numpy read before the data.
+            at = rng.choice(names) + rng.randrange(-30, 150) if rng.random() < 0.5 else (
+                rng.randrange(2, len(bad)))
+            bad[min(max(at, 2), len(bad) - 1)] = rng.randrange(256)
+        path = put(bytes(bad[:rng.randrange(2, len(bad))] if rng.random() < 0.1 else bad))
+        traces._read.cache_clear()
+        try:
+            assert traces.read(path).places
+            ends.add("read")
+        except OptionError as error:
+            assert str(error).startswith(path) and "\n" not in str(error)
+            ends.add(str(error).partition(": no trace: ")[2][:20])
+    assert "read" in ends and len(ends) > 10
+
+
+def test_a_damaged_npz_ends_stress_with_one_line(put, capsys):
+    good = bytearray(npz(version=np.array(1), **COLUMNS))
+    good[8] = 99                                # no method of compression
+    at = good.rindex(b"PK\x01\x02", 0, good.rindex(b"op.npy"))
+    good[at + 10] = 99
+    assert cli.main(["stress", "replay", put(bytes(good)), "--live", "1MiB"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no trace: " in said

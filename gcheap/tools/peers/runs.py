@@ -8,6 +8,7 @@ from gcheap.tools.processes import TookTooLong, run_to_end
 from gcheap.workloads.mmu import minimum_utilization
 
 MMU_WINDOW_NS = {"1ms": 10**6, "5ms": 5 * 10**6, "10ms": 10**7, "50ms": 5 * 10**7}
+CLOCK_STEP = 0.001              # seconds: logs cut the moments that they tell to milliseconds
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
 
@@ -15,7 +16,9 @@ QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 class Found:
     """What a program printed; times in ns but where stated.
 
-    window      seconds on its own clock between which it was measured, where it tells them
+    window      seconds on its own clock, in pairs, between which it was measured, where it tells
+                them
+    settings    what it found out about how it was set, such as a backend that was probed
     reaches     times to safepoint, one a stop; None: not told
     stalls      (count, longest, in all) of allocations that waited for room; None: not told
     faults      (count, of them those that waited for another thread, p99, longest); None: not told
@@ -35,13 +38,16 @@ class Found:
     faults: tuple | None = None
     collections: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    settings: str = ""
     window: list = field(default_factory=list)
     errors: str = ""                                    # all of standard error
     peak_rss_bytes: int | None = None
 
     def was_measured(self, at_seconds):
         """Whether a moment on the program's clock lies in the measurement."""
-        return len(self.window) < 2 or self.window[0] <= at_seconds <= self.window[1]
+        pairs = list(zip(self.window[::2], self.window[1::2], strict=False))
+        return not pairs or any(begun - CLOCK_STEP <= at_seconds <= ended
+                                for begun, ended in pairs)
 
 
 PAIRS = {"bucket": "buckets", "gap": "gaps"}
@@ -74,6 +80,8 @@ def parse(output):
             found.seconds = float(rest)
         elif key == "version":
             found.version = rest
+        elif key == "settings":
+            found.settings = rest
         elif key == "note":
             found.notes.append(rest)
         elif key in ("measuring", "measured"):
@@ -133,7 +141,8 @@ def figures(mode, found, pauses):
     row = {"peak_rss_bytes": found.peak_rss_bytes}
     if mode == "full":
         best = [found.live / (ns / 1e9) for ns in found.collections if ns]
-        return row | {"compacted_bytes_per_s": of_samples(best, 0.5)}
+        return row | {"compacted_bytes_per_s": of_samples(best, 0.5),
+                      "pause_max_us": max(pauses) / 1e3 if pauses else None}
     values, counts = zip(*found.buckets, strict=True)
     run_ns = round(found.seconds * 1e9)
     starts, lengths = zip(*found.gaps, strict=True) if found.gaps else ((), ())

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcheap.building import cflags, libs
-from gcheap.options import format_size
 from gcheap.tools.peers.programs import Unavailable, build, need, sources
 
 LEAST_JAVA_HEAP = 8 << 20        # below, some collectors do not start
@@ -18,6 +17,8 @@ MODES = ("churn", "trees", "full")
 JVMS = "/usr/lib/jvm/*/bin/java"
 COLLECTORS = {"ZGC": "UseZGC", "Shenandoah": "UseShenandoahGC", "G1": "UseG1GC",
               "Parallel": "UseParallelGC", "Serial": "UseSerialGC"}
+JAVA_LOG = "-Xlog:gc,gc+phases,safepoint"
+OCAML_FLAGS = "-unsafe -inline 200"
 GO_CYCLE = r"^gc \d+ @([\d.]+)s .*?: ([\d.]+)\+[\d.]+\+([\d.]+) ms clock"
 FIRST_GENERATIONAL_ZGC, ALWAYS_GENERATIONAL_ZGC = 21, 24
 
@@ -39,6 +40,10 @@ class System:
         """Builds the program in `folder`; Unavailable."""
         raise NotImplementedError
 
+    def compiled(self):
+        """How its program is compiled, in words."""
+        return "not compiled"
+
     def flags(self, live, capacity):
         """What gives it so much heap: arguments, or "" where the program does it by itself."""
         return []
@@ -48,7 +53,7 @@ class System:
         return [str(self.program), *self.flags(live, capacity)]
 
     def describe(self, live, capacity):
-        """How its heap was set, in words, for the table."""
+        """Flags and variables it runs with, and what its program sets, in words."""
         return " ".join(self.flags(live, capacity))
 
     def variables(self, live, capacity):
@@ -69,11 +74,17 @@ class CProgram(System):
 
     def build(self, folder):
         self.program = folder / f"peer-{self.name.partition(',')[0]}"
-        build([need("cc", "gcc"), "-O2", *(f"-D{name}" for name in self._defines),
-               str(sources() / "peer.c"), "-o", str(self.program), *self._flags()])
+        build([need("cc", "gcc"), *self._options(), str(sources() / "peer.c"), "-o",
+               str(self.program), *self._flags()])
+
+    def compiled(self):
+        return " ".join(["cc", *self._options()])
+
+    def _options(self):
+        return ["-O2", *(f"-D{name}" for name in self._defines)]
 
     def describe(self, live, capacity):
-        return self._setting.format(capacity=format_size(capacity))
+        return self._setting.format(capacity=capacity)
 
     def variables(self, live, capacity):
         return {"PEER_PYTHON": sys.executable}      # whose gcheap is measured
@@ -105,9 +116,15 @@ class Jvm(System):
         size = f"{max(capacity, LEAST_JAVA_HEAP) // 1024}k"
         return [f"-XX:+{COLLECTORS[self._collector]}", *generational, f"-Xms{size}", f"-Xmx{size}"]
 
+    def compiled(self):
+        return "javac"
+
+    def describe(self, live, capacity):
+        return " ".join([*self.flags(live, capacity), JAVA_LOG])
+
     def command(self, live, capacity, log):
         return [str(self.program), *self.flags(live, capacity),
-                f"-Xlog:gc,gc+phases,safepoint:file={log}:uptime",
+                f"{JAVA_LOG}:file={log}:uptime",
                 "-cp", str(self._classes), "Peer"]
 
     def pauses(self, found, log):
@@ -140,11 +157,14 @@ class GoProgram(System):
               {"GOCACHE": str(folder / "go-cache"), "GO111MODULE": "off", "GOFLAGS": "",
                "GOTOOLCHAIN": "local"})
 
+    def compiled(self):
+        return "go build"
+
     def variables(self, live, capacity):
         return {"GODEBUG": "gctrace=1"}
 
     def describe(self, live, capacity):
-        return f"GOGC={100 * (capacity - live) // live}"
+        return f"GOGC={100 * (capacity - live) // live} GODEBUG=gctrace=1"
 
     def pauses(self, found, log):
         """Of gctrace: "gc 2 @0.062s 18%: 0.010+77+0.21 ms clock, ...": the outer two stop the
@@ -165,8 +185,11 @@ class OcamlProgram(System):
         compiler = need("ocamlopt")
         for name in ("peer.ml", "clock.c"):         # it compiles beside its source
             shutil.copy(sources() / name, folder / name)
-        build(["sh", "-c", 'cd "$1" && "$2" -unsafe -inline 200 clock.c peer.ml -o peer-ocaml',
+        build(["sh", "-c", f'cd "$1" && "$2" {OCAML_FLAGS} clock.c peer.ml -o peer-ocaml',
                "sh", str(folder), compiler])
+
+    def compiled(self):
+        return f"ocamlopt {OCAML_FLAGS}"
 
     def describe(self, live, capacity):
         return f"space_overhead={100 * (capacity - live) // live}"
@@ -205,11 +228,12 @@ def all_systems():
     jvms = java_machines()
     return [
         CProgram("gcheap", "yes", ["GCHEAP"], lambda: [*cflags(), *libs()],
-                 "capacity={capacity} policy=fixed"),
+                 "capacity={capacity} policy=fixed stall_warning_ms=0"),
         *(Jvm(java, major, collector) for major, java in jvms for collector in COLLECTORS),
         *([] if jvms else [Missing(collector, "no java on PATH or below /usr/lib/jvm")
                            for collector in COLLECTORS]),
-        CProgram("bdwgc", "no", ["BDWGC"], lambda: ["-lgc"], "GC_set_max_heap_size {capacity}"),
+        CProgram("bdwgc", "no", ["BDWGC"], lambda: ["-lgc"],
+                 "GC_set_max_heap_size {capacity}, 7/8 of it at once"),
         GoProgram(),
         OcamlProgram(),
         PythonProgram("PyPy", ("pypy3",)),
