@@ -157,7 +157,7 @@ static void absurd_lengths(gc_mutator *m) {
     CHECK(gc_alloc(m, pair));
 }
 
-/* A size that is not the shape's ends the process; in a child, whose first allocation is not inline. */
+/* A size that is not the shape's ends the process: a child. */
 static void absurd_sizes(gc_mutator *m) {
     const uint64_t right = heap->shapes[pair].bytes;
     const uint64_t sizes[] = { 1, right - 8, right - 1, right + 1, right + 8, (uint64_t)1 << 24,

@@ -1,4 +1,4 @@
-/* Two threads hand each other lists by slots, with nothing else between them, while objects move. */
+/* Two threads hand each other lists, with nothing else between them, while objects move. */
 #include "checking.h"
 
 enum { ROUNDS = 100, LENGTH = 40, PUSHES = 4000,
@@ -6,7 +6,8 @@ enum { ROUNDS = 100, LENGTH = 40, PUSHES = 4000,
 
 static gc_heap *heap;
 static gc_shape cell, shared;
-static gc_handle table, mail, boxes[2];     /* a `shared`; an array with an element a thread; their own */
+static gc_handle table, mail,   /* a `shared`; an array with an element a thread */
+                 boxes[2];      /* the threads' own */
 static int working = 2;         /* threads */
 
 /* A list LENGTH .. 1 of thread `who`, whose raw bytes are plain stores. */
