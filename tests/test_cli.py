@@ -296,6 +296,7 @@ def test_ctrl_c_shows_the_results_so_far():
     assert "interrupted" in err and "Traceback" not in err
 
 
+@pytest.mark.uninstrumented("a shell does not run with it preloaded", only="thread")
 def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(
         ["sh", "-c", f'"{sys.executable}" -c "{MAIN}" doctor --json - | head -c 1'],

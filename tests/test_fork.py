@@ -497,6 +497,7 @@ def test_many_heaps(combination):
         assert other is not None
 
 
+@pytest.mark.uninstrumented("a child may find its allocator locked", only="address")
 def test_heaps_come_and_go_while_another_thread_forks(combination):
     stop = threading.Event()
     failures: list = []
@@ -512,11 +513,13 @@ def test_heaps_come_and_go_while_another_thread_forks(combination):
     workers = [threading.Thread(target=come_and_go) for _ in range(3)]
     for worker in workers:
         worker.start()
-    with gcheap.Heap("4MiB", **combination) as heap, heap.attach() as m:
-        nodes = interleaved(m, node_shape(heap), 500)
-        for _ in range(6):
-            Child(as_a_child, heap, m, nodes, 500, 1).join()
-    stop.set()
-    for worker in workers:
-        worker.join(PATIENCE)
+    try:
+        with gcheap.Heap("4MiB", **combination) as heap, heap.attach() as m:
+            nodes = interleaved(m, node_shape(heap), 500)
+            for _ in range(6):
+                Child(as_a_child, heap, m, nodes, 500, 1).join()
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(PATIENCE)
     assert failures == []

@@ -1,7 +1,7 @@
 """Timed page faults (see the .pxd): served by the faulting thread, or by one that reads them."""
 from gcheap.core.layout cimport word
 from gcheap.core.native cimport (
-    clock_ns, load64_acquire, load8_relaxed, set_errno, store64_release)
+    clock_ns, load64_acquire, load64_relaxed, load8_relaxed, set_errno, store64_release)
 from gcheap.core.poll cimport POLLIN, poll, pollfd
 from gcheap.core.uffd cimport gc_uffd_msg, uffd_read, uffd_unregister
 from gcheap.tools._ranges cimport MOVE, Ranges, aim, refuse, whole
@@ -23,11 +23,25 @@ cdef uint64_t served = 0        # Ranges* whose faults on_sigbus serves
 cdef sigaction_t previous
 
 
+# Who faults and who serves it write in turns: the kernel puts one after the other, by the
+# message and by waking the thread, which the memory model of C knows nothing of.
+
+cdef inline void hand_over(Ranges* r) noexcept nogil:
+    store64_release(&r.turns, load64_relaxed(&r.turns) + 1)
+
+
+cdef inline void take_over(Ranges* r) noexcept nogil:
+    load64_acquire(&r.turns)
+
+
 cdef void serve(Ranges* r, word address) noexcept nogil:
     """Brings the block of `step` bytes around `address`.  After a failure the range is no
     longer registered, so that whoever waits reads zeros instead of waiting for ever."""
-    cdef uint64_t at = (address - r.to) & ~(r.step - 1)
+    cdef uint64_t at
+    take_over(r)
+    at = (address - r.to) & ~(r.step - 1)
     r.faults += 1
+    hand_over(r)                # before MOVE, which wakes the thread
     if r.error or not whole(r, MOVE, r.to + at, r.from_ + at, r.step):
         uffd_unregister(r.fd, r.to, r.bytes)
 
@@ -74,7 +88,13 @@ cdef uint64_t time_sigbus(Ranges* r, uint64_t step) noexcept nogil:
 
 
 cdef uint64_t time_reported(Ranges* r, uint64_t step) noexcept nogil:
-    return read_all(r) if begin_faults(r, step) else 0
+    cdef uint64_t elapsed
+    if not begin_faults(r, step):
+        return 0
+    hand_over(r)
+    elapsed = read_all(r)
+    take_over(r)
+    return elapsed
 
 
 cdef void read_faults(Ranges* r, int stop) noexcept nogil:

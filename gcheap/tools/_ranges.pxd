@@ -27,6 +27,7 @@ cdef struct Ranges:
     word warm                   # a buffer of PAGE_TABLE_PAGES pages, present
     word from_, to              # of the measurement that runs
     uint64_t step, faults       # bytes that are moved at a fault, and how often
+    uint64_t turns              # atomic; see _fault_costs.pyx
 
 cdef uint64_t refuse(Ranges* r, const char* what, int error) noexcept nogil
 cdef bint whole(Ranges* r, int kind, word dst, word src, uint64_t nbytes) noexcept nogil

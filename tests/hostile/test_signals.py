@@ -55,6 +55,7 @@ with gcheap.Heap("8MiB", verify=2, **options) as heap, heap.attach() as m:
 """, served_by_sigbus, seed)
 
 
+@pytest.mark.uninstrumented("ThreadSanitizer holds signals back", only="thread")
 def test_signals_of_a_thread_that_sleeps_in_a_fault(handled, seed):
     """faults=handler: the thread sleeps in the kernel; signals get it out, and it faults again."""
     in_child(NATIVE_HANDLER + """
