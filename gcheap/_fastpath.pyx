@@ -5,10 +5,12 @@ learns that the heap is exhausted.  Everything here runs without the GIL.
 """
 from gcheap.core.failpoint cimport FP_STALL_SLEEP, FP_STALL_WAIT, failpoint
 from gcheap.core.large cimport large_room, take_large
-from gcheap.core.layout cimport HeapState, MutatorState, word
+from gcheap.core.layout cimport (
+    HeapState, MutatorState, SHAPE_FIXED, SHAPE_SLOTS, ShapeInfo, WORD, word)
 from gcheap.core.native cimport (
-    futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq, store64_relaxed, unlikely)
-from gcheap.core.objects cimport shape_of_header
+    check_that, futex_wait, load32_acquire, load32_seq, load64_relaxed, load64_seq,
+    store64_relaxed, unlikely)
+from gcheap.core.objects cimport array_bytes, header_of_shape, shape_of_header
 from gcheap.core.records cimport CAUSE_STALL
 from gcheap.core.requests cimport cycle_running, request_cycle
 from gcheap.core.safepoint cimport (
@@ -150,7 +152,8 @@ cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t len
             wait_for_flip(m.heap, ticket)
             end_stall(m)
     while True:
-        at = alloc_try(m, nbytes, header, length)
+        # Beyond the capacity no size is tried: `used` must not overflow.
+        at = alloc_try(m, nbytes, header, length) if nbytes <= m.heap.capacity else 0
         if at:
             return at
         begin_stall(m)
@@ -158,6 +161,29 @@ cdef word alloc_slow(MutatorState* m, uint64_t nbytes, word header, uint64_t len
         end_stall(m)
         if not found:
             return 0
+
+
+cdef bint array_size(MutatorState* m, uint32_t shape, uint64_t length,
+                     uint64_t* nbytes) noexcept nogil:
+    """The size of an array, unless it is beyond what the heap can hold."""
+    cdef ShapeInfo* info = &m.heap.shapes[shape]
+    cdef uint64_t item
+    check_that(shape < load32_acquire(&m.heap.shape_count) and info.kind != SHAPE_FIXED,
+               b"an array is asked for of a shape that is none's (shape, length)", shape, length)
+    item = WORD if info.kind == SHAPE_SLOTS else info.item
+    if length > m.heap.capacity // item:
+        gc_poll(m)                  # a safepoint, as every allocation is
+        return False
+    nbytes[0] = array_bytes(item, length)
+    return True
+
+
+cdef word alloc_array_slow(MutatorState* m, uint32_t shape, uint64_t length) noexcept nogil:
+    """The slow path of gc_alloc_array."""
+    cdef uint64_t nbytes
+    if not array_size(m, shape, length, &nbytes):
+        return 0
+    return alloc_slow(m, nbytes, header_of_shape(shape), length)
 
 
 cdef void poll_slow(MutatorState* m) noexcept nogil:

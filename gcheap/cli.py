@@ -18,6 +18,8 @@ from gcheap.tools.output import StdoutError, complain, unwritable_stdout
 
 COMMANDS = ("stress", "report", "stats", "lox", "minheap", "bench", "compare", "doctor",
             "options", "config", "replay_convert")
+# Of `gcheap config`; build scripts ask for them as `python -m gcheap --cflags --libs`, too.
+CONFIG = ("--include", "--cflags", "--libs")
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
@@ -38,6 +40,8 @@ def build_parser(only=None):
 def main(argv=None):
     """Run one command; returns its exit status (argparse exits by itself on bad usage)."""
     words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in CONFIG:
+        words = ["config", *words]
     only = words[0] if words and words[0] in COMMANDS else None
     args = build_parser(only).parse_args(words)
     try:

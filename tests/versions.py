@@ -31,10 +31,11 @@ from pathlib import Path
 from packages import sdist_faults, supported, wheel_faults
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of each layer something; together some 20 s.
+# Of each layer something; together some 30 s.
 SMOKE = ("test_refs.py", "test_shapes.py", "test_forgery.py", "test_outputs.py",
          "test_descriptors.py", "test_packaging.py", "test_pinned.py", "test_weak.py",
-         "test_guardians.py", "test_finalize.py", "test_shutdown.py", "test_typing.py")
+         "test_guardians.py", "test_finalize.py", "test_shutdown.py", "test_typing.py",
+         "embedding/test_installed.py", "lox/test_lox_smoke.py")
 BUILDS = ("release", "debug")
 ASK = ("import ensurepip, platform, sysconfig, venv; print(platform.python_version(), "
        "platform.python_implementation(), sysconfig.get_config_var('Py_GIL_DISABLED') or 0)")

@@ -2,15 +2,16 @@
 
 What fails returns NULL or 0 and leaves a message for its thread.
 """
-from gcheap._fastpath cimport alloc_slow, wait_for_cycle, wait_for_room
+from gcheap._fastpath cimport alloc_slow, array_size, wait_for_cycle, wait_for_room
 from gcheap.core.records cimport CAUSE_EXPLICIT
 from gcheap.core.signals cimport unblock_sigbus
 from gcheap.core.layout cimport (
-    HeapState, MutatorState, RootArea, RUNNING, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOTS, WORD, word)
+    HeapState, MutatorState, RootArea, RUNNING, SHAPE_FIXED, SHAPE_RAW, SHAPE_SLOTS, ShapeInfo,
+    WORD, word)
 from gcheap.core.native cimport (
     check_that, futex_wait, load32_acquire, load32_relaxed, load32_seq, load64_relaxed, load64_seq,
     mutex_lock, mutex_unlock)
-from gcheap.core.objects cimport array_bytes, header_of_shape
+from gcheap.core.objects cimport header_of_shape, shape_of_header
 from gcheap.core.pacing cimport request_shrinking
 from gcheap.core.pinned cimport pinned_charge, take_pinned
 from gcheap.core.requests cimport request_cycle
@@ -98,33 +99,35 @@ cdef word no_room(HeapState* h, uint64_t nbytes) noexcept nogil:
 
 cdef word gc_alloc_slow(MutatorState* m, uint64_t nbytes, word header,
                         uint64_t length) noexcept nogil:
-    """What inline allocation falls back to: a safepoint, and a stall when there is no room."""
-    cdef word at = alloc_slow(m, nbytes, header, length)
+    """What inline allocation falls back to: a safepoint, and a stall when there is no room.
+
+    The first allocation of a mutator comes here, and one in each TLAB: who gives `gc_alloc_sized`
+    a size of his own learns of it soon.
+    """
+    cdef uint32_t shape = shape_of_header(header)
+    cdef ShapeInfo* info = &m.heap.shapes[shape]
+    cdef word at
+    check_that(shape < load32_acquire(&m.heap.shape_count)
+               and (nbytes == info.bytes if info.kind == SHAPE_FIXED else nbytes % WORD == 0),
+               b"an object is asked for of a size that is not its shape's (shape, bytes)", shape,
+               nbytes)
+    at = alloc_slow(m, nbytes, header, length)
     return at if at else no_room(m.heap, nbytes)
 
 
-cdef bint measured(MutatorState* m, uint32_t shape, uint64_t length,
-                   uint64_t* nbytes) noexcept nogil:
-    """The size of an array, unless it is beyond what the heap can hold."""
-    cdef uint64_t item
-    check_that(shape < load32_acquire(&m.heap.shape_count)
-               and m.heap.shapes[shape].kind != SHAPE_FIXED,
-               b"an array is asked for of a shape that is none's (shape, length)", shape, length)
-    item = WORD if m.heap.shapes[shape].kind == SHAPE_SLOTS else m.heap.shapes[shape].item
-    if length > m.heap.capacity // item:
-        message_set(b"the heap of %llu bytes cannot hold an array of %llu elements of %llu bytes",
-                    <unsigned long long>m.heap.capacity, <unsigned long long>length,
-                    <unsigned long long>item)
-        return False
-    nbytes[0] = array_bytes(item, length)
-    return True
+cdef word too_long(MutatorState* m, uint32_t shape, uint64_t length) noexcept nogil:
+    cdef ShapeInfo* info = &m.heap.shapes[shape]
+    message_set(b"the heap of %llu bytes cannot hold an array of %llu elements of %llu bytes",
+                <unsigned long long>m.heap.capacity, <unsigned long long>length,
+                <unsigned long long>(WORD if info.kind == SHAPE_SLOTS else info.item))
+    return 0
 
 
 cdef word gc_alloc_array_slow(MutatorState* m, uint32_t shape, uint64_t length) noexcept nogil:
     """An array of any length; 0: exhausted."""
     cdef uint64_t nbytes
-    if not measured(m, shape, length, &nbytes):
-        return 0
+    if not array_size(m, shape, length, &nbytes):
+        return too_long(m, shape, length)
     return gc_alloc_slow(m, nbytes, header_of_shape(shape), length)
 
 
@@ -135,8 +138,8 @@ cdef word gc_alloc_pinned(MutatorState* m, uint32_t shape, uint64_t length) noex
     cdef word at
     cdef int taken
     cdef bint found, scattered = False
-    if not measured(m, shape, length, &nbytes):
-        return 0
+    if not array_size(m, shape, length, &nbytes):
+        return too_long(m, shape, length)
     check_that(h.shapes[shape].kind == SHAPE_RAW, b"only raw arrays can be pinned (shape)", shape,
                0)
     if h.stress.collect_every:

@@ -5,7 +5,7 @@ Every function with an `m` is called RUNNING on m's thread and is no safepoint.
 from gcheap.core.guardian cimport guard, new_guardian
 from gcheap.core.identity cimport identity_hash
 from gcheap.core.layout cimport HeapState, MutatorState, word
-from gcheap.core.native cimport store64_relaxed
+from gcheap.core.native cimport load64_acquire, store64_release
 from gcheap.core.roots cimport handle_value, take_handle
 from gcheap.core.weak cimport take_weak, weak_read
 from gcheap.core.weakdata cimport NOTICE_NONE, Guardian, WeakTable
@@ -28,11 +28,12 @@ cdef uint32_t gc_new_handle(MutatorState* m, word obj) noexcept nogil:
 
 
 cdef word gc_handle_load(MutatorState* m, uint32_t handle) noexcept nogil:
-    return handle_value(m.heap, handle)[0]
+    return load64_acquire(handle_value(m.heap, handle))     # of another thread's gc_handle_store
 
 
 cdef void gc_handle_store(MutatorState* m, uint32_t handle, word obj) noexcept nogil:
-    store64_relaxed(handle_value(m.heap, handle), obj)      # forward_ahead may be reading it
+    # Release: whoever loads the handle sees the object as this thread does.
+    store64_release(handle_value(m.heap, handle), obj)
 
 
 cdef uint32_t gc_new_weak(MutatorState* m, word obj) noexcept nogil:

@@ -15,8 +15,10 @@
  *     References that are needed afterwards live in roots: words of the shadow stack, root areas,
  *     handles, or slots of other objects.  Read them from there again; a copy in a C variable is
  *     stale.  Between safepoints addresses are stable.
- *  4. Slots are written through gc_store() and its like.  Everything else is plain memory: reading
- *     slots, reading and writing raw bytes.
+ *  4. Slots are written through gc_store() and its like, which several threads may do at once; an
+ *     object that another thread shall find by a slot is stored there by gc_publish() and its like,
+ *     and read by gc_acquire().  Everything else is plain memory: reading slots, reading and writing
+ *     raw bytes.
  *  5. Do not hand addresses of objects to system calls: a page that has not arrived is built for
  *     a thread that touches it, but not for the kernel (EFAULT).  Pinned arrays are the way.
  *
@@ -261,7 +263,8 @@ static inline void gc_poll(gc_mutator *m) {
 
 /* ---- allocation: RUNNING, SAFEPOINT; zeroed; 0: the heap is exhausted ---------------------------- */
 
-/* An object of a fixed shape whose size the caller knows: `bytes` is gc_shape_info.bytes. */
+/* An object of a fixed shape whose size the caller knows: `bytes` is gc_shape_info.bytes, or the process
+ * ends, at the latest when the TLAB is full. */
 static inline gc_word gc_alloc_sized(gc_mutator *m, gc_shape shape, uint64_t bytes) {
     gc_word at = m->tlab_top, header = ((gc_word)shape << 8) | 1;
     if (GC_UNLIKELY(bytes > m->tlab_end - at))
@@ -276,7 +279,7 @@ static inline gc_word gc_alloc(gc_mutator *m, gc_shape shape) {
     return gc_alloc_sized(m, shape, m->heap->shapes[shape].bytes);
 }
 
-/* An array of `length` elements. */
+/* An array of `length` elements, any number. */
 static inline gc_word gc_alloc_array(gc_mutator *m, gc_shape shape, uint64_t length) {
     const gc_shape_info *info = &m->heap->shapes[shape];
     uint64_t item = info->kind == GC_SLOT_ARRAY ? 8 : info->item;
@@ -325,6 +328,54 @@ static inline void gc_store_element(gc_mutator *m, gc_word array, uint64_t index
     gc_store_slot(m, array, (gc_word *)array + 2 + index, value);
 }
 
+/* Between threads.  The loads and stores above are atomic and relaxed: no word is torn, but who reads
+ * a reference that another thread stored may not see yet what that thread wrote to the object, its
+ * header included.  Who reads by gc_acquire... what was stored by gc_publish... or gc_replace...
+ * sees everything that the storing thread had written before: to the object, and to what it names.
+ * On x86-64 the first two cost what the relaxed ones cost.
+ *
+ * Here the slot at `slot`, one of the object at `obj`: */
+static inline gc_word gc_acquire_slot(const gc_word *slot) {
+    return __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+}
+static inline void gc_publish_slot(gc_mutator *m, gc_word obj, gc_word *slot, gc_word value) {
+    if (GC_UNLIKELY(__atomic_load_n(&m->heap->marking, __ATOMIC_RELAXED)))
+        gc_api->log_old(m, obj, __atomic_load_n(slot, __ATOMIC_RELAXED));
+    __atomic_store_n(slot, value, __ATOMIC_RELEASE);
+}
+/* Publishes `value` if the slot holds `expected`, in one step, and acquires.  0: it does not, and
+ * nothing is stored.  `expected` was read since the last safepoint. */
+static inline int gc_replace_slot(gc_mutator *m, gc_word obj, gc_word *slot, gc_word expected,
+                                  gc_word value) {
+    if (GC_UNLIKELY(__atomic_load_n(&m->heap->marking, __ATOMIC_RELAXED)))
+        gc_api->log_old(m, obj, expected);
+    return __atomic_compare_exchange_n(slot, &expected, value, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+/* ... slot `index` of an object of a fixed shape ... */
+static inline gc_word gc_acquire(gc_word obj, uint64_t index) {
+    return gc_acquire_slot((const gc_word *)obj + 1 + index);
+}
+static inline void gc_publish(gc_mutator *m, gc_word obj, uint64_t index, gc_word value) {
+    gc_publish_slot(m, obj, (gc_word *)obj + 1 + index, value);
+}
+static inline int gc_replace(gc_mutator *m, gc_word obj, uint64_t index, gc_word expected,
+                             gc_word value) {
+    return gc_replace_slot(m, obj, (gc_word *)obj + 1 + index, expected, value);
+}
+/* ... and element `index` of an array of slots. */
+static inline gc_word gc_acquire_element(gc_word array, uint64_t index) {
+    return gc_acquire_slot((const gc_word *)array + 2 + index);
+}
+static inline void gc_publish_element(gc_mutator *m, gc_word array, uint64_t index, gc_word value) {
+    gc_publish_slot(m, array, (gc_word *)array + 2 + index, value);
+}
+static inline int gc_replace_element(gc_mutator *m, gc_word array, uint64_t index, gc_word expected,
+                                     gc_word value) {
+    return gc_replace_slot(m, array, (gc_word *)array + 2 + index, expected, value);
+}
+
+/* Never changes, as little as the shape: both are seen with the object's publication. */
 static inline uint64_t gc_length(gc_word array) { return ((const gc_word *)array)[1]; }
 
 /* The raw bytes of an object with `slots` slots; the elements of a raw array. */
@@ -367,6 +418,7 @@ static inline void gc_remove_roots(gc_mutator *m, gc_roots *roots) {
 
 /* A handle is a root of its own, for whoever is no mutator: `obj` is an address without a tag, not 0.
  * gc_drop_handle(): any thread, at any moment, lock-free; the others: RUNNING.
+ * gc_handle_store() publishes, and gc_handle_load() acquires, whichever threads call them.
  * A handle is an index and costs a call; a mutator's own temporaries belong on its shadow stack. */
 static inline gc_handle gc_new_handle(gc_mutator *m, gc_word obj) {
     return gc_api->new_handle(m, obj);

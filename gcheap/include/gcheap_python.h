@@ -63,7 +63,13 @@ static inline int gc_start(const char *python) {
         return -1;
     }
     if (gc_import() != 0) {
+        PyObject *name = PySys_GetObject("executable"), *prefix = PySys_GetObject("prefix");
         PyErr_Print();
+        PySys_FormatStderr(
+            "gcheap: the Python that was started is %S (of %S), and it cannot import gcheap. Activate "
+            "the environment that gcheap is installed in before this program runs, or name that "
+            "environment's python to gc_start(), or install gcheap in this one.\n",
+            name ? name : Py_None, prefix ? prefix : Py_None);
         Py_FinalizeEx();
         return -1;
     }

@@ -9,7 +9,7 @@ def add(commands):
         "config", help="compiler flags for programs that embed gcheap",
         description="Flags for programs and extension modules that include gcheap.h: "
                     "cc main.c $(gcheap config --cflags --libs). Without an option: the "
-                    "directory of the headers.")
+                    "directory of the headers. `python -m gcheap --cflags --libs` does the same.")
     parser.add_argument("--include", action="store_true", help="the directory of the headers")
     parser.add_argument("--cflags", action="store_true", help="flags of the compiler")
     parser.add_argument("--libs", action="store_true",

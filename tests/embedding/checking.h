@@ -3,6 +3,8 @@
 #define CHECKING_H
 #include "gcheap_python.h"
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

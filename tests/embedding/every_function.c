@@ -139,9 +139,78 @@ static void arrays(gc_mutator *m) {
     for (int i = 0; i < 960000; i++) CHECK(bytes[i] == 43);
     CHECK(gc_alloc_array(m, blob, (uint64_t)1 << 30) == 0);
     CHECK_MESSAGE("cannot hold an array of 1073741824 elements of 24 bytes");
-    CHECK(gc_alloc_array(m, blob, UINT64_MAX) == 0);
-    CHECK(gc_alloc_array(m, GC_SHAPE_SLOTS, UINT64_MAX / 8 + 1) == 0);
-    CHECK(gc_alloc_array(m, GC_SHAPE_BYTES, UINT64_MAX) == 0);
+    gc_pop(m, 3);
+}
+
+/* Lengths whose sizes do not fit the heap, or 64 bits. */
+static void absurd_lengths(gc_mutator *m) {
+    const gc_shape shapes[] = { GC_SHAPE_SLOTS, GC_SHAPE_BYTES, blob };
+    for (int bits = 24; bits <= 64; bits++)
+        for (int more = -1; more <= 1; more++)
+            for (int i = 0; i < 3; i++) {
+                uint64_t length = (bits < 64 ? (uint64_t)1 << bits : 0) + (uint64_t)more;
+                if (length < 2) continue;           /* 64 bits are 0 again */
+                CHECK(gc_alloc_array(m, shapes[i], length) == 0);
+                CHECK_MESSAGE(length <= (uint64_t)1 << 24 && i == 1 ? "is full" : "cannot hold");
+                CHECK(i == 0 || gc_alloc_pinned(m, shapes[i], length) == 0);
+            }
+    CHECK(gc_alloc(m, pair));
+}
+
+/* A size that is not the shape's ends the process: a child. */
+static void absurd_sizes(gc_mutator *m) {
+    const uint64_t right = heap->shapes[pair].bytes;
+    const uint64_t sizes[] = { 1, right - 8, right - 1, right + 1, right + 8, (uint64_t)1 << 24,
+                               (uint64_t)1 << 61, UINT64_MAX - 7, UINT64_MAX };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char said[200] = "";
+        int ends[2], status;
+        pid_t child;
+        CHECK(pipe(ends) == 0);
+        child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            dup2(ends[1], 2);
+            m->tlab_end = m->tlab_top;              /* as in a TLAB without room */
+            gc_alloc_sized(m, pair, sizes[i]);
+            _exit(0);
+        }
+        gc_leave(m);
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+        gc_enter(m);
+        CHECK(WTERMSIG(status) == SIGABRT && read(ends[0], said, sizeof said - 1) > 0);
+        CHECK(strstr(said, "a size that is not its shape's"));
+        close(ends[0]), close(ends[1]);
+    }
+}
+
+static void publishing(gc_mutator *m) {
+    gc_word *f = gc_push(m, 3), *slot;
+    gc_weak weak;
+    f[0] = gc_alloc(m, pair);
+    f[1] = gc_alloc(m, pair);
+    f[2] = gc_alloc_array(m, GC_SHAPE_SLOTS, LENGTH);
+    gc_publish(m, f[0], 1, f[1]);
+    CHECK(gc_acquire(f[0], 1) == f[1] && gc_load(f[0], 1) == f[1] && gc_acquire(f[0], 0) == 0);
+    CHECK(!gc_replace(m, f[0], 1, 13, 0) && gc_acquire(f[0], 1) == f[1]);
+    CHECK(gc_replace(m, f[0], 1, f[1], 13) && gc_acquire(f[0], 1) == 13);
+    gc_publish_element(m, f[2], 4, f[1]);
+    CHECK(gc_acquire_element(f[2], 4) == f[1] && gc_load_element(f[2], 4) == f[1]);
+    CHECK(gc_acquire_element(f[2], 3) == 0 && !gc_replace_element(m, f[2], 4, 0, f[0]));
+    CHECK(gc_replace_element(m, f[2], 4, f[1], f[0]) && gc_load_element(f[2], 4) == f[0]);
+    slot = (gc_word *)f[2] + 2;
+    gc_publish_slot(m, f[2], slot, f[1]);
+    CHECK(gc_acquire_slot(slot) == f[1] && gc_load_element(f[2], 0) == f[1]);
+    CHECK(!gc_replace_slot(m, f[2], slot, 0, 13) && gc_replace_slot(m, f[2], slot, f[1], 13));
+    CHECK(gc_load_element(f[2], 0) == 13);
+    gc_store_slot(m, f[2], slot, f[1]);
+    weak = gc_new_weak(m, f[1]);
+    f[1] = 0;
+    gc_collect(heap);
+    slot = (gc_word *)f[2] + 2;
+    CHECK(gc_acquire_slot(slot) && gc_acquire_slot(slot) == gc_weak_load(m, weak));
+    CHECK(gc_acquire_element(f[2], 4) == f[0] && gc_acquire(f[0], 1) == 13);
+    gc_drop_weak(heap, weak);
     gc_pop(m, 3);
 }
 
@@ -351,6 +420,9 @@ int main(int argc, char **argv) {
     root_areas(m);
     handles(m);
     arrays(m);
+    absurd_lengths(m);
+    absurd_sizes(m);
+    publishing(m);
     pinned(m);
     guardians(m);
     tables(m);

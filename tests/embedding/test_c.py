@@ -103,6 +103,13 @@ def test_nan_boxed_values_are_marked_moved_and_kept(built, combination, more):
     assert run([program, sys.executable, text], env=environment()) == "done\n"
 
 
+@pytest.mark.parametrize("more", [{}, {"collect_every": 500}], ids=["as it comes", "stressed"])
+def test_threads_publish_lists_to_each_other(built, combination, more):
+    text = options_text(combination, capacity="16MiB", verify=3, **more)
+    program = built(HERE / "publishing.c")
+    assert run([program, sys.executable, text], env=environment()) == "done\n"
+
+
 def test_the_example_runs_and_checks_itself(built):
     said = run([built(EXAMPLES / "c_vm/scheme.c"), sys.executable], env=environment())
     assert said.count("60 sums are right") == 2 and "0 bytes live" in said
@@ -123,6 +130,18 @@ def test_a_program_without_gcheap_says_why(built, tmp_path):
         done = subprocess.run([program, sys.executable], capture_output=True, text=True,
                               env=environment() | {variable: str(tmp_path)})
         assert done.returncode == 1 and says in done.stderr
+
+
+def test_a_python_without_gcheap_is_named_with_the_cure(built, tmp_path):
+    """As when the environment is not activated: the first python3 of PATH has no gcheap."""
+    bare = tmp_path / "bare"
+    run([sys.executable, "-m", "venv", "--without-pip", bare])
+    done = subprocess.run([built(EXAMPLES / "c_vm/scheme.c")], capture_output=True, text=True,
+                          env=environment() | {"PYTHONPATH": "", "PATH": f"{bare / 'bin'}"})
+    assert done.returncode == 1
+    assert "No module named 'gcheap'" in done.stderr
+    assert f"started is {bare / 'bin/python3'} (of {bare}), and it cannot import" in done.stderr
+    assert "Activate the environment" in done.stderr and "gc_start()" in done.stderr
 
 
 # ---- extension modules -------------------------------------------------------------------
@@ -217,3 +236,14 @@ def test_config_names_what_exists(tmp_path):
     assert config(cwd=tmp_path) == [gcheap.get_include()]
     assert config("--cflags", cwd=tmp_path)[0] == f"-I{gcheap.get_include()}"
     assert any(word.startswith("-lpython3") for word in config("--libs", cwd=tmp_path))
+
+
+def test_the_flags_can_be_asked_for_without_a_command(tmp_path):
+    def said(*words):
+        return run([sys.executable, "-m", "gcheap", *words], cwd=tmp_path, env=environment())
+
+    for options in (["--cflags", "--libs"], ["--libs"], ["--include"]):
+        assert said(*options) == said("config", *options) != ""
+    done = subprocess.run([sys.executable, "-m", "gcheap", "--cflags", "stress"], text=True,
+                          capture_output=True, env=environment())
+    assert done.returncode == 2 and "stress" in done.stderr
