@@ -113,8 +113,8 @@ def test_a_heap_beyond_the_limit_is_killed_by_the_kernel_or_lives(combination, s
     """Without swap nothing else can happen to memory that does not fit; but nobody hangs, and
     nobody reads what was not written."""
     with group(ROOM) as limited:
-        done = ended(limited.join + """
-workload(live="64MiB", capacity="160MiB", seconds=3)
+        done = ended(limited.join + BLOBS + """
+blobs("160MiB", 3200)           # 64 MB of them live
 print("lives")
 """, combination, seed)
     assert done.returncode in (0, -signal.SIGKILL), done
