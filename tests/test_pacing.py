@@ -213,7 +213,9 @@ print(before, full, after, rss())
 
 @pytest.mark.uninstrumented("its shadow is resident memory too")
 @pytest.mark.parametrize(("capacity", "policy"), [
-    (64, "fixed"), (64, "factor:2"), (256, "membalancer"), (1024, "fixed")])
+    (64, "fixed"), (64, "factor:2"),
+    pytest.param(256, "membalancer", marks=pytest.mark.soak("a second each")),
+    pytest.param(1024, "fixed", marks=pytest.mark.soak("a second each"))])
 def test_after_dropping_all_and_one_collect_memory_is_back(combination, capacity, policy):
     out = run_cleanly(FILL_AND_DROP, arguments=(str(capacity), combination["backend"], policy))
     before, full, after, closed = map(int, out.split())
