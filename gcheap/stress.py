@@ -192,7 +192,8 @@ class _Stress:
             if self._begin is not None:
                 self._end = Look.at(heap, clock_ns())
                 if heap.stats().cycles == 0 and not self._control.stopped:
-                    heap.collect()      # while the data lives: a figure of live bytes
+                    heap.collect()
+            live_bytes = heap.stats().live_bytes        # while the data lives
             run.finish()
         with _blamed(config.workload):
             if run.error is not None:
@@ -204,7 +205,7 @@ class _Stress:
             end=self._end or Look.at(heap, clock_ns()), pauses=heap.pauses(),
             cycles=heap.cycles(), recordings=run.recordings, audited=run.audited,
             peak_rss_bytes=peak_rss_bytes(), peak_heap_resident_bytes=samples.peak_bytes,
-            live_bytes=heap.stats().live_bytes, limit=_limits(heap), facts=facts,
+            live_bytes=live_bytes, limit=_limits(heap), facts=facts,
             series=samples.series(begin_ns), page_map=samples.page_map(begin_ns),
         )
 
