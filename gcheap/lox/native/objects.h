@@ -69,22 +69,17 @@ static inline gc_word *slot_at(gc_word v, uint64_t i) { return (gc_word *)addres
 static inline uint64_t length_of(gc_word v) { return gc_length(address_of(v)); }
 
 /* What another thread published (release), and all that was written before. */
-static inline gc_word acquired(gc_word *at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+static inline gc_word acquired(gc_word *at) { return gc_acquire_slot(at); }
 
 /* Stores into an object that threads share, so that whoever acquires `value` sees what it names. */
 static inline void publish(gc_mutator *m, gc_word obj, gc_word *at, gc_word value) {
-    if (GC_UNLIKELY(__atomic_load_n(&m->heap->marking, __ATOMIC_RELAXED)))
-        gc_api->log_old(m, address_of(obj), __atomic_load_n(at, __ATOMIC_RELAXED));
-    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+    gc_publish_slot(m, address_of(obj), at, value);
 }
 
 /* The same if `expected` is still there; 0: it is not. */
 static inline int exchange(gc_mutator *m, gc_word obj, gc_word *at, gc_word expected,
                            gc_word value) {
-    if (GC_UNLIKELY(__atomic_load_n(&m->heap->marking, __ATOMIC_RELAXED)))
-        gc_api->log_old(m, address_of(obj), expected);
-    return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_RELAXED);
+    return gc_replace_slot(m, address_of(obj), at, expected, value);
 }
 
 static inline class_numbers *numbers_of_class(gc_word v) {
