@@ -4,17 +4,15 @@ Exit status of every command: 0 done, 1 it ran and something was wrong, 2 it cou
 (bad usage, bad values, a file that cannot be written), 130 interrupted.  `gcheap doctor` and
 `gcheap lox` state their own.
 """
-import os
 import sys
 import traceback
-from contextlib import suppress
 from importlib import import_module
 
 import gcheap
 from gcheap.errors import GcheapError, HeapExhausted, WorkloadError
 from gcheap.text import printable_lines
 from gcheap.tools.arguments import Parser
-from gcheap.tools.output import StdoutError, complain, unwritable_stdout
+from gcheap.tools.output import StdoutError, abandon_stdout, complain, writing_stdout
 
 COMMANDS = ("stress", "report", "stats", "lox", "minheap", "bench", "compare", "doctor",
             "options", "config", "replay_convert")
@@ -46,7 +44,9 @@ def main(argv=None):
     args = build_parser(only).parse_args(words)
     try:
         status = args.run(args)
-        _flush()
+        if sys.stdout is not None:      # None: closed from the start, and nothing was written
+            with writing_stdout():
+                sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         return fail("interrupted", EXIT_INTERRUPTED)
@@ -58,14 +58,14 @@ def main(argv=None):
         return fail(error, EXIT_WRONG)
     except GcheapError as error:
         if isinstance(error, StdoutError):
-            _abandon_output()
+            abandon_stdout()
         return fail(error, EXIT_USAGE)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`gcheap ... | head`): no complaint.
-        _abandon_output()
+        abandon_stdout()
         return EXIT_WRONG
     except OSError as error:
-        _abandon_output()
+        abandon_stdout()
         return fail(error, EXIT_USAGE)
 
 
@@ -73,24 +73,3 @@ def fail(message, status):
     """One line on standard error; returns `status`."""
     complain(message)
     return status
-
-
-def _flush():
-    if sys.stdout is None:              # closed from the start: nothing was written
-        return
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise unwritable_stdout(error) from error
-
-
-def _abandon_output():
-    """Standard output cannot be written: the interpreter's last flush must not try again."""
-    if sys.stdout is None:
-        return
-    with suppress(OSError):             # it may be no file at all
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gcheap.kernel_files import HUGE_PAGES, fields, kilobytes, selected, text
+from gcheap.units import counted
 from gcheap.version import __version__
 
 CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
@@ -91,7 +92,6 @@ def describe(document: dict) -> str:
     """One line about the machine of a document, and its seed."""
     there = document["machine"]
     model = f"{there['cpu_model']}, " if there.get("cpu_model") else ""
-    cpus = there["cpus"]
     seed = document.get("provenance", {}).get("seed")
-    return (f"{there['architecture']}, {model}{cpus} CPU{'s' if cpus != 1 else ''}, "
+    return (f"{there['architecture']}, {model}{counted(there['cpus'], 'CPU')}, "
             f"Linux {there['kernel']}" + (f", seed {seed}" if seed is not None else ""))

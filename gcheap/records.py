@@ -12,7 +12,7 @@ import numpy as np
 
 from gcheap.percentiles import mean_and_deviation, of_histogram
 from gcheap.text import printable
-from gcheap.units import NOTHING, duration, number, size
+from gcheap.units import NOTHING, counted, duration, number, size
 
 SHOWN = 12                      # rows of an array that a notebook shows
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
@@ -36,8 +36,7 @@ class Records(np.ndarray):
         if len(left) > SHOWN // 2:
             rows.append(None)
         rows += [_cells(names, row) for row in left[-(SHOWN // 2):]]
-        more = f"{len(self):,} row{'s' if len(self) != 1 else ''}"
-        return table([_heading(name) for name in names], rows, more)
+        return table([_heading(name) for name in names], rows, counted(len(self), "row"))
 
 
 def records(array: np.ndarray) -> Records:

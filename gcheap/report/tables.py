@@ -4,7 +4,7 @@ from __future__ import annotations
 from gcheap.options import BY_NAME, format_size
 from gcheap.report.figures import WAITS, summary_row
 from gcheap.text import printable
-from gcheap.units import NOTHING, duration, number, percent, size
+from gcheap.units import NOTHING, counted, duration, number, percent, size
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999}
 # What may tell runs apart, in the order in which it is said.
@@ -53,9 +53,8 @@ def heading(run):
     """What was run, in a line."""
     document = run.document
     config = document["config"]
-    mutators = config["mutators"]
     return (f"{printable(document['workload'], 60)}, {size(config['live'])} live in "
-            f"{size(config['capacity'])}, {mutators} mutator{'s' if mutators != 1 else ''}, "
+            f"{size(config['capacity'])}, {counted(config['mutators'], 'mutator')}, "
             f"{document['seconds']:.1f} s, backend {printable(document['backend'])}, faults "
             f"{printable(document['fault_mode'])}, seed {config['seed']}")
 

@@ -207,7 +207,7 @@ def show(document, console):
             table.add_column(header, justify="right" if table.columns else "left", no_wrap=True)
         for threads in config["threads"]:
             names = [str(Case(kind, threads, nbytes)) for nbytes in config["sizes"]]
-            beside = f"{threads} thread" + ("s" if threads > 1 else "")
+            beside = counted(threads, "thread")
             table.add_row(f"{beside}: ns an object",
                           *(_cell(metrics[f"{name}: ns per operation"]) for name in names))
             table.add_row(f"{beside}: MB/s of all", *(

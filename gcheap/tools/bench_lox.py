@@ -31,7 +31,7 @@ from gcheap.tools.intervals import ratio
 from gcheap.tools.processes import run_to_end
 from gcheap.tools.suite import metrics_of, noise_line, run_suite, take_turns, whole_rounds
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration
+from gcheap.units import NOTHING, counted, duration
 
 # The sizes with which lua5.4 takes some tenths of a second; CALLS are bound by calls.
 SIZES = {"fib": 35, "method_calls": 1_500_000, "properties": 1_000_000,
@@ -258,10 +258,9 @@ def show(document, console):
     """Print the document: a row a program, then what each language is."""
     config = document["config"]
     names = list(config["languages"])
-    count = document["rounds"]
     console.print(Text(
         f"Lox in {format_size(config['capacity'])}, backend {config['backend']}, faults "
-        f"{config['faults']}, {count} round{'s' if count != 1 else ''}, {describe(document)}"))
+        f"{config['faults']}, {counted(document['rounds'], 'round')}, {describe(document)}"))
     console.print()
     table = new_table()
     others = [language for language in names if language != "lox"]

@@ -24,7 +24,7 @@ from gcheap.tools.arguments import (
 )
 from gcheap.tools.suite import metric, noise_line, run_suite
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration
+from gcheap.units import NOTHING, counted, duration
 
 WORKLOAD = "churn"
 SIZES = "64MiB,256MiB,1GiB,4GiB"
@@ -295,10 +295,10 @@ def show(document, console):
     """Print the document: smallest against largest, then whether each pause is flat."""
     config, runs = document["config"], document["runs"]
     console.print(Text(
-        f"{config['workload']}, {_plural(config['mutators'], 'mutator')}, "
+        f"{config['workload']}, {counted(config['mutators'], 'mutator')}, "
         f"{config['handles']:,} handles, "
         f"backend {config['backend']}, faults {config['faults']}, "
-        f"{_plural(min(row['cycles'] for row in runs), 'cycle')} a size, "
+        f"{counted(min(row['cycles'] for row in runs), 'cycle')} a size, "
         f"{'in turns' if config['interleaved'] else 'one size after the other'}, "
         f"{describe(document)}"))
     for title, clock in (("wall", "wall"), ("CPU", "cpu")):
@@ -340,8 +340,6 @@ def verdict(phase, row):
     return Text(f"{name}: NOT flat: {figures}", style="bold red")
 
 
-def _plural(count, noun):
-    return f"{count:,} {noun}" + ("s" if count != 1 else "")
 
 
 def _us(value):

@@ -155,8 +155,10 @@ def _range(side, unit):
 def _ratio(row):
     if row["ratio"] is None:
         return NOTHING
-    bounds = [f"{row[key]:.2f}" for key in ("low", "high") if row[key] is not None]
-    return f"{row['ratio']:.2f}" + ("\n" + "–".join(bounds) if len(bounds) == 2 else "")
+    if row["low"] is None and row["high"] is None:      # one run of a side: no interval
+        return f"{row['ratio']:.2f}"
+    low, high = (NOTHING if row[key] is None else f"{row[key]:.2f}" for key in ("low", "high"))
+    return f"{row['ratio']:.2f}\n{low}–{high}"
 
 
 def figure(value, unit):

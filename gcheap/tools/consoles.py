@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.segment import Segment
 
 from gcheap.text import printable_lines
-from gcheap.tools.output import STDOUT, need_stdout, unwritable_stdout
+from gcheap.tools.output import STDOUT, need_stdout, writing_stdout
 
 PLAIN_WIDTH = 100               # columns when the output is no terminal
 LEAST_WIDTH = 80                # a narrower terminal wraps the lines
@@ -35,19 +35,12 @@ class Results:
         return getattr(self._stream, name)
 
     def write(self, text):
-        return self._trying(self._stream.write, text)
+        with writing_stdout():
+            return self._stream.write(text)
 
     def flush(self):
-        self._trying(self._stream.flush)
-
-    @staticmethod
-    def _trying(act, *words):
-        try:
-            return act(*words)
-        except BrokenPipeError:
-            raise                           # the reader has seen enough: the command line knows
-        except OSError as error:
-            raise unwritable_stdout(error) from error
+        with writing_stdout():
+            self._stream.flush()
 
 
 def result_console(*targets):

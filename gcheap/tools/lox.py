@@ -11,7 +11,7 @@ from gcheap.clock import clock_ns
 from gcheap.errors import GcheapError
 from gcheap.options import BY_NAME, Between
 from gcheap.tools.arguments import accepted, add_heap_options, add_json, capacity_argument
-from gcheap.tools.output import StdoutError, check_log, check_targets, emit_json
+from gcheap.tools.output import StdoutError, abandon_stdout, check_log, check_targets, emit_json
 
 HEAP_OPTIONS = ("backend", "faults", "verify")
 WARNINGS = ("stall_warning_ms", "safepoint_warning_ms", "pause_warning_ms")
@@ -65,12 +65,12 @@ def run(args):
     try:
         return run_program(args)
     except StdoutError as error:
-        give_up_output()
+        abandon_stdout()
         return unusable(f"gcheap: {error}")
     except (GcheapError, BrokenPipeError):
         raise
     except OSError as error:
-        give_up_output()
+        abandon_stdout()
         return unusable(f"gcheap: output cannot be written: {error.strerror or error}")
 
 
@@ -120,13 +120,6 @@ def unusable(message):
     with suppress(OSError):
         os.write(2, f"{message}\n".encode(errors="backslashreplace"))
     return EXIT_IO
-
-
-def give_up_output():
-    """The interpreter's last flush must not try again."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
 
 
 def heap_options(args):

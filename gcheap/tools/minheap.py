@@ -26,6 +26,7 @@ from gcheap.tools.consoles import progress_console, result_console
 from gcheap.tools.output import check_log, check_targets, emit_json
 from gcheap.tools.tables import new_table
 from gcheap.tools.workload_arguments import NAMES, add_set, chosen, files_read
+from gcheap.units import counted
 from gcheap.workloads.memory import room
 
 HEAP_OPTIONS = ("backend", "faults", "unit_pages", "verify")
@@ -148,9 +149,9 @@ def passes_with(config, capacity, tries):
 
 def heading(found):
     """With what `search` ran, for people."""
-    tries, mutators = found["tries"], found["mutators"]
+    tries = found["tries"]
     return Text(f"{found['workload']}: {format_size(found['asked_live_bytes'])} live, "
-                f"{mutators} mutator{'s' if mutators != 1 else ''}, "
+                f"{counted(found['mutators'], 'mutator')}, "
                 f"{tries} {'tries' if tries != 1 else 'try'} of {found['seconds']:g} s from seed "
                 f"{found['seed']}, backend {found['backend']}")
 

@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+from contextlib import contextmanager, suppress
 
 from gcheap.errors import GcheapError
 from gcheap.files import check_writable, is_special, whole_file
@@ -99,9 +100,26 @@ def need_stdout():
     return sys.stdout
 
 
-def unwritable_stdout(error):
-    """The StdoutError of an OSError that a write to standard output ended with."""
-    return StdoutError(f"cannot write to standard output: {error.strerror or error}")
+@contextmanager
+def writing_stdout():
+    """What cannot be written to standard output is a StdoutError.  A BrokenPipeError stays one: the
+    reader has seen enough, which the command line knows."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StdoutError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def abandon_stdout():
+    """Standard output cannot be written: the interpreter's last flush must not try again."""
+    if sys.stdout is None:
+        return
+    with suppress(OSError):             # it may be no file at all
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def complain(message):
@@ -130,17 +148,13 @@ def emit(content, target):
         write_whole(target, content)
         return
     stream = need_stdout()
-    try:
+    with writing_stdout():
         if isinstance(content, str) and not hasattr(stream, "buffer"):
             stream.write(content)           # whoever caught the output takes text only
             return
         stream.flush()
         stream.buffer.write(content.encode() if isinstance(content, str) else content)
         stream.buffer.flush()
-    except BrokenPipeError:
-        raise                               # the reader has seen enough: the command line knows
-    except OSError as error:
-        raise unwritable_stdout(error) from error
 
 
 def _refusal(path, error):

@@ -10,6 +10,7 @@ from gcheap.options import format_size
 from gcheap.provenance import describe
 from gcheap.text import printable
 from gcheap.tools.output import check_target, write_whole
+from gcheap.units import counted
 
 ENDINGS = (".png", ".svg")
 DOTS_PER_INCH = 150
@@ -171,7 +172,7 @@ def _ratio(axis, ratio, y, threads, label):
 
 
 def _pages(batch):
-    return f"{batch} page" + ("s" if batch != 1 else "")
+    return counted(batch, "page")
 
 
 def _around(medians, lows, highs):
@@ -191,8 +192,7 @@ def _plain_numbers(axis):
 
 
 def _machine(document):
-    rounds = document["rounds"]
-    return (f"{describe(document)}; medians of {rounds} round" + ("s" if rounds != 1 else ""))
+    return f"{describe(document)}; medians of {counted(document['rounds'], 'round')}"
 
 
 def _save(figure, target):

@@ -6,6 +6,7 @@ from gcheap.report.svg import MOST_RUNS, check_drawing
 from gcheap.tools.arguments import file_name
 from gcheap.tools.consoles import result_console
 from gcheap.tools.output import called, check_targets
+from gcheap.units import counted
 
 DEFAULT = "gcheap-report.html"
 
@@ -37,4 +38,4 @@ def run(args):
 
 def report_line(target, count):
     """What is said of a page that was written."""
-    return f"{called(target)}: the page of {count} run{'' if count == 1 else 's'}"
+    return f"{called(target)}: the page of {counted(count, 'run')}"

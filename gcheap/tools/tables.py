@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gcheap.text import printable_lines
-from gcheap.units import NOTHING, duration, number, percent, size, three_digits
+from gcheap.units import NOTHING, counted, duration, number, percent, size, three_digits
 
 WINDOWS = ("1ms", "5ms", "10ms", "50ms")
 PERCENTILES = ("p50", "p99", "p99_9", "p99_99", "max")
@@ -61,9 +61,8 @@ def _fact(value):
 
 def heading(document):
     config = document["config"]
-    mutators = config["mutators"]
     parts = [f"{size(config['live'])} live", f"capacity {size(config['capacity'])}",
-             f"{mutators} mutator" + ("s" if mutators != 1 else ""),
+             counted(config["mutators"], "mutator"),
              f"{document['seconds']:.1f} s", f"seed {config['seed']}"]
     if document.get("interrupted"):
         parts.append("interrupted")

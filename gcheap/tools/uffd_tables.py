@@ -4,7 +4,7 @@ from rich.text import Text
 from gcheap.options import format_size
 from gcheap.provenance import describe
 from gcheap.tools.tables import new_table
-from gcheap.units import NOTHING, duration, number, percent
+from gcheap.units import NOTHING, counted, duration, number, percent
 
 CLAIMS = ("allocated", "recycled")
 ENOUGH = 0.9                    # of its CPU for the thread beside, or the machine was busy
@@ -17,7 +17,7 @@ def show(document, console):
     config = document["config"]
     pages = format_size(config["pages"] * document["machine"]["page_size"])
     console.print(Text(machine_line(document)))
-    console.print(Text(f"{plural(document['rounds'], 'round')} of {number(config['pages'])} "
+    console.print(Text(f"{counted(document['rounds'], 'round')} of {number(config['pages'])} "
                        f"pages ({pages}) a sample, medians"))
     for threads in config["threads"]:
         console.print()
@@ -43,7 +43,7 @@ def show(document, console):
     coverage = document["interval"]["coverage"]
     console.print(Text(f"low–high: bootstrap interval of the median, "
                        f"{100 * coverage:.0f} % coverage at "
-                       f"{plural(document['rounds'], 'round')}"))
+                       f"{counted(document['rounds'], 'round')}"))
 
 
 def machine_line(document):
@@ -124,7 +124,3 @@ def spread(row):
 def three_figures(nanoseconds):
     """Whole nanoseconds, three significant digits."""
     return NOTHING if nanoseconds is None else number(float(f"{nanoseconds:.3g}"))
-
-
-def plural(count, noun):
-    return f"{count} {noun}" + ("s" if count != 1 else "")

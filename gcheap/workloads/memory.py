@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gcheap.control_groups import memory_groups
 from gcheap.errors import OptionError
-from gcheap.kernel_files import fields, text
+from gcheap.kernel_files import fields, kilobytes, text
 from gcheap.options import format_size
 
 SAMPLE_SECONDS = 0.05
@@ -33,12 +33,12 @@ class Room:
 def room(root: str = "/") -> Room:
     """`root`: where /proc and /sys are found."""
     place = Path(root)
-    known = {name: int(value.split()[0]) * 1024
-             for name, value in fields(text(place, "/proc/meminfo")).items()
-             if value.split()[:1] and value.split()[0].isdigit()}
-    swap, swap_free = known.get("SwapTotal", 0), known.get("SwapFree", 0)
-    memory = known.get("MemTotal") or os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
-    found = Room(memory + swap, known.get("MemAvailable", memory) + swap_free)
+    known = fields(text(place, "/proc/meminfo"))
+    memory, available, swap, swap_free = (kilobytes(known.get(name)) for name in (
+        "MemTotal", "MemAvailable", "SwapTotal", "SwapFree"))
+    swap, swap_free = swap or 0, swap_free or 0
+    memory = memory or os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
+    found = Room(memory + swap, (memory if available is None else available) + swap_free)
     for group in memory_groups(place):
         beside, free = swap, swap_free
         if group.swap_limit is not None:
