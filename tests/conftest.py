@@ -1,6 +1,7 @@
 """Heaps for every backend and fault mode of this machine, and a seed that can be replayed."""
 from __future__ import annotations
 
+import gc
 import random
 import secrets
 import signal
@@ -61,6 +62,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=out)
         gone = set(out)
         items[:] = [item for item in items if item not in gone]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests are some million objects, which each `gc.collect()` in a test, and each
+    child at its end, would go through."""
+    gc.collect()
+    gc.freeze()
 
 
 def has_server(item: pytest.Item) -> bool:

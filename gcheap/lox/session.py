@@ -145,7 +145,7 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     """
     sessions: list[Session] = []
     results: list[int | BaseException] = []
-    stopped = threading.Event()
+    stopped, ended = threading.Event(), threading.Event()
 
     def whole() -> int:
         with Session(path=path, args=args, out=out, err=err, capacity=capacity,
@@ -159,6 +159,8 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
             results.append(whole())
         except BaseException as error:
             results.append(error)
+        finally:
+            ended.set()
 
     if threading.current_thread() is not threading.main_thread():
         return whole()
@@ -166,14 +168,16 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     beside = threading.Thread(target=keep, name="lox")
     try:
         beside.start()
-        beside.join()
+        # Not join(): a Ctrl-C there makes CPython 3.11 take a thread that runs for one that ended.
+        ended.wait()
     except KeyboardInterrupt:
         stopped.set()
-        while beside.is_alive():
+        while beside.ident is not None and not ended.is_set():
             for session in sessions:
                 session.stop()
-            beside.join(STOP_SECONDS)
+            ended.wait(STOP_SECONDS)
         raise
+    beside.join()
     if isinstance(results[0], BaseException):
         raise results[0]
     return results[0]

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import PATIENCE
+from support import PATIENCE, wait_until
 
 import gcheap.lox
 from gcheap.errors import GcheapError
@@ -83,6 +83,9 @@ def test_ctrl_c_stops_a_program_that_python_runs():
     def interrupt():
         os.read(read, 3)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    def threads():
+        return set(os.listdir("/proc/self/task"))
+    before = threads()
     waiter = threading.Thread(target=interrupt)
     waiter.start()
     with pytest.raises(KeyboardInterrupt):
@@ -91,6 +94,7 @@ def test_ctrl_c_stops_a_program_that_python_runs():
     waiter.join()
     os.close(read)
     os.close(write)
+    wait_until(lambda: threads() <= before, "its threads end")
     assert run("print 1;") == Outcome(0, "1\n", "")
 
 
