@@ -36,6 +36,7 @@ SMOKE = ("test_refs.py", "test_shapes.py", "test_forgery.py", "test_outputs.py",
          "test_descriptors.py", "test_packaging.py", "test_pinned.py", "test_weak.py",
          "test_guardians.py", "test_finalize.py", "test_shutdown.py", "test_typing.py",
          "embedding/test_installed.py", "lox/test_lox_smoke.py")
+WHOLE = ("--numprocesses", "auto", "--dist", "loadgroup")    # as `make test`
 BUILDS = ("release", "debug")
 ASK = ("import ensurepip, platform, sysconfig, venv; print(platform.python_version(), "
        "platform.python_implementation(), sysconfig.get_config_var('Py_GIL_DISABLED') or 0)")
@@ -165,14 +166,15 @@ def install(interpreter: str, wheel: Path) -> None:
         env=clean_environment(PATH=str(Path(interpreter).parent), CC="false"))
 
 
-def try_wheel(interpreter: str, wheel: Path, home: Path, files: tuple[str, ...]) -> str:
+def try_wheel(interpreter: str, wheel: Path, home: Path, files: tuple[str, ...],
+              options: tuple[str, ...]) -> str:
     """Runs tests against an installed wheel, in `home`; returns the last line of pytest."""
     install(interpreter, wheel)
     where = run([interpreter, "-c", "import gcheap; print(gcheap.__file__)"], cwd=home,
                 env=clean_environment()).strip()
     if not Path(where).is_relative_to(Path(interpreter).parent.parent):
         raise Failure(f"gcheap was imported from {where}, not from the environment")
-    said = run([interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+    said = run([interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options,
                 *(f"tests/{name}" for name in files)], cwd=home,
                env=clean_environment(PYTHONDONTWRITEBYTECODE="1"))
     return said.strip().splitlines()[-1]
@@ -202,9 +204,10 @@ class Attempt:
         self.interpreter = environment(self.python, self.folder / "env")
         self.wheel = make_wheel(self.interpreter, source, self.folder, self.build)
 
-    def test(self, sdist: Path, files: tuple[str, ...]) -> None:
+    def test(self, sdist: Path, files: tuple[str, ...], *options: str) -> None:
         built = time.monotonic()
-        summary = try_wheel(self.interpreter, self.wheel, tests_alone(sdist, self.folder), files)
+        summary = try_wheel(self.interpreter, self.wheel, tests_alone(sdist, self.folder), files,
+                            options)
         say(f"{self.name}: {summary.strip('= ')} "
             f"(with the wheel {built - self.began:.0f} s before that)")
 
@@ -239,7 +242,7 @@ def full(attempts: list[Attempt], sdist: Path) -> bool:
     good = True
     for attempt in attempts:
         good = (guarded(attempt, attempt.make, sdist)
-                and guarded(attempt, attempt.test, sdist, ("",)) and good)
+                and guarded(attempt, attempt.test, sdist, ("",), *WHOLE) and good)
     return good
 
 
