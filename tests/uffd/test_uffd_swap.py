@@ -1,8 +1,8 @@
 """MOVE takes swapped-out pages along without reading them in.
 
 As root: a zram device (or, without zram, a swap file beside the tests) that the test makes, and
-that a janitor process takes away again even when the test is killed.  Where a page is, its page table entry says;
-VmSwap is a sum over processors that the kernel brings up to date now and then.
+that a janitor process takes away again even when the test is killed.  Where a page is, its page
+table entry says; VmSwap is a sum over processors that the kernel brings up to date now and then.
 """
 from __future__ import annotations
 
