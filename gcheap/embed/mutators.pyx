@@ -107,8 +107,9 @@ cdef word gc_alloc_slow(MutatorState* m, uint64_t nbytes, word header,
     cdef uint32_t shape = shape_of_header(header)
     cdef ShapeInfo* info = &m.heap.shapes[shape]
     cdef word at
-    check_that(shape < load32_acquire(&m.heap.shape_count)
-               and (nbytes == info.bytes if info.kind == SHAPE_FIXED else nbytes % WORD == 0),
+    check_that(shape != 0 and shape < load32_acquire(&m.heap.shape_count), b"not a shape (shape)",
+               shape, 0)
+    check_that(nbytes == info.bytes if info.kind == SHAPE_FIXED else nbytes % WORD == 0,
                b"an object is asked for of a size that is not its shape's (shape, bytes)", shape,
                nbytes)
     at = alloc_slow(m, nbytes, header, length)

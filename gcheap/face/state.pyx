@@ -171,8 +171,12 @@ cdef class HeapCore:
             options["huge_pages"]]
 
     cdef define_arrays(self):
-        """The two shapes every heap has."""
-        cdef ShapeInfo* s = &self.h.shapes[SHAPE_SLOT_ARRAY]
+        """The two shapes every heap has, and shape 0: what a refused gc_define_shape answers.  No
+        TLAB has room for one, and the call that inlined allocation falls back to refuses it."""
+        cdef ShapeInfo* s = &self.h.shapes[0]
+        s.bytes = ~<uint64_t>0
+        s.item = <uint64_t>1 << 40
+        s = &self.h.shapes[SHAPE_SLOT_ARRAY]
         s.kind = SHAPE_SLOTS
         s.tag_mask = 7
         s = &self.h.shapes[SHAPE_BYTES]

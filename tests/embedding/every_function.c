@@ -157,31 +157,40 @@ static void absurd_lengths(gc_mutator *m) {
     CHECK(gc_alloc(m, pair));
 }
 
-/* A size that is not the shape's ends the process: a child. */
+/* What a child says that allocates `bytes` of a shape, and does not outlive it. */
+static void last_words(gc_mutator *m, gc_shape shape, uint64_t bytes, char said[200]) {
+    int ends[2], status;
+    pid_t child;
+    ssize_t length;
+    CHECK(pipe(ends) == 0);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        dup2(ends[1], 2);
+        if (shape) m->tlab_end = m->tlab_top;       /* as in a TLAB without room */
+        gc_alloc_sized(m, shape, bytes);
+        _exit(0);
+    }
+    gc_leave(m);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    gc_enter(m);
+    CHECK(WTERMSIG(status) == SIGABRT && (length = read(ends[0], said, 199)) > 0);
+    said[length] = 0;
+    close(ends[0]), close(ends[1]);
+}
+
+/* A size that is not the shape's, and the shape that is none, end the process. */
 static void absurd_sizes(gc_mutator *m) {
     const uint64_t right = heap->shapes[pair].bytes;
     const uint64_t sizes[] = { 1, right - 8, right - 1, right + 1, right + 8, (uint64_t)1 << 24,
                                (uint64_t)1 << 61, UINT64_MAX - 7, UINT64_MAX };
+    char said[200];
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        char said[200] = "";
-        int ends[2], status;
-        pid_t child;
-        CHECK(pipe(ends) == 0);
-        child = fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            dup2(ends[1], 2);
-            m->tlab_end = m->tlab_top;              /* as in a TLAB without room */
-            gc_alloc_sized(m, pair, sizes[i]);
-            _exit(0);
-        }
-        gc_leave(m);
-        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
-        gc_enter(m);
-        CHECK(WTERMSIG(status) == SIGABRT && read(ends[0], said, sizeof said - 1) > 0);
+        last_words(m, pair, sizes[i], said);
         CHECK(strstr(said, "a size that is not its shape's"));
-        close(ends[0]), close(ends[1]);
     }
+    last_words(m, 0, heap->shapes[0].bytes, said);      /* gc_alloc(m, 0) */
+    CHECK(strstr(said, "not a shape"));
 }
 
 static void publishing(gc_mutator *m) {
