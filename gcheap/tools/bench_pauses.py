@@ -13,7 +13,7 @@ import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import format_size, parse_size
 from gcheap.percentiles import difference, of_histogram, of_samples
-from gcheap.provenance import available_bytes, describe
+from gcheap.provenance import describe
 from gcheap.tools.arguments import (
     accepted,
     add_common,
@@ -25,6 +25,7 @@ from gcheap.tools.arguments import (
 from gcheap.tools.suite import metric, noise_line, run_suite
 from gcheap.tools.tables import new_table
 from gcheap.units import NOTHING, counted, duration
+from gcheap.workloads.memory import room
 
 WORKLOAD = "churn"
 SIZES = "64MiB,256MiB,1GiB,4GiB"
@@ -81,7 +82,7 @@ def run(args):
     for live in args.live:
         check_share(live, args.mutators)
     backend = backend_of(args)
-    groups = groups_of(args.live, backend, available_bytes())
+    groups = groups_of(args.live, backend, room(swap=False).available)
     config = config_of(args, backend, len(groups) == 1)
     measured = {live: Measured(live) for live in args.live}
 

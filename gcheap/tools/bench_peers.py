@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gcheap.errors import OptionError
 from gcheap.options import format_size, plain_float
-from gcheap.provenance import available_bytes, describe
+from gcheap.provenance import describe
 from gcheap.tools.arguments import (
     accepted,
     add_json,
@@ -27,6 +27,7 @@ from gcheap.tools.peers.systems import MODES, all_systems
 from gcheap.tools.suite import metrics_of, noise_line, run_suite, whole_rounds
 from gcheap.tools.tables import new_table
 from gcheap.units import NOTHING, counted, duration, number, percent, size
+from gcheap.workloads.memory import room
 
 LEAST_LIVE = 1 << 20
 MOST_LIVE = 1 << 40
@@ -132,7 +133,7 @@ def add(suites):
 def run(args):
     """Run the rounds; after Ctrl-C report the whole rounds there are."""
     systems = chosen(args.systems)
-    check_memory(args.live, args.heap, available_bytes())
+    check_memory(args.live, args.heap, room(swap=False).available)
     if not 0 <= args.seed < 1 << 32:
         raise OptionError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 32) - 1}")
     config = {"live": args.live, "heap": args.heap, "modes": args.modes, "rounds": args.rounds,

@@ -12,7 +12,7 @@ from rich.text import Text
 import gcheap
 from gcheap.errors import OptionError
 from gcheap.options import format_size
-from gcheap.provenance import available_bytes, describe
+from gcheap.provenance import describe
 from gcheap.text import shown
 from gcheap.tools.arguments import accepted, add_common, add_rounds, settle_heap_options, settled
 from gcheap.tools.suite import (
@@ -25,6 +25,7 @@ from gcheap.tools.suite import (
 )
 from gcheap.tools.tables import new_table
 from gcheap.units import NOTHING, counted, duration, number, three_digits
+from gcheap.workloads.memory import room
 
 KINDS = ("handles", "shadow", "area", "weak")
 LABELS = {"handles": "handles", "shadow": "shadow-stack words", "area": "words of a root area",
@@ -91,7 +92,7 @@ def run(args):
     settle_heap_options(args, HEAP_OPTIONS)
     cases = {str(case): case for case in
              (Case(kind, count) for kind in args.kinds for count in args.counts)}
-    check_memory(cases.values(), available_bytes())
+    check_memory(cases.values(), room(swap=False).available)
     config = {"kinds": args.kinds, "counts": args.counts, "rounds": args.rounds,
               "objects": OBJECTS, "capacity": CAPACITY, "warm_up_turns": WARM_UP_TURNS,
               **settled(args, HEAP_OPTIONS)}
