@@ -4,19 +4,25 @@ from __future__ import annotations
 import errno
 import re
 import threading
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import MutatorThread, check_interleaved, interleaved, node_shape, wait_until
+from source_tree import needs_tree
+from support import (
+    ROOT,
+    MutatorThread,
+    check_interleaved,
+    interleaved,
+    node_shape,
+    wait_until,
+)
 
 import gcheap
 from gcheap import failpoint_table, failpoints
 from gcheap.core import _testing
 from gcheap.failpoint_table import POINTS
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/reference/failpoints.md"
 SOURCES = [path.read_text() for path in (ROOT / "gcheap").rglob("*.p[yx][xd]")
            if "failpoint.p" not in path.name]
@@ -36,7 +42,7 @@ def test_the_page_of_the_documentation_has_the_table():
         "put it there again: python -m gcheap.failpoint_table")
 
 
-@pytest.mark.skipif(not SOURCES, reason="the tests run without the source tree")
+@needs_tree
 def test_each_failpoint_stands_in_the_core():
     text = "\n".join(SOURCES)
     for name in {point.name for point in POINTS} - BY_SITE:

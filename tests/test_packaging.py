@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from packages import installed, sdist_faults, sources, supported, wheel_faults
+from source_tree import IN_TREE, needs_tree
 from support import ROOT, run_python
 
 import gcheap
 
 PACKAGE = Path(gcheap.__path__[0])
-IN_TREE = (ROOT / "gcheap").is_dir()
 
 
 # ---- as installed ----------------------------------------------------------------------------
@@ -64,9 +64,6 @@ def test_without_a_gil_the_import_says_so(has_gil, status):
 
 
 # ---- the checks --------------------------------------------------------------------------------
-
-needs_tree = pytest.mark.skipif(not IN_TREE, reason="the tests run without the source tree")
-
 
 def an_sdist(folder: Path, names) -> Path:
     path = folder / "gcheap-1.0.tar.gz"

@@ -22,7 +22,7 @@ cdef class HeapCore:
     cdef choose_backend(self, str wanted, str faults)
     cdef serve_faults(self, str faults)
     cdef set_geometry(self, options)
-    cdef define_arrays(self)
+    cdef define_own_shapes(self)
     cdef tear_down(self)
     cdef int check_open(self) except -1
     cdef int check_engine(self) except -1

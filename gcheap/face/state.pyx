@@ -91,7 +91,7 @@ cdef class HeapCore:
         if (h.shapes == NULL or h.handles == NULL or h.events == NULL or h.reach_hist == NULL
                 or h.retired.fault_hist == NULL or not new_weak_state(h)):
             raise no_tables()
-        self.define_arrays()
+        self.define_own_shapes()
         enlist_heap(h)          # before there is a descriptor that a forked child must close
         self.choose_backend(options["backend"], options["faults"])
         error = reserve_space(h)
@@ -170,9 +170,10 @@ cdef class HeapCore:
         h.huge_advice = {"system": -1, "always": MADV_HUGEPAGE, "never": MADV_NOHUGEPAGE}[
             options["huge_pages"]]
 
-    cdef define_arrays(self):
+    cdef define_own_shapes(self):
         """The two shapes every heap has, and shape 0: what a refused gc_define_shape answers.  No
-        TLAB has room for one, and the call that inlined allocation falls back to refuses it."""
+        TLAB has room for one, nor for an array of elements of so many bytes, and the calls that
+        inlined allocation falls back to refuse it."""
         cdef ShapeInfo* s = &self.h.shapes[0]
         s.bytes = ~<uint64_t>0
         s.item = <uint64_t>1 << 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any
 
@@ -144,8 +145,8 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     Ctrl-C ends the program at its next safepoint and raises KeyboardInterrupt.
     """
     sessions: list[Session] = []
-    results: list[int | BaseException] = []
-    stopped, ended = threading.Event(), threading.Event()
+    status: Future[int] = Future()
+    stopped = threading.Event()
 
     def whole() -> int:
         with Session(path=path, args=args, out=out, err=err, capacity=capacity,
@@ -156,11 +157,9 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
 
     def keep() -> None:
         try:
-            results.append(whole())
+            status.set_result(whole())
         except BaseException as error:
-            results.append(error)
-        finally:
-            ended.set()
+            status.set_exception(error)
 
     if threading.current_thread() is not threading.main_thread():
         return whole()
@@ -169,15 +168,13 @@ def run(source: str | bytes, *, path: str = "<script>", args: Iterable[str | byt
     try:
         beside.start()
         # Not join(): a Ctrl-C there makes CPython 3.11 take a thread that runs for one that ended.
-        ended.wait()
+        wait([status])
     except KeyboardInterrupt:
         stopped.set()
-        while beside.ident is not None and not ended.is_set():
+        while beside.ident is not None and not status.done():
             for session in sessions:
                 session.stop()
-            ended.wait(STOP_SECONDS)
+            wait([status], STOP_SECONDS)
         raise
     beside.join()
-    if isinstance(results[0], BaseException):
-        raise results[0]
-    return results[0]
+    return status.result()

@@ -82,7 +82,7 @@ def run(args):
     for live in args.live:
         check_share(live, args.mutators)
     backend = backend_of(args)
-    groups = groups_of(args.live, backend, room(swap=False).available)
+    groups = groups_of(args.live, backend, room(with_swap=False).available)
     config = config_of(args, backend, len(groups) == 1)
     measured = {live: Measured(live) for live in args.live}
 
@@ -120,8 +120,6 @@ def groups_of(sizes, backend, available):
     OptionError when even the largest alone does not fit the available memory.
     """
     each = [int(live * RESIDENT.get(backend, RESIDENT_COPIED)) for live in sizes]
-    if available is None:               # a kernel that does not say: nothing is refused
-        return [sizes]
     if max(each) > available:
         raise OptionError(
             f"--live {format_size(sizes[-1])}: under {backend} it takes about "

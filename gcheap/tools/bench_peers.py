@@ -133,7 +133,7 @@ def add(suites):
 def run(args):
     """Run the rounds; after Ctrl-C report the whole rounds there are."""
     systems = chosen(args.systems)
-    check_memory(args.live, args.heap, room(swap=False).available)
+    check_memory(args.live, args.heap, room(with_swap=False).available)
     if not 0 <= args.seed < 1 << 32:
         raise OptionError(f"--seed {args.seed}: expected a whole number from 0 to {(1 << 32) - 1}")
     config = {"live": args.live, "heap": args.heap, "modes": args.modes, "rounds": args.rounds,
@@ -159,7 +159,7 @@ def chosen(names):
 
 def check_memory(live, multiples, available):
     need = round(live * max(FULL_HEAP, MOST_EXPANSION, *multiples))
-    if available is not None and need > available:
+    if need > available:
         raise OptionError(f"--live {format_size(live)}: some systems would take "
                           f"{format_size(need)}, and {format_size(available)} are available; "
                           f"give less")

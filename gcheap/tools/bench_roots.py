@@ -92,7 +92,7 @@ def run(args):
     settle_heap_options(args, HEAP_OPTIONS)
     cases = {str(case): case for case in
              (Case(kind, count) for kind in args.kinds for count in args.counts)}
-    check_memory(cases.values(), room(swap=False).available)
+    check_memory(cases.values(), room(with_swap=False).available)
     config = {"kinds": args.kinds, "counts": args.counts, "rounds": args.rounds,
               "objects": OBJECTS, "capacity": CAPACITY, "warm_up_turns": WARM_UP_TURNS,
               **settled(args, HEAP_OPTIONS)}
@@ -116,7 +116,7 @@ def run(args):
 
 def check_memory(cases, available):
     need = sum(3 * OBJECTS * OBJECT_BYTES + BYTES_A_ROOT * case.count for case in cases)
-    if available is not None and need > available:
+    if need > available:
         raise OptionError(f"--counts: {len(list(cases))} heaps take about {format_size(need)}, "
                           f"and {format_size(available)} are available; give fewer")
 

@@ -30,20 +30,20 @@ class Room:
     limited_by: str | None = None
 
 
-def room(root: str = "/", swap: bool = True) -> Room:
-    """With swap, or without: what is measured should not be swapped out.  `root`: where /proc and
-    /sys are found."""
+def room(root: str = "/", with_swap: bool = True) -> Room:
+    """`with_swap`: False where what is measured should not be swapped out.  `root`: where /proc
+    and /sys are found."""
     place = Path(root)
     known = fields(text(place, "/proc/meminfo"))
-    memory, available, swaps, swap_free = (kilobytes(known.get(name)) for name in (
+    memory, available, swap, swap_free = (kilobytes(known.get(name)) for name in (
         "MemTotal", "MemAvailable", "SwapTotal", "SwapFree"))
-    swaps, swap_free = (swaps or 0, swap_free or 0) if swap else (0, 0)
+    swap, swap_free = (swap or 0, swap_free or 0) if with_swap else (0, 0)
     memory = memory or os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
-    found = Room(memory + swaps, (memory if available is None else available) + swap_free)
+    found = Room(memory + swap, (memory if available is None else available) + swap_free)
     for group in memory_groups(place):
-        beside, free = swaps, swap_free
+        beside, free = swap, swap_free
         if group.swap_limit is not None:
-            beside = min(swaps, group.swap_limit)
+            beside = min(swap, group.swap_limit)
             free = min(swap_free, max(0, group.swap_limit - group.swap_used))
         available = max(0, group.limit - group.used) + free
         found = Room(min(found.total, group.limit + beside), min(found.available, available),

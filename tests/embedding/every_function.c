@@ -157,8 +157,9 @@ static void absurd_lengths(gc_mutator *m) {
     CHECK(gc_alloc(m, pair));
 }
 
-/* What a child says that allocates `bytes` of a shape, and does not outlive it. */
-static void last_words(gc_mutator *m, gc_shape shape, uint64_t bytes, char said[200]) {
+/* What a child says that allocates something absurd, and does not outlive it. */
+static void last_words(gc_mutator *m, gc_word (*allocate)(gc_mutator *, gc_shape, uint64_t),
+                       gc_shape shape, uint64_t size, char said[200]) {
     int ends[2], status;
     pid_t child;
     ssize_t length;
@@ -168,7 +169,7 @@ static void last_words(gc_mutator *m, gc_shape shape, uint64_t bytes, char said[
     if (child == 0) {
         dup2(ends[1], 2);
         if (shape) m->tlab_end = m->tlab_top;       /* as in a TLAB without room */
-        gc_alloc_sized(m, shape, bytes);
+        allocate(m, shape, size);
         _exit(0);
     }
     gc_leave(m);
@@ -186,11 +187,13 @@ static void absurd_sizes(gc_mutator *m) {
                                (uint64_t)1 << 61, UINT64_MAX - 7, UINT64_MAX };
     char said[200];
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        last_words(m, pair, sizes[i], said);
+        last_words(m, gc_alloc_sized, pair, sizes[i], said);
         CHECK(strstr(said, "a size that is not its shape's"));
     }
-    last_words(m, 0, heap->shapes[0].bytes, said);      /* gc_alloc(m, 0) */
+    last_words(m, gc_alloc_sized, 0, heap->shapes[0].bytes, said);      /* gc_alloc(m, 0) */
     CHECK(strstr(said, "not a shape"));
+    last_words(m, gc_alloc_array, 0, 1, said);
+    CHECK(strstr(said, "a shape that is none's"));
 }
 
 static void publishing(gc_mutator *m) {

@@ -27,6 +27,11 @@ def swapped(address: int) -> bool:
     return bool(pagemap(address) >> 62 & 1)
 
 
+def places(address: int) -> list[int]:
+    """Where in swap each of PAGES pages is: bits 0 to 54, for root."""
+    return [pagemap(address + i * PAGE) & (1 << 55) - 1 for i in range(PAGES)]
+
+
 @pytest.fixture
 def swapped_pages(swap, scratch):
     """PAGES pages with contents, all in swap."""
@@ -41,7 +46,10 @@ def swapped_pages(swap, scratch):
 def test_swapped_out_pages_move_without_being_read_in(mover, scratch, swapped_pages):
     src, dst = swapped_pages, scratch.map(PAGES * PAGE)
     mover.register(dst, PAGES * PAGE)
+    before = places(src)
+    assert len(set(before)) == PAGES
     assert mover.move(dst, src, PAGES * PAGE) == PAGES * PAGE
+    assert places(dst) == before
     assert all(swapped(dst + i * PAGE) for i in range(PAGES))
     assert not any(swapped(src + i * PAGE) for i in range(PAGES))
     assert read_memory(dst, PAGES * PAGE) == content(1, PAGES)

@@ -37,7 +37,7 @@ def machine(tmp_path):
         for name, content in {"proc/meminfo": meminfo, **files}.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(content)
-        with_swap, without = memory.room(tmp_path), memory.room(tmp_path, swap=False)
+        with_swap, without = memory.room(tmp_path), memory.room(tmp_path, with_swap=False)
         assert without.total <= with_swap.total and without.available <= with_swap.available
         return with_swap
     return made
@@ -45,7 +45,7 @@ def machine(tmp_path):
 
 def test_a_machine_has_its_memory_and_its_swap(machine, tmp_path):
     assert machine({}) == Room(5 * GIB, 3 * GIB + HALF)
-    assert memory.room(tmp_path, swap=False) == Room(4 * GIB, 3 * GIB)
+    assert memory.room(tmp_path, with_swap=False) == Room(4 * GIB, 3 * GIB)
     assert machine({"proc/self/cgroup": FIRST}) == Room(5 * GIB, 3 * GIB + HALF)
 
 
