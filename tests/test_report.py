@@ -198,6 +198,30 @@ def test_a_document_that_was_damaged_is_refused_or_shown_and_nothing_else(docume
         assert "</html>" in render([Run("x.json", good[at])])
 
 
+def accepted(document):
+    try:
+        check_document(document, "x.json")
+    except RunFileError:
+        return False
+    return True
+
+
+@needs_matplotlib
+def test_nothing_is_read_that_was_not_checked(document):
+    """All places at once where anything passes."""
+    from gcheap.report import render
+    junk = [DELETED, None, -1, "x", [], {}, True, {"a": 1}]
+    unchecked = [at for at in paths(document)
+                 if at and all(accepted(changed(document, at, value)) for value in junk)]
+    assert ("config", "verify") in unchecked and ("ops",) not in unchecked
+    for value in junk:
+        damaged = document
+        for at in unchecked:
+            if not any(at[:end] in unchecked for end in range(1, len(at))):
+                damaged = changed(damaged, at, value)
+        assert "</html>" in render([Run("x.json", damaged)])
+
+
 # ---- the page ----------------------------------------------------------------------------------
 
 @needs_matplotlib

@@ -193,6 +193,7 @@ _SPACE = {
     "after": {"to": _text},
 }
 _DETAILS = {
+    "begin_ns": _count, "end_ns": _count,
     "cycles": {"seen": _count, "columns": _columns(
         {"cycle": _count, "start_ns": _number} | dict.fromkeys(
             ("cycle_ns", "mark_ns", "weak_ns", "plan_ns", "relocate_ns", "used_before",
