@@ -1,16 +1,19 @@
 """The long runs: `make soak`.  Everything that is too long for each change, with its seeds.
 
-    python tests/soak.py [--minutes M] [--seed N] [--only PART]... [--output build/soak.md]
+    python tests/soak.py [--minutes M] [--seed N] [--only PART]... [--resume]
+                         [--output build/soak.md]
 
     tests       what is marked `soak`, which `make test` leaves out
-    tsan, asan  the whole suite, and what is marked `soak`, in each sanitizer build
+    tsan, asan  the whole suite, and what is marked `soak`, in each sanitizer build; side by side
+                when both are wanted
     workloads   every workload of `gcheap stress` with every backend and fault mode in turn, the
                 other options drawn by the run's own seed, for M minutes (default 30)
     table       only when named: churn, trees and array-holes, with one mutator and two, every
                 backend and fault mode, verification levels 0 and 3, a minute of each
 
 The summary is Markdown: commit, machine, seeds, counts, and how to run again what failed.  Exit
-status 1 when anything did.
+status 1 when anything did.  `--resume` goes on where an earlier one was stopped: it leaves out the
+files that have passed in a sanitizer build of the same modules, and counts what they counted then.
 """
 from __future__ import annotations
 
@@ -172,9 +175,8 @@ def soak_workloads(source, minutes: float = math.inf) -> list[Result]:
                 print(f"FAILED gcheap {' '.join(result.run.arguments())}\n{result.said}",
                       flush=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        workers = pool.map(worker, range(os.cpu_count() or 1))
         try:
-            list(workers)
+            list(pool.map(worker, range(os.cpu_count() or 1)))
         except KeyboardInterrupt:
             enough.set()
     return sorted(results, key=lambda result: result.run.seed)
@@ -234,16 +236,42 @@ def marked_soak(seed: int) -> Chunk:
     result = ROOT / "build" / "soak.xml"
     result.unlink(missing_ok=True)
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "soak", f"--seed={seed}",
-                           f"--junit-xml={result}"], cwd=TESTS)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "soak", "--numprocesses", "auto",
+                           "--dist", "loadgroup", f"--seed={seed}", f"--junit-xml={result}"],
+                          cwd=TESTS)
     return Chunk("soak", done.returncode, counts_of(result), reports_in(result.parent),
                  time.monotonic() - begun)
 
 
-def sanitized(name: str, seed: int) -> list[Chunk]:
-    variant = Variant(name)
-    variant.build()
-    return variant.run_all(True, ["-m", "soak or not soak"], seed)
+def sanitized(names: list[str], seed: int, resume: bool):
+    """(name, chunks) of each build; all are built first, and then run side by side."""
+    variants = [Variant(name) for name in names]
+    for variant in variants:
+        variant.build()
+    with ThreadPoolExecutor(len(variants)) as pool:
+        running = [pool.submit(variant.run_all, True, ["-m", "not model"], seed, resume)
+                   for variant in variants]
+        for name, chunks in zip(names, running, strict=True):
+            yield name, chunks.result()
+
+
+def sections(wanted, args):
+    """(heading, text, whether all is well) of each part that is wanted, as it ends."""
+    def of_tests(name: str, chunks: list[Chunk]):
+        return name, tests_section(chunks, args.seed), not any(c.faults() for c in chunks)
+
+    def of_workloads(name: str, results: list[Result]):
+        return name, workloads_section(results), not any(result.said for result in results)
+
+    if "tests" in wanted:
+        yield of_tests("tests", [marked_soak(args.seed)])
+    if builds := [name for name in KINDS if name in wanted]:
+        for name, chunks in sanitized(builds, args.seed, args.resume):
+            yield of_tests(name, chunks)
+    if "workloads" in wanted:
+        yield of_workloads("workloads", soak_workloads(runs(args.seed), args.minutes))
+    if TABLE in wanted:
+        yield of_workloads(TABLE, soak_workloads(table_runs(args.seed)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -252,23 +280,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="the first of all seeds")
     parser.add_argument("--only", action="append", choices=(*PARTS, TABLE),
                         help="a part; repeatable")
+    parser.add_argument("--resume", action="store_true",
+                        help="leave out what has passed under sanitizers")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "soak.md")
     args = parser.parse_args(argv)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    sections = [f"# Soak\n\nCommit {commit()}.\n{machine()}.\nSeeds from {args.seed}."]
+    text = f"# Soak\n\nCommit {commit()}.\n{machine()}.\nSeeds from {args.seed}.\n"
     failed = False
-    for part in args.only or PARTS:
-        if part in ("workloads", TABLE):
-            results = (soak_workloads(table_runs(args.seed)) if part == TABLE
-                       else soak_workloads(runs(args.seed), args.minutes))
-            failed |= any(result.said for result in results)
-            sections.append(f"## {part.capitalize()}\n\n{workloads_section(results)}")
-        else:
-            chunks = ([marked_soak(args.seed)] if part == "tests" else sanitized(part, args.seed))
-            failed |= any(chunk.faults() for chunk in chunks)
-            sections.append(f"## {part}\n\n{tests_section(chunks, args.seed)}")
-        args.output.write_text("\n\n".join(sections) + "\n")     # what there is, if it is stopped
-        print(sections[-1], flush=True)
+    for heading, section, well in sections(args.only or PARTS, args):
+        failed |= not well
+        text += f"\n## {heading}\n\n{section}\n"
+        args.output.write_text(text)        # what there is, if it is stopped
+        print(f"{heading}: {section}", flush=True)
     return int(failed)
 
 

@@ -419,3 +419,13 @@ def test_what_is_not_reported(options, capfd):
     with gcheap.Heap("4MiB", **options) as heap:
         slow_cycle(heap)
     assert capfd.readouterr().err == ""
+
+
+def test_a_fork_says_nothing_of_a_heap_that_is_closed(make_heap, capfd):
+    heap, closed = (make_heap("4MiB", pause_warning_ms=3) for _ in range(2))
+    closed.close()
+    with failpoints.delay("fork.stopped", ns=10_000_000):
+        Child(lambda: None).join()
+    said = capfd.readouterr().err
+    assert SLOW.sub("", said) == "" and [line[0] for line in SLOW.findall(said)] == ["fork"]
+    assert len(heap.pauses()) == 1

@@ -37,7 +37,7 @@ def others() -> list[tuple[str, str, str, str]]:
         backend, faults = usual(point.name)
         pairs = {(backend, faults), (backend, "handler")}
         if point.name not in COPY and not point.name.endswith(".move") and point.name not in (
-                "recycle.pop", "memory.stray"):
+                "recycle.pop", "memory.stray", "place.unreported"):
             pairs.add(("copy", faults))
         if point.name not in COPY and not point.name.startswith(NOT_STW):
             pairs.add(("stw", "sigbus"))

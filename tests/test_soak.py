@@ -1,13 +1,14 @@
 """The driver of the long runs: its runs are legal, replayable and judged; its summary is whole."""
 from __future__ import annotations
 
-import _thread
 import json
+import subprocess
+import sys
 
 import pytest
 import soak
-from sanitize import Chunk, Counts
-from support import COMBINATIONS
+from sanitize import TESTS, Chunk, Counts
+from support import COMBINATIONS, PATIENCE
 
 from gcheap.cli import build_parser
 from gcheap.stress import StressConfig
@@ -101,16 +102,41 @@ def test_a_run_that_hangs_is_a_failure(monkeypatch):
     assert "did not end in 0.01 s" in soak.execute(RUN).said
 
 
-@pytest.mark.soak("a process of pytest-xdist does not always survive Ctrl-C")
-def test_what_ran_until_ctrl_c_is_kept(monkeypatch):
-    def execute(run):
-        if run.seed == 12:
-            _thread.interrupt_main()
-        return soak.Result(run, DOCUMENT, "")
+def test_what_ran_until_ctrl_c_is_kept():
+    """In a process of its own, with a real signal: no other wakes a thread that waits."""
+    done = subprocess.run([sys.executable, "-c", """
+import signal
+import threading
+import soak
 
-    monkeypatch.setattr(soak, "execute", execute)
-    seeds = [result.run.seed for result in soak.soak_workloads(soak.runs(5), 10)]
-    assert seeds[:8] == list(range(5, 13))
+def execute(run):
+    if run.seed == 12:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    return soak.Result(run, None, "")
+
+soak.execute = execute
+print([result.run.seed for result in soak.soak_workloads(soak.runs(5), 10)])
+"""], cwd=TESTS, text=True, capture_output=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert json.loads(done.stdout)[:8] == list(range(5, 13))
+
+
+def test_the_parts_run_in_their_order_and_one_that_failed_is_told(monkeypatch, tmp_path):
+    asked, bad = [], Chunk("test_b", 1, Counts(1, 2, 0), [], 60.0)
+    monkeypatch.setattr(soak, "marked_soak", lambda seed: Chunk("soak", 0, Counts(4), [], 60.0))
+    monkeypatch.setattr(soak.Variant, "build", lambda variant: asked.append(variant.name))
+    monkeypatch.setattr(soak.Variant, "run_all", lambda variant, whole, arguments, seed, resume: (
+        asked.append((variant.name, whole, seed, resume)),
+        [bad if variant.name == "asan" else Chunk("test_b", 0, Counts(3), [], 60.0)])[1])
+    out = tmp_path / "build" / "soak.md"
+    arguments = ["--seed", "5", "--resume", "--output", str(out)]
+    assert soak.main([*arguments, "--only", "tests", "--only", "tsan"]) == 0
+    assert asked == ["tsan", ("tsan", True, 5, True)]
+    assert soak.main([*arguments, "--only", "asan", "--only", "tsan", "--only", "tests"]) == 1
+    text = out.read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## tests", "## tsan", "## asan"]
+    assert "4 tests passed" in text and "* test_b: pytest ended with status 1" in text
 
 
 def test_a_real_run_is_counted(monkeypatch):

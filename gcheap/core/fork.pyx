@@ -154,7 +154,8 @@ cdef void thaw_all(bint in_parent) noexcept nogil:
         if concerns(h):
             thaw(h)
             if in_parent:
-                pause_ended(h, &h.fork_pause)
+                if not h.closed:        # such a heap is stopped for its list of mutators alone
+                    pause_ended(h, &h.fork_pause)
                 resume_start(h)     # put off by `hold`
         h = h.previous_live
     store32_seq(&forking, 0)

@@ -21,6 +21,8 @@ from support import ROOT
 
 pytestmark = [
     pytest.mark.soak("builds the whole package, twice"),
+    pytest.mark.xdist_group("wheel"),
+    pytest.mark.uninstrumented("the package that it builds has a sanitizer of its own"),
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
 HEADERS = {"gcheap/include/gcheap.h", "gcheap/include/gcheap_python.h",

@@ -102,6 +102,9 @@ class DifferentialMachine(RuleBasedStateMachine):
             self.folder.cleanup()
             for side in self.sides:
                 side.close()
+            # A machine is garbage in a cycle; what it has of the models is large, and every fork
+            # would copy its page tables.
+            del self.sides, self.crew, self.together
 
     # ---- steps ---------------------------------------------------------------------------
 

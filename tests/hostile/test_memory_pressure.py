@@ -34,6 +34,16 @@ def blobs(capacity, live):
         assert heap.stats().relocations > 1
 """
 
+TOO_MUCH = BLOBS + """
+blobs("160MiB", 3200)           # 64 MB of them live
+print("lives")
+"""
+
+
+def killed_or_lives(done) -> None:
+    assert done.returncode in (0, -signal.SIGKILL), done
+    assert done.stderr == "" and done.stdout == ("lives\n" if done.returncode == 0 else ""), done
+
 
 class Group:
     """A control group of the memory controller, of either version of cgroups."""
@@ -113,12 +123,8 @@ def test_a_heap_beyond_the_limit_is_killed_by_the_kernel_or_lives(combination, s
     """Without swap nothing else can happen to memory that does not fit; but nobody hangs, and
     nobody reads what was not written."""
     with group(ROOM) as limited:
-        done = ended(limited.join + BLOBS + """
-blobs("160MiB", 3200)           # 64 MB of them live
-print("lives")
-""", combination, seed)
-    assert done.returncode in (0, -signal.SIGKILL), done
-    assert done.stderr == "" and done.stdout == ("lives\n" if done.returncode == 0 else ""), done
+        done = ended(limited.join + TOO_MUCH, combination, seed)
+    killed_or_lives(done)
 
 
 @pytest.mark.uninstrumented("it needs more memory itself", only="thread")
@@ -167,7 +173,5 @@ blobs({capacity!r}, {live})
 @pytest.mark.soak("as without swap")
 def test_swap_that_is_full_kills_or_lets_live(combination, seed):
     with swap_space(KIND, 8 * MIB), group(ROOM) as limited:
-        done = ended(limited.join + """
-workload(live="64MiB", capacity="160MiB", seconds=3)
-""", combination, seed)
-    assert done.returncode in (0, -signal.SIGKILL) and done.stderr == "", done
+        done = ended(limited.join + TOO_MUCH, combination, seed)
+    killed_or_lives(done)

@@ -34,7 +34,10 @@ def test_the_vm_does_as_the_evaluator_does(source, options):
 @settings(max_examples=3000, phases=PHASES)
 @given(programs(size=10), st.sampled_from(OPTIONS))
 def test_more_and_longer_programs(source, options):
-    assert run(source, **options) == evaluated(source)
+    found = run(source, **options)
+    # The evaluator has no limits; test_limits.py is about those.
+    assume(not found.err.endswith("Too many constants in one chunk.\n"))
+    assert found == evaluated(source)
 
 
 def test_programs_of_the_generator_do_much():
