@@ -6,9 +6,9 @@
 tsan is ThreadSanitizer; asan is AddressSanitizer with UndefinedBehaviorSanitizer.  Without
 `--variant` both are built, and then run side by side.  Each has a directory, build/VARIANT, with
 what was built (lib), the reports and pytest's output.  By default a selection of tests runs whose
-seed is fixed (SELECTED); `--whole` runs every file, one after the other; pytest's own arguments
-replace the selection.  The whole takes hours: `--resume` leaves out the files that have passed with
-this seed and these modules, and counts what they counted then.
+seed is fixed (SELECTED); `--whole` runs every file, a process each, on all processors;
+pytest's own arguments replace the selection.  The whole takes hours: `--resume` leaves out the
+files that have passed with this seed and these modules, and counts what they counted then.
 
 A report fails the run, whichever process wrote it: each writes to a file of its own, because the
 status and the output of a test's child are that test's, which may look at neither.  No report is
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -43,16 +44,18 @@ LIBRARIES = {"thread": ("libtsan.so",), "address": ("libasan.so", "libstdc++.so"
 # thread that is cancelled gives no signal stack back.  SIGILL and SIGTRAP are UBSan's (setup.py).
 OPTIONS = {
     "thread": {"TSAN_OPTIONS": "halt_on_error=0:report_signal_unsafe=0:handle_sigbus=0:"
-                               "die_after_fork=0:log_path={log}"},
+                               "die_after_fork=0:atexit_sleep_ms=100:log_path={log}"},
     "address": {"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0:handle_sigill=1:handle_sigtrap=1:"
                                 "use_sigaltstack=0:log_path={log}"},
 }
 REPORT = "(WARNING|ERROR|FATAL): .*Sanitizer|CHECK failed|Dying"
-# Of a whole pass: where threads meet, and what reaches furthest into memory.
-FIRST = ("test_concurrency", "test_exploration", "test_fork", "test_handler_races",
-         "test_injection", "test_introspection_races", "test_large_objects", "test_marking",
-         "test_pinned", "test_stalls", "test_stress_combinations", "test_stress_modes",
-         "test_threads", "test_weak_races")
+# Of a whole pass: what takes longest, where threads meet, and what reaches furthest into memory.
+FIRST = ("test_shutdown", "test_every_workload", "test_generated", "test_exploration", "test_soak",
+         "test_concurrency", "test_fork", "test_handler_races", "test_injection",
+         "test_introspection_races", "test_large_objects", "test_marking", "test_pinned",
+         "test_stalls", "test_stress_combinations", "test_stress_modes", "test_threads",
+         "test_weak_races")
+ORDER = {stem: number for number, stem in enumerate(FIRST)}
 SELECTED = {
     "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
              "lox/test_programs.py::test_threads"],
@@ -196,22 +199,20 @@ class Variant:
         """Pytest's arguments by the name of the process."""
         if whole:
             files = sorted(TESTS.rglob("test_*.py"),
-                           key=lambda path: (path.stem not in FIRST, path))
+                           key=lambda path: (ORDER.get(path.stem, len(ORDER)), path))
             return {"-".join(path.relative_to(TESTS).with_suffix("").parts): [str(path), *arguments]
                     for path in files}
         return {"selected": arguments or SELECTED[self.name]}
 
-    def run_all(self, whole: bool, arguments: list[str], seed: int,
-                resume: bool = False) -> list[Chunk]:
-        done, key = [], self.key(arguments, seed)
-        for name, wanted in self.chunks(whole, arguments).items():
-            chunk = self.passed(name, key) if resume else None
-            if chunk is None:
-                chunk = self.run(name, wanted, seed, whole)
-                self.keep(chunk, key)
-                self.say(chunk)
-            done.append(chunk)
-        return done
+    def once(self, name: str, wanted: list[str], key: str, seed: int, *, whole: bool = False,
+             resume: bool = False) -> Chunk:
+        """Runs a chunk, unless `resume` finds that it has passed."""
+        chunk = self.passed(name, key) if resume else None
+        if chunk is None:
+            chunk = self.run(name, wanted, seed, whole)
+            self.keep(chunk, key)
+            self.say(chunk)
+        return chunk
 
     def say(self, chunk: Chunk) -> None:
         counts = chunk.counts
@@ -222,6 +223,21 @@ class Variant:
             output = (self.home / "runs" / chunk.name / "output.txt").read_text(errors="replace")
             print(f"{self.name} {chunk.name}: {'; '.join(chunk.faults())}\n{output[-8000:]}\n"
                   + "\n\n".join(chunk.reports)[:20_000], flush=True)
+
+
+def run_all(variants: list[Variant], arguments: list[str], seed: int, *, whole: bool = False,
+            resume: bool = False) -> list[list[Chunk]]:
+    """The chunks of each variant: on all processors, in turns."""
+    plans = [variant.chunks(whole, arguments) for variant in variants]
+    keys = [variant.key(arguments, seed) for variant in variants]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        running = {(variant.name, name): pool.submit(
+                       variant.once, name, plan[name], key, seed, whole=whole, resume=resume)
+                   for name in dict.fromkeys(itertools.chain(*plans))
+                   for variant, plan, key in zip(variants, plans, keys, strict=True)
+                   if name in plan}
+    return [[running[variant.name, name].result() for name in plan]
+            for variant, plan in zip(variants, plans, strict=True)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -238,9 +254,7 @@ def main(argv: list[str] | None = None) -> int:
         begun = time.monotonic()
         variant.build()
         print(f"{variant.name}: built in {time.monotonic() - begun:.0f} s", flush=True)
-    with ThreadPoolExecutor(len(variants)) as pool:
-        done = list(pool.map(lambda v: v.run_all(args.whole, rest, args.seed, args.resume),
-                             variants))
+    done = run_all(variants, rest, args.seed, whole=args.whole, resume=args.resume)
     for variant, chunks in zip(variants, done, strict=True):
         total = sum((chunk.counts for chunk in chunks), Counts())
         print(f"{variant.name}: {total.passed} tests passed, {total.failed} failed, "

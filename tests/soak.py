@@ -4,8 +4,7 @@
                          [--output build/soak.md]
 
     tests       what is marked `soak`, which `make test` leaves out
-    tsan, asan  the whole suite, and what is marked `soak`, in each sanitizer build; side by side
-                when both are wanted
+    tsan, asan  the whole suite, and what is marked `soak`, in each sanitizer build
     workloads   every workload of `gcheap stress` with every backend and fault mode in turn, the
                 other options drawn by the run's own seed, for M minutes (default 30)
     table       only when named: churn, trees and array-holes, with one mutator and two, every
@@ -32,7 +31,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sanitize import KINDS, ROOT, SEED, TESTS, Chunk, Counts, Variant, counts_of, reports_in
+from sanitize import (
+    KINDS,
+    ROOT,
+    SEED,
+    TESTS,
+    Chunk,
+    Counts,
+    Variant,
+    counts_of,
+    reports_in,
+    run_all,
+)
 from support import COMBINATIONS, HOME, kernel_offers
 
 from gcheap.workloads import WORKLOADS
@@ -243,16 +253,13 @@ def marked_soak(seed: int) -> Chunk:
                  time.monotonic() - begun)
 
 
-def sanitized(names: list[str], seed: int, resume: bool):
-    """(name, chunks) of each build; all are built first, and then run side by side."""
+def sanitized(names: list[str], seed: int, resume: bool) -> dict[str, list[Chunk]]:
+    """The chunks of each build."""
     variants = [Variant(name) for name in names]
     for variant in variants:
         variant.build()
-    with ThreadPoolExecutor(len(variants)) as pool:
-        running = [pool.submit(variant.run_all, True, ["-m", "not model"], seed, resume)
-                   for variant in variants]
-        for name, chunks in zip(names, running, strict=True):
-            yield name, chunks.result()
+    return dict(zip(names, run_all(variants, ["-m", "not model"], seed, whole=True, resume=resume),
+                    strict=True))
 
 
 def sections(wanted, args):
@@ -266,7 +273,7 @@ def sections(wanted, args):
     if "tests" in wanted:
         yield of_tests("tests", [marked_soak(args.seed)])
     if builds := [name for name in KINDS if name in wanted]:
-        for name, chunks in sanitized(builds, args.seed, args.resume):
+        for name, chunks in sanitized(builds, args.seed, args.resume).items():
             yield of_tests(name, chunks)
     if "workloads" in wanted:
         yield of_workloads("workloads", soak_workloads(runs(args.seed), args.minutes))

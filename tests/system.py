@@ -3,6 +3,7 @@ the test is killed."""
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -69,7 +70,16 @@ class Janitor:
                 print(path, error)
     """
 
+    # Two processes of tests would put back what the other had changed, so one waits for the other:
+    # by a lock of a directory that all users have.  A test may have janitors within janitors.
+    _lock = -1
+    _at_work = 0
+
     def __enter__(self) -> Janitor:
+        if Janitor._at_work == 0:
+            Janitor._lock = os.open("/tmp", os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(Janitor._lock, fcntl.LOCK_EX)
+        Janitor._at_work += 1
         self._process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(self.CODE)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -81,7 +91,12 @@ class Janitor:
         self._process.stdin.flush()
 
     def __exit__(self, *exc: object) -> None:
-        troubles, _ = self._process.communicate(timeout=PATIENCE)
+        try:
+            troubles, _ = self._process.communicate(timeout=PATIENCE)
+        finally:
+            Janitor._at_work -= 1
+            if Janitor._at_work == 0:
+                os.close(Janitor._lock)
         assert not troubles, troubles
 
     def write(self, path: Path, text: str) -> None:

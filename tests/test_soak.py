@@ -125,13 +125,16 @@ def test_the_parts_run_in_their_order_and_one_that_failed_is_told(monkeypatch, t
     asked, bad = [], Chunk("test_b", 1, Counts(1, 2, 0), [], 60.0)
     monkeypatch.setattr(soak, "marked_soak", lambda seed: Chunk("soak", 0, Counts(4), [], 60.0))
     monkeypatch.setattr(soak.Variant, "build", lambda variant: asked.append(variant.name))
-    monkeypatch.setattr(soak.Variant, "run_all", lambda variant, whole, arguments, seed, resume: (
-        asked.append((variant.name, whole, seed, resume)),
-        [bad if variant.name == "asan" else Chunk("test_b", 0, Counts(3), [], 60.0)])[1])
+
+    def run_all(variants, arguments, seed, **more):
+        asked.append((arguments, seed, more))
+        return [[bad if variant.name == "asan" else Chunk("test_b", 0, Counts(3), [], 60.0)]
+                for variant in variants]
+    monkeypatch.setattr(soak, "run_all", run_all)
     out = tmp_path / "build" / "soak.md"
     arguments = ["--seed", "5", "--resume", "--output", str(out)]
     assert soak.main([*arguments, "--only", "tests", "--only", "tsan"]) == 0
-    assert asked == ["tsan", ("tsan", True, 5, True)]
+    assert asked == ["tsan", (["-m", "not model"], 5, {"whole": True, "resume": True})]
     assert soak.main([*arguments, "--only", "asan", "--only", "tsan", "--only", "tests"]) == 1
     text = out.read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
