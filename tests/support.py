@@ -312,9 +312,9 @@ class Child:
                 os._exit(status)
         os.close(write)
 
-    def join(self) -> None:
+    def join(self, patience: float = PATIENCE) -> None:
         with open(self._read, "rb") as pipe:
-            if not select.select([pipe], [], [], PATIENCE)[0]:
+            if not select.select([pipe], [], [], patience)[0]:
                 os.kill(self.pid, signal.SIGKILL)
             said = pipe.read().decode()
         status = status_of_child(self.pid)

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from support import Child, MutatorThread
+from support import PATIENCE, Child, MutatorThread
 
 from fuzz import checks
 from fuzz.operations import OPERATIONS, at_random
@@ -27,7 +27,7 @@ HOLDS = ["mark.concurrent", "mark.concurrent", "mark.concurrent", "mark.traced",
          "flip.after", "compactor.placed", "relocate.done", "unregister.done", "cycle.end"]
 # How often the program may allocate meanwhile, and up to which size: what is black has a limit,
 # at which it would wait, and large objects one of their own.
-PATIENCE = 10
+SPARE = 10
 SMALL = 2000
 ALLOCATING = [name for name in OPERATIONS if name.startswith("new_")]
 REPORTS = ["census", "walk", "referrers", "retained", "why_alive", "snapshot"]
@@ -45,7 +45,7 @@ class Worker:
             side.mutators += 1
 
     def call(self, function: Any) -> Any:
-        return self.thread.call(lambda _: function())
+        return self.thread.start(lambda _: function()).result(3 * PATIENCE)
 
     def end(self) -> None:
         for side in self.sides[1:]:
@@ -110,8 +110,8 @@ class DifferentialMachine(RuleBasedStateMachine):
 
     def do(self, name: str, thread: int, arguments: dict[str, Any]) -> None:
         if self.held is not None and name in ALLOCATING:
-            self.patience -= 1
-            if not self.patience or max(arguments.get("size", 0),
+            self.spare -= 1
+            if not self.spare or max(arguments.get("size", 0),
                                         8 * arguments.get("length", 0)) > SMALL:
                 self.let_go()
         worker = self.crew[thread]
@@ -205,7 +205,7 @@ class DifferentialMachine(RuleBasedStateMachine):
         if self.held is None and self.may_hold and self.room():
             self.held = failpoints.pause(point)
             self.held.__enter__()
-            self.patience = PATIENCE
+            self.spare = SPARE
             for side in self.sides:
                 side.heap.collect(wait=False)
             with suppress(TimeoutError):        # nothing to place or to relocate
@@ -232,7 +232,7 @@ class DifferentialMachine(RuleBasedStateMachine):
         if not self.fork:
             return
         self.let_go()
-        self.crew[thread].call(lambda: Child(self.as_a_child).join())
+        self.crew[thread].call(lambda: Child(self.as_a_child).join(2 * PATIENCE))
 
     def as_a_child(self) -> None:
         for side in self.sides:
