@@ -95,7 +95,10 @@ def fuzz(test: str, seconds: float, seed: int) -> str | None:
     seeds = re.findall(r"GCHEAP_FUZZ_SEED=(\d+)", done.stdout)
     if done.returncode == 0:
         return None
-    lines = re.findall(r"(?m)^(?:E  +|gcheap: fatal: |Fatal Python error: )(.+)$", done.stdout)
+    # The last is what a group of exceptions looks like, which hypothesis raises for a failure that
+    # is not the same each time.
+    lines = re.findall(
+        r"(?m)^(?:E  +|gcheap: fatal: |Fatal Python error: | *\| (?=\w*Error: ))(.+)$", done.stdout)
     return f"seed {seeds[-1]}: {lines[0] if lines else done.stdout[-300:]}"
 
 
