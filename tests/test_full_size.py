@@ -44,6 +44,7 @@ def test_a_hundred_million_allocations_leave_nothing(make_heap):
         assert heap.census().tolist() == [] and heap.stats().live_bytes == 0
 
 
+@pytest.mark.uninstrumented("what it knows of memory is resident", only="thread")
 def test_a_gigabyte_of_which_a_hundredth_was_touched(make_heap, seed):
     heap = make_heap("1536MiB", huge_pages="never")
     words, page = 128 * MIB - 2, 512

@@ -11,6 +11,7 @@ import pytest
 from support import COMBINATIONS, PATIENCE, kernel_offers
 
 import gcheap.lox
+from gcheap.core._testing_sanitizer import sanitizer
 from lox.evaluator import Outcome
 
 # How each program is run: as it comes, with a collection at every allocation, and once for each
@@ -19,6 +20,12 @@ MODES = {"plain": {}, "stressed": {"backend": "move", "faults": "sigbus", "gc_st
     "-".join(pair): {"backend": pair[0], "faults": pair[1], "gc_stress": 10}
     for pair in COMBINATIONS if pair != ("move", "sigbus")}
 CAPACITY = "16MiB"
+
+
+def many(examples: int) -> int:
+    """So many, or a tenth of them where each takes ten times as long."""
+    return examples // 10 if sanitizer() else examples
+
 
 
 def run_bytes(source: str | bytes, **options) -> tuple[int, bytes, bytes]:

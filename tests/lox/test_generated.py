@@ -8,7 +8,7 @@ from support import kernel_offers
 
 from lox.evaluator import Outcome, OutOfFuel, evaluate
 from lox.generator import programs
-from lox.running import MODES, run
+from lox.running import MODES, many, run
 
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 OPTIONS = [options | more for options in MODES.values()
@@ -31,7 +31,7 @@ def test_the_vm_does_as_the_evaluator_does(source, options):
 
 
 @pytest.mark.soak("minutes, not seconds")
-@settings(max_examples=3000, phases=PHASES)
+@settings(max_examples=many(3000), phases=PHASES)
 @given(programs(size=10), st.sampled_from(OPTIONS))
 def test_more_and_longer_programs(source, options):
     found = run(source, **options)

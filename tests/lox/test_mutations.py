@@ -17,7 +17,7 @@ from support import kernel_offers
 from lox.evaluator import OutOfFuel, TooManyThreads, evaluate
 from lox.expectations import NATIVES, PROGRAMS, THREADS, names
 from lox.mutations import byte_mutations, token_mutations
-from lox.running import MODES, run_bytes, run_for
+from lox.running import MODES, many, run_bytes, run_for
 
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 SEEDS = names(*(path.name for path in PROGRAMS.iterdir() if path.name not in (NATIVES, THREADS)))
@@ -73,7 +73,7 @@ def test_any_bytes(source, options):
 
 
 @pytest.mark.soak("minutes, not seconds")
-@settings(max_examples=20_000, phases=PHASES)
+@settings(max_examples=many(20_000), phases=PHASES)
 @given(st.one_of(*(kind for seeds in (SEEDS, UNEVEN) for kind in (
            token_mutations(seeds).map(str.encode), byte_mutations(seeds)))),
        st.sampled_from(OPTIONS))
