@@ -104,9 +104,11 @@ def test_a_run_that_hangs_is_a_failure(monkeypatch):
 
 def test_what_ran_until_ctrl_c_is_kept():
     """In a process of its own, with a real signal: no other wakes a thread that waits."""
-    done = subprocess.run([sys.executable, "-c", """
+    done = subprocess.run([sys.executable, "-c", f"""
 import signal
+import sys
 import threading
+sys.path.insert(0, {str(TESTS)!r})
 import soak
 
 def execute(run):
@@ -116,7 +118,7 @@ def execute(run):
 
 soak.execute = execute
 print([result.run.seed for result in soak.soak_workloads(soak.runs(5), 10)])
-"""], cwd=TESTS, text=True, capture_output=True, timeout=PATIENCE)
+"""], text=True, capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert json.loads(done.stdout)[:8] == list(range(5, 13))
 

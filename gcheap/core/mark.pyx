@@ -97,14 +97,15 @@ cdef inline bint win_epoch(Marker* k, LargeRun* run) noexcept nogil:
 cdef void visit_pinned(Marker* k, word obj) noexcept nogil:
     cdef HeapState* h = k.heap
     cdef LargeRun* run
+    cdef uint64_t nbytes
     check_that(is_pinned(h, obj), b"a reference leads outside the heap (word, half)", obj, k.base)
     run = pinned_run(h, obj)
-    check_that(run.bytes and obj % h.page == 0, b"a reference leads to no pinned array (word)",
-               obj, 0)
+    nbytes = load64_acquire(&run.bytes)         # of an array of this moment, perhaps
+    check_that(nbytes and obj % h.page == 0, b"a reference leads to no pinned array (word)", obj, 0)
     if win_epoch(k, run):
-        k.large_bytes += pinned_charge(h, run.bytes)
+        k.large_bytes += pinned_charge(h, nbytes)
         if unlikely(k.count != NULL):
-            count_object(&k.count[run.shape], pinned_charge(h, run.bytes))
+            count_object(&k.count[run.shape], pinned_charge(h, nbytes))
         if load32_relaxed(&h.large_keys):
             k.sp[0] = obj
             k.sp += 1

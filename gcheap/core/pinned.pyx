@@ -21,7 +21,7 @@ from gcheap.core.failpoint cimport (
 from gcheap.core.layout cimport HeapState, LargeRun, MutatorState, PinnedSpace, word
 from gcheap.core.native cimport (
     add64_relaxed, cas32, cpu_relax, fence_seq, futex_wait, load32_relaxed, mutex_lock,
-    mutex_unlock, store32_relaxed, store64_relaxed)
+    mutex_unlock, store32_relaxed, store64_relaxed, store64_release)
 from gcheap.core.objects cimport header_of_shape
 from gcheap.core.pacing cimport ask_when_due
 from gcheap.core.safepoint cimport begin_stall, end_stall, park
@@ -109,7 +109,7 @@ cdef int take_pinned(HeapState* h, MutatorState* m, uint64_t nbytes, uint32_t sh
         run.shape = shape
         # No mark is needed: whatever cycle is under way has this epoch.
         store32_relaxed(&run.epoch, h.epoch)
-        run.bytes = nbytes
+        store64_release(&run.bytes, nbytes)     # the marker reads it with acquire, unlocked
     mutex_unlock(&h.pinned.lock)
     if page == h.pinned.pages:
         discharge(h, pinned_charge(h, nbytes))
