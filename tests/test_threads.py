@@ -1,6 +1,7 @@
 """Any number of threads attach, work, detach, or end while attached, as cycles go on."""
 from __future__ import annotations
 
+import gc
 import os
 import threading
 
@@ -159,3 +160,28 @@ def test_threads_end_attached_to_a_heap_that_is_gone(combination, closed_first):
         assert not thread.is_alive()
     del thread, threads
     wait_until(lambda: len(os.listdir("/proc/self/task")) <= before, "the heap's threads' end")
+
+
+@pytest.mark.sigbus_only("about Python's own garbage collector")
+def test_a_thread_attaches_while_python_collects_its_garbage(make_heap):
+    """A Mutator is an object of Python's: making it may run callbacks and finalizers, which attach
+    threads too."""
+    heap, other = make_heap("1MiB"), make_heap("1MiB")
+    at_work = []
+
+    def attach_too(phase, _info):
+        if not at_work:
+            at_work.append(phase)
+            other.attach().detach()
+            at_work.clear()
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(attach_too)
+    gc.set_threshold(1)
+    try:
+        for _ in range(20):
+            heap.attach().detach()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(attach_too)
+    assert heap.stats().mutators == other.stats().mutators == 0

@@ -45,11 +45,9 @@ cdef class Mutator:
     As a context manager it detaches at the end; a thread that ends is detached as well.
     """
 
-    def __cinit__(self):
-        global making
-        if not making:
+    def __cinit__(self, object seal=None):
+        if seal is not SEAL:
             raise TypeError("mutators are made by Heap.attach()")
-        making = False
 
     def __dealloc__(self):
         if self.m != NULL:
@@ -222,7 +220,9 @@ cdef class Mutator:
         return f"<gcheap.Mutator {'detached' if self.left else 'attached'}>"
 
 
-cdef bint making = False       # attach is making one: nobody else may; under the GIL
+# What attach has and nobody else.  No flag: making an object may collect Python's garbage, and so run
+# anything, in other threads too.
+cdef object SEAL = object()
 
 
 cdef bytes label_of(str name):
@@ -237,7 +237,6 @@ cdef Mutator attach(HeapCore core, str name):
     cdef bytes label = label_of(name)
     cdef const char* text = label
     cdef int error
-    global making
     core.check_open()
     if thread_mutator(core.h) != NULL:
         raise NotAttached(
@@ -250,8 +249,7 @@ cdef Mutator attach(HeapCore core, str name):
     if error:
         raise MemoryError(f"gcheap: no memory for the shadow stack and buffers of a mutator: "
                           f"{mapping_advice(error)}")
-    making = True
-    mutator = Mutator.__new__(Mutator)
+    mutator = Mutator.__new__(Mutator, SEAL)
     mutator.core = core
     mutator.m = m
     return mutator
