@@ -164,23 +164,25 @@ def test_threads_end_attached_to_a_heap_that_is_gone(combination, closed_first):
 
 @pytest.mark.sigbus_only("about Python's own garbage collector")
 def test_a_thread_attaches_while_python_collects_its_garbage(make_heap):
-    """A Mutator is an object of Python's: making it may run callbacks and finalizers, which attach
-    threads too."""
+    """A Mutator and a Shape are objects of Python's: making one may run callbacks and finalizers,
+    which make others."""
     heap, other = make_heap("1MiB"), make_heap("1MiB")
-    at_work = []
+    at_work, names = [], iter(range(1000))
 
     def attach_too(phase, _info):
         if not at_work:
             at_work.append(phase)
             other.attach().detach()
+            other.shape(f"Other{next(names)}")
             at_work.clear()
 
     threshold = gc.get_threshold()
     gc.callbacks.append(attach_too)
     gc.set_threshold(1)
     try:
-        for _ in range(20):
+        for i in range(20):
             heap.attach().detach()
+            heap.shape(f"Mine{i}")
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(attach_too)

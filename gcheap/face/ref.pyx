@@ -121,7 +121,9 @@ cdef object read_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset):
     return None if value == 0 else Tagged(value)
 
 
-cdef bint making = False       # new_ref is making one: nobody else may; under the GIL
+# new_ref is making one: nobody else may; under the GIL, and a Ref, which Python's garbage collector
+# does not follow, is made without a collection (see SEAL in mutator.pyx).
+cdef bint making = False
 
 
 cdef Ref new_ref(HeapCore core, uint32_t handle, uint32_t shape_id, uint64_t length):

@@ -36,11 +36,9 @@ cdef class Shape:
     ``w & ~mask != 0``; every other word is a tagged value, which the collector leaves alone.
     """
 
-    def __cinit__(self):
-        global making
-        if not making:
+    def __cinit__(self, object seal=None):
+        if seal is not SEAL:
             raise TypeError("shapes are made by Heap.shape(name, refs, raw)")
-        making = False
 
     @property
     def nbytes(self):
@@ -65,14 +63,12 @@ cdef Field make_field(str name, bint is_ref, uint64_t offset, dtype):
     return f
 
 
-cdef bint making = False       # new_shape is making one: nobody else may; under the GIL
+cdef object SEAL = object()    # what new_shape has and nobody else; as in mutator.pyx
 
 
 cdef Shape new_shape(HeapCore core, str name, uint32_t kind, tag):
-    global making
     cdef Shape shape
-    making = True
-    shape = Shape.__new__(Shape)
+    shape = Shape.__new__(Shape, SEAL)
     shape.core = core
     shape.name = name
     shape.title = title(name)
