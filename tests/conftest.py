@@ -69,8 +69,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     child at its end, would go through."""
     gc.collect()
     gc.freeze()
-    grouped = next(filter(lambda item: item.get_closest_marker("xdist_group"), session.items), None)
-    if grouped and getattr(session.config.option, "loadgroup", False) and "@" not in grouped.nodeid:
+    # Ungrouped, tests that change swap or KSM would run side by side, and nothing would say so.
+    if getattr(session.config.option, "loadgroup", False) and any(
+            item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+            for item in session.items):
         raise pytest.UsageError("this pytest-xdist cannot group tests with this pytest, and does "
                                 "not say so: take pytest below 9.2")
 

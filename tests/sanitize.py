@@ -204,8 +204,8 @@ class Variant:
                     for path in files}
         return {"selected": arguments or SELECTED[self.name]}
 
-    def once(self, name: str, wanted: list[str], key: str, seed: int, *, whole: bool = False,
-             resume: bool = False) -> Chunk:
+    def once(self, name: str, wanted: list[str], key: str, seed: int, *, whole: bool,
+             resume: bool) -> Chunk:
         """Runs a chunk, unless `resume` finds that it has passed."""
         chunk = self.passed(name, key) if resume else None
         if chunk is None:

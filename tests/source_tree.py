@@ -5,4 +5,5 @@ import pytest
 from support import ROOT
 
 IN_TREE = (ROOT / "gcheap").is_dir()
-needs_tree = pytest.mark.skipif(not IN_TREE, reason="the tests run without the source tree")
+needs_tree = pytest.mark.skipif(not IN_TREE,
+                                reason="the source tree is missing here: no gcheap/ beside tests/")

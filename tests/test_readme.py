@@ -2,14 +2,14 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
+from source_tree import needs_tree
+from support import ROOT
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
-@pytest.mark.skipif(not README.exists(), reason="the tests run without the source tree")
+@needs_tree
 def test_the_example_prints_what_the_readme_says():
     text = README.read_text(encoding="utf-8")
     code, output = re.search(r"```python\n(.*?)```\s*```\n(.*?)```", text, re.DOTALL).groups()

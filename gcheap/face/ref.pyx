@@ -121,8 +121,8 @@ cdef object read_slot(HeapCore core, Shape shape, Ref owner, uint64_t offset):
     return None if value == 0 else Tagged(value)
 
 
-# new_ref is making one: nobody else may; under the GIL, and a Ref, which Python's garbage collector
-# does not follow, is made without a collection (see SEAL in mutator.pyx).
+# new_ref is making one: nobody else may.  Under the GIL, and without a collection of Python's garbage,
+# in which a Ref has no part (see SEAL in mutator.pyx).
 cdef bint making = False
 
 

@@ -104,7 +104,7 @@ cdef class WeakRef:
         return f"<gcheap.WeakRef {'cleared' if self.cleared else 'not cleared'}>"
 
 
-cdef bint making = False       # new_weak is making one: nobody else may; under the GIL
+cdef bint making = False       # new_weak is making one: nobody else may; as in ref.pyx
 
 
 cdef WeakRef new_weak(HeapCore core, ref):

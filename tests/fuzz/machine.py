@@ -112,7 +112,7 @@ class DifferentialMachine(RuleBasedStateMachine):
         if self.held is not None and name in ALLOCATING:
             self.spare -= 1
             if not self.spare or max(arguments.get("size", 0),
-                                        8 * arguments.get("length", 0)) > SMALL:
+                                     8 * arguments.get("length", 0)) > SMALL:
                 self.let_go()
         worker = self.crew[thread]
         self.together.do(worker.mutators, name, arguments, worker.call)

@@ -27,7 +27,6 @@ def many(examples: int) -> int:
     return examples // 10 if sanitizer() else examples
 
 
-
 def run_bytes(source: str | bytes, **options) -> tuple[int, bytes, bytes]:
     """(status, stdout, stderr) of a program.  The sign of a NaN, which processors disagree about,
     is taken away."""
