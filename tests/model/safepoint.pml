@@ -21,6 +21,8 @@
  *   sequentially consistent.  If the store of RUNNING were a release only, the look at `pause`
  *   could come before it: MUTATE_NO_FENCE.
  */
+#include "reached.h"
+
 #define MUTATORS    2
 #ifndef PAUSES
 #define PAUSES      1                   /* of the collector; `make soak` makes it 2 */
@@ -53,8 +55,8 @@ inline wait_for_resume() {
     :: pause == 1 ->
         atomic {                        /* futex_wait(&pause, 1) */
             if
-            :: pause == 1 -> asleep[me] = true      /* REACHED */
-            :: else -> skip                         /* REACHED */
+            :: pause == 1 -> REACHED asleep[me] = true
+            :: else -> REACHED skip
             fi
         };
         !asleep[me]
@@ -77,7 +79,7 @@ inline enter_running() {
 #endif
         if
         :: pause == 0 -> break
-        :: pause == 1 -> skip           /* REACHED */
+        :: pause == 1 -> REACHED skip
         fi;
 #endif
         running[me] = PARKED;
@@ -91,7 +93,7 @@ inline stop_running(how) {
 #ifdef MUTATE_NO_ARRIVAL                /* it leaves, and says nothing */
     :: skip
 #else
-    :: pause == 1 -> announce()         /* REACHED */
+    :: pause == 1 -> REACHED announce()
     :: pause == 0 -> skip
 #endif
     fi
@@ -100,7 +102,7 @@ inline stop_running(how) {
 inline park() {
     do
     :: pause == 1 ->
-        running[me] = PARKED;               /* REACHED */
+        REACHED running[me] = PARKED;
         wait_for_resume();
         running[me] = RUNNING
 #ifdef MUTATE_PARK_ONCE                 /* a pause may have begun again meanwhile */
@@ -154,15 +156,15 @@ inline stop_world() {
             seen = arrivals;
             if
 #ifndef MUTATE_NO_SECOND_LOOK           /* at the mutator, after `arrivals` was read */
-            :: running[m] != RUNNING -> skip            /* REACHED */
+            :: running[m] != RUNNING -> REACHED skip
             :: running[m] == RUNNING ->
 #else
             :: true ->
 #endif
                 atomic {                /* futex_wait(&arrivals, seen) */
                     if
-                    :: arrivals == seen -> stopper_asleep[who] = true       /* REACHED */
-                    :: else -> skip                                         /* REACHED */
+                    :: arrivals == seen -> REACHED stopper_asleep[who] = true
+                    :: else -> REACHED skip
                     fi
                 };
                 !stopper_asleep[who]
@@ -188,7 +190,7 @@ proctype Stopper(byte who, pauses) {
     :: pauses > 0 ->
         stop_world();
         in_pause = true;
-        in_pause = false;                           /* REACHED */
+        REACHED in_pause = false;
         resume_world();
         pauses--
     :: else -> break

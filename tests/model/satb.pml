@@ -5,11 +5,11 @@
  * mark_end, mark_concurrently), abandon.pyx (trace_until_held).
  *
  * Three objects older than Mark Start, a chain 1 -> 2 -> 3 of which the third has no slot, and one
- * that may be allocated later, black.  Mutator 0 has two roots (words of a shadow stack): it loads
+ * that may be allocated later, black.  Each mutator has two roots (words of a shadow stack): it loads
  * from one into the other, drops them, allocates, and stores null or one root into the other.
- * Mutator 1 has one root, goes along the slots and overwrites them; where mutator 0 allocates, it
- * only overwrites.  (With WIDER it does all of that, and object 3 has a slot.)  They do so
- * as often as they like, from Mark Start to Mark End.
+ * Mutator 0 has its choice of the two; mutator 1 changes the lesser of its own, or the slot of that
+ * one.  (With WIDER it chooses as well, and object 3 has a slot.)  They do so as often as they like,
+ * from Mark Start to Mark End.
  *
  * A store is two steps, between which the other mutator and the marker may do anything: read the
  * old value and log it, unless it is known to be live; write.  Two mutators may write the same
@@ -31,11 +31,13 @@
  *   mark bits    are read by mutators as they are; an old value would log once too often.
  *   weak references and what guardians hold: nonstrong.pyx.  Handles are roots like others.
  */
+#include "reached.h"
+
 #define OLD         3                   /* objects 1, 2, 3 are old */
 #define BLACK       4
 #define MUTATORS    2
 #ifndef WIDER
-#define WIDER       0                   /* 1: what is said to be for that; see docs */
+#define WIDER       0                   /* 1: not searched to its end yet; see docs */
 #endif
 
 #define bit_of(o)   (1 << (o))
@@ -53,7 +55,6 @@ byte satb_full;                         /* what was handed over */
 bool black_taken = false;
 bool inside[MUTATORS];                  /* in an operation: no safepoint */
 byte snapshot;                          /* ghost: reachable at Mark Start */
-bool stays = false;                     /* mutator 1 keeps its root */
 
 /* d_step only.  What can be reached from a set. */
 inline reach(set) {
@@ -75,10 +76,10 @@ inline log_target(o) {
     if
     :: !unknown(o) -> skip
 #ifndef MUTATE_FULL_DROPPED
-    :: unknown(o) && me == 0 && satb[me] != 0 ->           /* full: hand_over.  REACHED */
+    :: unknown(o) && (me == 0 || WIDER) && satb[me] != 0 -> REACHED    /* full: hand_over */
         satb_full = satb_full | satb[me]; satb[me] = bit_of(o)
 #else
-    :: unknown(o) && me == 0 -> satb[me] = bit_of(o)
+    :: unknown(o) && (me == 0 || WIDER) -> satb[me] = bit_of(o)
 #endif
     :: unknown(o) -> satb[me] = satb[me] | bit_of(o)
     fi
@@ -108,7 +109,7 @@ bool want_pause = false;
 inline choose(i) {
     if
     :: i = 0
-    :: me == 0 -> i = 1
+    :: me == 0 || WIDER -> i = 1
     fi
 }
 
@@ -126,13 +127,13 @@ proctype Mutator(byte me) {
 end:
     do
     :: atomic {                         /* a <- the slot of a root, or null, or a new object */
-        !want_pause && (me == 0 || !stays) ->
+        !want_pause ->
         choose(a);
         if
         :: root(me, a) != 0 -> root(me, a) = slot[root(me, a)]
         :: root(me, 1 - a) != 0 -> root(me, a) = slot[root(me, 1 - a)]
-        :: me == 0 || WIDER -> root(me, a) = 0
-        :: !black_taken && (me == 0 || WIDER) ->        /* above TAMS */
+        :: root(me, a) = 0
+        :: !black_taken ->              /* above TAMS */
             black_taken = true; root(me, a) = BLACK
         :: else -> skip
         fi;
@@ -161,12 +162,18 @@ end:
 #define black   bit_of(BLACK)
 #endif
 
+#ifdef MUTATE_MARK_AGAIN                /* what is logged is traced, marked or not */
+#define known   0
+#else
+#define known   marked
+#endif
+
 /* d_step only: enqueue() of a set. */
 inline mark_set(set) {
-    grey = grey | (set & all_old & ~marked);
+    grey = grey | (set & all_old & ~known);
     marked = marked | (set & all_old);
     /* Who is logged and marked will only be found to be marked. */
-    satb[0] = satb[0] & ~marked; satb[1] = satb[1] & ~marked; satb_full = satb_full & ~marked
+    satb[0] = satb[0] & ~known; satb[1] = satb[1] & ~known; satb_full = satb_full & ~known
 }
 
 inline scan_one() {
@@ -195,7 +202,7 @@ concurrent:
     :: grey == 0 && satb_full != 0 -> mark_logged()
     :: grey == 0 && satb_full == 0 ->                       /* mark_open_logs */
         if
-        :: d_step { satb[0] != 0 -> mark_set(satb[0]) }     /* REACHED */
+        :: d_step { satb[0] != 0 -> REACHED mark_set(satb[0]) }
         :: d_step { satb[1] != 0 -> mark_set(satb[1]) }
         :: break
         fi
@@ -216,7 +223,7 @@ concurrent:
         fi
     };
     if
-    :: atomic { grey != 0 ->                                /* too much for a pause.  REACHED */
+    :: atomic { grey != 0 -> REACHED    /* too much for a pause */
         assert(marked != found); /* termination */
         found = 0; want_pause = false; goto concurrent }
     :: grey == 0 -> skip
@@ -226,18 +233,14 @@ concurrent:
         assert((snapshot & ~marked) == 0); /* snapshot */
         reach_from_roots(found);
         assert((found & ~(marked | black)) == 0); /* reachable */
-        ended = true                                        /* REACHED */
+        REACHED ended = true
     }
 }
 
 init {
     atomic {
         slot[1] = 2; slot[2] = 3; roots[0] = 1;
-        if
-        :: black_taken = true           /* nobody allocates */
-        :: stays = !WIDER
-        fi;
-        if :: roots[2] = 1 :: WIDER -> roots[2] = 2 fi;
+        if :: roots[2] = 1 :: roots[2] = 2 fi;
         d_step {                                            /* Pause Mark Start */
             reach_from_roots(snapshot);
             recorded = bit_of(roots[0]) | bit_of(roots[1]) | bit_of(roots[2]) | bit_of(roots[3])

@@ -25,6 +25,8 @@
  *   early returns of the futex, which only make the loop come round once more.
  *   which half   entries are a set, and what is given is any one of them.
  */
+#include "reached.h"
+
 #define MEMBERS     3                   /* 0 is the collector */
 
 #define bit_of(o)   (1 << (o))
@@ -51,6 +53,11 @@ bool sleeping[MEMBERS];
 #define left(set)       set
 #else
 #define left(set)       0
+#endif
+#ifdef MUTATE_STOP_UNSAID               /* who gives up tells nobody */
+#define say_stop        skip
+#else
+#define say_stop        stop = true
 #endif
 #ifdef MUTATE_NO_SECOND_LOOK            /* what was read without the lock decides */
 #define still_wanted    true
@@ -151,16 +158,16 @@ inline visit(set) {
 
 inline trace_own() {
     do
-    :: stop || hold ->                                      /* call_off.  REACHED */
+    :: stop || hold -> REACHED    /* call_off */
         atomic {
-            stop = true;
+            say_stop;
             stack[me] = left(stack[me]) };
         break
     :: !stop && several(stack[me]) && waiting > parcels ->  /* wanted, read without the lock */
         atomic {
             any_of(stack[me]);
             if
-            :: still_wanted ->                              /* REACHED */
+            :: still_wanted -> REACHED
                 assert(parcels < waiting); /* parcels */
                 parcel[parcels] = bit_of(o);
                 parcels++;
@@ -186,8 +193,8 @@ inline futex_wait() {
     sleepers = sleepers + early;
     atomic {
         if
-        :: event == seen -> sleeping[me] = true             /* REACHED */
-        :: else -> skip                                     /* REACHED */
+        :: event == seen -> REACHED sleeping[me] = true
+        :: else -> REACHED skip
         fi
     };
     if :: !early -> sleepers++ :: early -> skip fi;
@@ -205,7 +212,7 @@ inline await_parcel() {
     do
     :: atomic {
         if
-        :: parcels > 0 ->                                   /* take.  REACHED */
+        :: parcels > 0 -> REACHED    /* take */
             parcels--;
             stack[me] = parcel[parcels]; parcel[parcels] = 0;
             waiting = waiting - at_once;
@@ -215,7 +222,7 @@ inline await_parcel() {
             done = true
         :: parcels == 0 && !(me == 0 && at_rest) && ends && me != 0 -> done = true
         :: else ->
-            seen = event                                    /* REACHED */
+            REACHED seen = event
         fi };
         if :: got && !at_once -> waiting-- :: else -> skip fi;
         if
@@ -253,7 +260,7 @@ inline trace_together() {
     atomic {
         done = false;
         assert(stack[0] == 0 && stack[1] == 0 && stack[2] == 0 && parcels == 0); /* idle */
-        assert(stop || (traced == marked && (marked & all_old) == all_old)) /* complete, REACHED */
+        REACHED assert(stop || (traced == marked && (marked & all_old) == all_old))    /* complete */
     }
 }
 
@@ -265,8 +272,8 @@ proctype Collector() {
     :: visit(set);
        trace_together();
        if
-       :: stop || has(traced, 7) -> break                   /* abandoned, or ended.  REACHED */
-       :: else -> set = bit_of(7)                           /* what was logged.  REACHED */
+       :: stop || has(traced, 7) -> REACHED break    /* abandoned, or ended */
+       :: else -> REACHED set = bit_of(7)    /* what was logged */
        fi
     od;
     atomic { ends = true; event++ };                        /* stop_team */
@@ -283,5 +290,5 @@ proctype Fork() {
 init {
     atomic { run Collector(); run Member(1); run Member(2); run Fork() };
     _nr_pr == 1;
-    assert(waiting == MEMBERS - 1 && sleepers == 0 && parcels == 0) /* idle, REACHED */
+    REACHED assert(waiting == MEMBERS - 1 && sleepers == 0 && parcels == 0)    /* idle */
 }

@@ -45,9 +45,10 @@
  *                are stored with release and read with acquire, and readers counted by
  *                acquire-release.
  *
- * The comment behind an assertion is its invariant: tests/test_model.py reads it.  A line
- * marked REACHED must be reached by the search.
+ * The comment behind an assertion is its invariant: tests/test_model.py reads it.
  */
+#include "reached.h"
+
 #define UNITS   3
 #define PAGES   2
 #define CHUNKS  4
@@ -241,7 +242,7 @@ inline transfer(dst, src, n, holes) {
     od;
     if
     :: k > 0 && done >= copy_until ->
-        arrived = done + k; k = 0; error = EEXIST       /* moved, and not counted.  REACHED */
+        REACHED arrived = done + k; k = 0; error = EEXIST    /* moved, and not counted */
     :: k > 0 && error != OK -> error = EAGAIN           /* short: the reason comes the next time */
     :: k == 0 || error == OK -> skip
     fi;
@@ -256,7 +257,7 @@ inline transfer(dst, src, n, holes) {
 #endif
     if
     :: error == EBUSY ->
-        copy_until = (done / PAGES + 1) * PAGES;        /* REACHED */
+        REACHED copy_until = (done / PAGES + 1) * PAGES;
         assert(copy_until <= n); /* I7 */
 #ifdef MUTATE_ASSEMBLE_TWICE            /* begin again with a unit that was ASSEMBLED */
         if
@@ -264,7 +265,7 @@ inline transfer(dst, src, n, holes) {
         :: else -> skip
         fi
 #endif
-    :: error == EEXIST && HAS_MOVED(src) ->             /* REACHED */
+    :: error == EEXIST && HAS_MOVED(src) -> REACHED
         done = done + 1;
         arrived = (done < arrived -> arrived : 0)
     :: error == EEXIST && !HAS_MOVED(src) ->
@@ -340,7 +341,7 @@ end:
             assert(is_hole(u, p)); /* I7 */
             first(); goto hole
         :: to[u * PAGES + p] == GONE && state[u] == UNCLAIMED -> p = 0; first()
-        :: else -> u = 0; p = 0; goto touches   /* somebody else's: it waits.  REACHED */
+        :: else -> REACHED u = 0; p = 0; goto touches    /* somebody else's: it waits */
         fi;
         claim(u, me)
     };
@@ -369,7 +370,7 @@ hole:
     atomic {                                    /* ZEROPAGE */
         if
         :: to[u * PAGES + p] == GONE -> to[u * PAGES + p] = ZERO
-        :: else -> skip                         /* EEXIST: somebody was faster.  REACHED */
+        :: else -> REACHED skip    /* EEXIST: somebody was faster */
         fi;
         u = 0; p = 0
     };
@@ -394,7 +395,7 @@ inline take_run() {
     if
     :: atomic { (n == 1 && want == 2 && is_free(buffer / PAGES + 1)) ->
         take(buffer / PAGES + 1, COMPACTOR);
-        n = 2 }                                 /* REACHED */
+        REACHED n = 2 }
     :: skip
     fi;
     want = (n > 0 -> n : want)
@@ -408,7 +409,7 @@ inline give_back() {
     :: n > i ->
 #endif
         n--;
-        chunk_state[buffer / PAGES + n] = FREE  /* REACHED */
+        REACHED chunk_state[buffer / PAGES + n] = FREE
     :: else -> break
     od
 }
@@ -424,7 +425,7 @@ inline slide_batch() {
     :: i < want && !moves_whole(unit + i) && state[unit + i] == UNCLAIMED ->
         if
         :: claim(unit + i, COMPACTOR)
-        :: state[unit + i] != UNCLAIMED -> break        /* the CAS fails.  REACHED */
+        :: state[unit + i] != UNCLAIMED -> REACHED break    /* the CAS fails */
         fi;
         assemble_unit(unit + i, buffer + i * PAGES, COMPACTOR);
         free_assembled(unit + i);
@@ -452,7 +453,7 @@ inline whole_batch() {
     :: i < want && moves_whole(unit + i) && state[unit + i] == UNCLAIMED ->
         if                                      /* sources adjoin where units do */
         :: claim(unit + i, COMPACTOR)
-        :: state[unit + i] != UNCLAIMED -> break        /* REACHED */
+        :: state[unit + i] != UNCLAIMED -> REACHED break
         fi;
         fix_whole(unit + i);
         free_assembled(unit + i);
@@ -479,7 +480,7 @@ inline release_evacuated() {
         d_step {
             assert(unread(released)); /* I3 */
             mem[released * PAGES] = GONE; mem[released * PAGES + 1] = GONE;
-            released++                          /* REACHED */
+            REACHED released++
         }
     :: break                                    /* not enough yet for a large piece */
     od
@@ -498,7 +499,7 @@ proctype Compactor() {
     :: unit == UNITS -> break
     od;
     state[0] == PLACED && state[1] == PLACED && state[2] == PLACED;
-    assert(owner[0] == DONE && owner[1] == DONE && owner[2] == DONE) /* I2, REACHED */
+    REACHED assert(owner[0] == DONE && owner[1] == DONE && owner[2] == DONE)    /* I2 */
 }
 
 inline chunk(c) {

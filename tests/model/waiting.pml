@@ -23,6 +23,8 @@
  * accesses are sequentially consistent, by the fence on either side; without the owner's, its look
  * for waiters may come before its store, which is what MUTATE_NO_FENCE does.
  */
+#include "reached.h"
+
 #define UNITS       3
 #define WAIT_SHARDS 2
 #define SHARD(u)    ((u) % WAIT_SHARDS)
@@ -48,8 +50,8 @@ inline futex_wait(me, shard, expected) {
     atomic {
         if
         :: unit_event[shard] == expected ->
-            sleeping[me] = true; sleeps_on[me] = shard  /* REACHED */
-        :: else -> skip                                 /* REACHED */
+            REACHED sleeping[me] = true; sleeps_on[me] = shard
+        :: else -> REACHED skip
         fi
     };
     !sleeping[me]
@@ -65,7 +67,7 @@ again:
     waiting[me] = true;
     waiters++;
     if                                  /* spinning */
-    :: placed[u] -> goto over           /* REACHED */
+    :: placed[u] -> REACHED goto over
     :: skip
     fi;
 #ifdef MUTATE_LATE_ANNOUNCE             /* look first, then announce */
@@ -89,7 +91,9 @@ again:
 #endif
        futex_wait(me, SHARD(u), seen)
     od;
+#ifndef MUTATE_STILL_COUNTED            /* it goes, and owners look for it for ever */
     unit_waiters[SHARD(u)]--;
+#endif
 #endif
 over:
     waiters--;
@@ -109,7 +113,7 @@ inline look(u) {
     fi
 #else
     if
-    :: unit_waiters[SHARD(u)] > 0 ->    /* REACHED */
+    :: unit_waiters[SHARD(u)] > 0 -> REACHED
 #ifndef MUTATE_NO_EVENT                 /* woken, but the word stays what it was */
         unit_event[SHARD(u)]++;
 #endif
@@ -141,7 +145,7 @@ proctype Owner(byte first, last) {
 init {
     atomic { run Waiter(0); run Waiter(1); run Owner(0, 1); run Owner(2, 2) };
     _nr_pr == 1;
-    assert(waiters == 0 && unit_waiters[0] == 0 && unit_waiters[1] == 0) /* I2, REACHED */
+    REACHED assert(waiters == 0 && unit_waiters[0] == 0 && unit_waiters[1] == 0)    /* I2 */
 }
 
 #ifdef LIVENESS

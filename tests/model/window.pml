@@ -6,8 +6,8 @@
  * Cycles follow each other for ever, so that a service that comes too late meets a range that means
  * something else by then.
  *
- * Two halves of 2 units, a page each.  Unit 0 is slid and holds DATA.  Unit 1 moves whole, and is a
- * hole until somebody touches it; its contents are zero.  `current` holds the objects, `to_half`
+ * Two halves of 3 units, a page each.  Units 0 and 2 are slid and hold DATA.  Unit 1 moves whole, and
+ * is a hole until somebody touches it; its contents are zero.  `current` holds the objects, `to_half`
  * is what r.to_base says.  `faults` chooses the fault mode, SIGBUS or HANDLER; one search does
  * both.
  *
@@ -34,8 +34,12 @@
  * the signal handler for a whole cycle, meets the next one: MUTATE_LATE_STRANGER.  In HANDLER mode
  * nothing is assumed: the server may sit on a message as long as it likes.
  */
-#define UNITS   2
+#include "reached.h"
+
+#define UNITS   3
 #define PAGE(half, u)   ((half) * UNITS + (u))
+#define whole(u)        ((u) == 1)
+#define all_placed      (state[0] == PLACED && state[1] == PLACED && state[2] == PLACED)
 
 mtype = { IDLE, MARK, PLAN, RELOCATE, FINISH };
 mtype = { UNCLAIMED, ASSEMBLING, PLACED };
@@ -100,9 +104,9 @@ inline ordinary_fault(at) { page[at] = ZERO }
 inline place_hole(half, u) {
     if
     :: d_step { registered[half] && page[PAGE(half, u)] == MISSING ->
-        page[PAGE(half, u)] = ZERO; wake(PAGE(half, u), PAGE(half, u)) }        /* REACHED */
-    :: registered[half] && page[PAGE(half, u)] != MISSING -> skip       /* EEXIST, REACHED */
-    :: !registered[half] -> assert(phase != RELOCATE) /* fatal */               /* REACHED */
+        REACHED page[PAGE(half, u)] = ZERO; wake(PAGE(half, u), PAGE(half, u)) }
+    :: registered[half] && page[PAGE(half, u)] != MISSING -> REACHED skip    /* EEXIST */
+    :: !registered[half] -> REACHED assert(phase != RELOCATE) /* fatal */
     fi
 }
 
@@ -112,7 +116,7 @@ inline build(u) {
         assert(phase == RELOCATE && (registered[to_half] || stw)); /* I6 */
         assert(stw || page[PAGE(to_half, u)] == MISSING); /* I6 */      /* or a stray page is it */
         if
-        :: u == 0 -> assert(page[PAGE(1 - to_half, 0)] == DATA) /* I3 */
+        :: !whole(u) -> assert(page[PAGE(1 - to_half, u)] == DATA) /* I3 */
         :: else -> skip
         fi;
         if
@@ -121,7 +125,7 @@ inline build(u) {
         :: else -> skip                 /* a hole stays one */
         fi;
         if
-        :: u == 1 -> page[PAGE(1 - to_half, 1)] = MISSING       /* a MOVE consumes its source */
+        :: whole(u) -> page[PAGE(1 - to_half, u)] = MISSING     /* a MOVE consumes its source */
         :: else -> skip
         fi;
         wake(PAGE(to_half, u), PAGE(to_half, u))
@@ -152,7 +156,7 @@ inline fall_asleep(t, half, u) {
 }
 
 proctype Mutator(byte me) {
-    bit hand, u;                                        /* an address in hand: half, unit */
+    bit hand; byte u;                                     /* an address in hand: half, unit */
 outside:
 end:
     atomic { !pause -> running[me] = true; hand = root[me] };
@@ -162,14 +166,15 @@ inside:
         :: running[me] = false; hand = 0; goto outside  /* polls, or leaves */
         :: u = 0
         :: u = 1
+        :: u = 2
         fi;
         assert(hand == current); /* I1 */
         if
         :: is_there(hand, u) ->
-            assert(page[PAGE(hand, u)] == (u == 0 -> DATA : ZERO)); /* I6 */
+            assert(page[PAGE(hand, u)] == (whole(u) -> ZERO : DATA)); /* I6 */
             u = 0; goto inside
         :: !is_there(hand, u) && !registered[hand] ->
-            assert(u == 1); /* I6 */                    /* never silent zeros */
+            assert(whole(u)); /* I6 */                  /* never silent zeros */
             ordinary_fault(PAGE(hand, u));
             u = 0; goto inside
         :: !is_there(hand, u) && registered[hand] && faults == SIGBUS -> skip
@@ -182,7 +187,7 @@ inside:
     };
     if                                                  /* on_sigbus */
     :: relocating(hand) -> serve(hand, u, true)
-    :: else -> skip                                     /* sleeps 20 us.  REACHED */
+    :: else -> REACHED skip    /* sleeps 20 us */
     fi;
     u = 0;
     goto inside;                                        /* the instruction runs again, or another */
@@ -195,12 +200,12 @@ sleeps:
 #define strange(half)   (registered[current] -> (half) == current : (half) != current)
 
 proctype Stranger() {
-    bit half, u;
+    bit half; byte u;
 again:
 end:
     atomic {
         if :: half = 0 :: half = 1 fi;
-        if :: u = 0 :: u = 1 fi;
+        if :: u = 0 :: u = 1 :: u = 2 fi;
         if
         :: is_there(half, u) || !strange(half) -> half = 0; u = 0; goto again
         :: !is_there(half, u) && strange(half) && !registered[half] ->
@@ -235,7 +240,7 @@ inline serve_message(t) {
         d_step { half = where[t] / UNITS; u = where[t] % UNITS };
         if
         :: is_registered(half) -> serve(half, u, true)
-        :: else -> skip                                 /* REGISTER was refused.  REACHED */
+        :: else -> REACHED skip    /* REGISTER was refused */
         fi;
         d_step {
             message[t] = NONE; wake(PAGE(half, u), PAGE(half, u));
@@ -255,7 +260,7 @@ inline read_one(t) {
 #define any_queued  (message[0] == QUEUED || message[1] == QUEUED || message[2] == QUEUED)
 
 proctype Server() {
-    bit half, u;
+    bit half; byte u;
 end:
     do
     :: any_queued ->                                    /* poll returns */
@@ -273,6 +278,12 @@ end:
 
 /* ---- the collector ---- */
 
+inline drop_pages(half) {
+    d_step {
+        page[PAGE(half, 0)] = MISSING; page[PAGE(half, 1)] = MISSING; page[PAGE(half, 2)] = MISSING
+    }
+}
+
 inline relocate() {
     u = 0;
     do
@@ -285,15 +296,18 @@ inline relocate() {
     :: else -> break
     od;
     u = 0;
+#ifdef MUTATE_EMPTY_EARLY               /* from-space is given back before all are PLACED */
+    d_step { page[PAGE(1 - to_half, 0)] = MISSING };
+#endif
 #ifndef MUTATE_UNREGISTER_EARLY         /* before all are PLACED */
-    state[0] == PLACED && state[1] == PLACED;
+    all_placed;
 #endif
 #ifndef MUTATE_FINISH_LATE
     d_step { phase = FINISH };
 #endif
     if
     :: !stw ->
-        assert(state[0] == PLACED && state[1] == PLACED); /* I6 */
+        assert(all_placed); /* I6 */
         unregister(to_half)
     :: else -> skip
     fi;
@@ -301,23 +315,20 @@ inline relocate() {
     d_step { phase = FINISH };
 #endif
 #ifndef MUTATE_SERVED_LATE              /* end_faults, without which a message lives on */
-    d_step { wake(PAGE(to_half, 0), PAGE(to_half, 1)) };
+    d_step { wake(PAGE(to_half, 0), PAGE(to_half, UNITS - 1)) };
     !serving;
 #endif
-    d_step { page[PAGE(1 - to_half, 0)] = MISSING; page[PAGE(1 - to_half, 1)] = MISSING }
+    drop_pages(1 - to_half)
 }
 
 inline register() {
     d_step { registered[to_half] = true };
     if
     :: skip
-    :: d_step { skip }; unregister(to_half); stw = true         /* REACHED */
+    :: d_step { REACHED skip }; unregister(to_half); stw = true
     fi
 }
 
-inline empty_to_space() {
-    d_step { page[PAGE(to_half, 0)] = MISSING; page[PAGE(to_half, 1)] = MISSING }
-}
 
 inline flip() {
     d_step {
@@ -349,15 +360,15 @@ end:
     :: pause = true;
        atomic { STOPPED && NOBODY_LEFT ->               /* Mark Start */
             phase = MARK; to_half = 1 - current; stw = false; pause = false };
-       d_step { phase = PLAN; state[0] = UNCLAIMED; state[1] = UNCLAIMED };
+       d_step { phase = PLAN; state[0] = UNCLAIMED; state[1] = UNCLAIMED; state[2] = UNCLAIMED };
 #ifdef MUTATE_EMPTY_FIRST               /* a stray page may come between the two */
-       empty_to_space();
+       drop_pages(to_half);
 #endif
 #ifndef MUTATE_FLIP_FIRST
        register();
 #ifndef MUTATE_EMPTY_FIRST
        if
-       :: !stw -> empty_to_space()
+       :: !stw -> drop_pages(to_half)
        :: else -> skip
        fi;
 #endif
@@ -382,7 +393,7 @@ end:
 init {
     atomic {
         if :: faults = SIGBUS :: faults = HANDLER fi;
-        page[PAGE(0, 0)] = DATA;
+        page[PAGE(0, 0)] = DATA; page[PAGE(0, 2)] = DATA;
         run Mutator(0); run Mutator(1); run Stranger(); run Collector();
         if :: faults == HANDLER -> run Server() :: else -> skip fi
     }
