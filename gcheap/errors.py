@@ -42,5 +42,11 @@ class OptionError(GcheapError, ValueError):
     """An option, size or environment variable has a value that is not accepted."""
 
 
+# A traceback calls them what programs do.
+for _error in (GcheapError, HeapExhausted, HeapClosed, NotAttached, ForeignRef, ShapeError,
+               OptionError):
+    _error.__module__ = "gcheap"
+
+
 class WorkloadError(GcheapError, RuntimeError):
     """The code of a workload that is a plug-in raised something; `__cause__` is that."""

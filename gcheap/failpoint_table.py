@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _PLACED = ("EAGAIN: asked again. ENOMEM: backs off, asks again, and stalled allocations fail after "
-           "0.5 s. EEXIST: a page whose source is empty has arrived; another one is a stray, which "
-           "is dropped, and asked again; twice at one page: abort. ")
-_MOVE = _PLACED + "EBUSY, EINVAL: COPY to the end of that unit. Others: abort"
-_COPY = _PLACED + "Others: abort"
+           "0.5 s. EEXIST: {}a stray page is dropped, and asked again; twice at one page: abort. ")
+_MOVE = _PLACED.format("a page whose source is empty has arrived; ") + (
+    "EBUSY, EINVAL: COPY to the end of that unit. Others: abort")
+_COPY = _PLACED.format("") + "Others: abort"
 _AT_ONCE = "any: does not sleep, looks again"
 _LOCKED = "any: unlocked and tried again; twice: zeroed by hand"
 

@@ -195,5 +195,5 @@ def test_a_bad_value_ends_the_import_with_one_error():
     done = run_python("import gcheap", env={"GCHEAP_FAILPOINTS": "flip.aftr=pause"})
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("gcheap.errors.OptionError: GCHEAP_FAILPOINTS='flip.aftr=pause': unknown"
+    assert last.startswith("gcheap.OptionError: GCHEAP_FAILPOINTS='flip.aftr=pause': unknown"
                            " failpoint 'flip.aftr'")

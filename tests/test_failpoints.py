@@ -49,6 +49,43 @@ def test_each_failpoint_stands_in_the_core():
         assert re.search(rf"\bFP_{name.replace('.', '_').upper()}\b", text), name
 
 
+SYSTEM_CALL = re.compile(
+    r"(?<![\w.])(?:mmap|munmap|mprotect|madvise|mremap|ioctl|sigaction|pthread_create|uffd_\w+)\(")
+_CALLER = "whoever calls it has the failpoint"
+_KEPT = "gives memory back; where it cannot it keeps it"
+_MAPPINGS = "tests/hostile/test_mappings.py has it refused by the kernel"
+# Functions that call the kernel and have no failpoint.
+WITHOUT = {
+    "addresses.set_clear": _KEPT, "mark.give_back_stack": _KEPT, "words.words_forget": _KEPT,
+    "mark_team.gather_marks": "locked memory is zeroed instead: tests/hostile/test_limits.py",
+    "mapping.unmap_memory": _MAPPINGS, "space.open_half": _MAPPINGS, "space.advise": _MAPPINGS,
+    "space.reserve_space": "advice that may be refused", "space.new_bounce": "as there",
+    "fault.install": "cannot fail with these arguments", "fault.pass_on": "the process ends",
+    "threads.start_thread": _CALLER, "verify_half.protect_half": _CALLER,
+    "place.try_one": _CALLER,
+    "probe.try_placing": "tries the kernel before there is a heap: tests/test_doctor.py",
+    "residency.first_pages": "looks only",
+}
+
+
+def functions_of_the_core():
+    """(module.function, its text without comments and docstrings)"""
+    for path in sorted((ROOT / "gcheap" / "core").glob("*.pyx")):
+        if path.stem.startswith("_testing") or path.stem == "uffd":     # the calls themselves
+            continue
+        for part in re.split(r"(?m)^(?=cdef|def)", path.read_text()):
+            code = re.sub(r"#.*", "", re.sub(r'(?s)""".*?"""', "", part))
+            if head := re.match(r"(?:cdef|def)\s[^\n]*?(\w+)\(", code):
+                yield f"{path.stem}.{head.group(1)}", code[head.end():]
+
+
+@needs_tree
+def test_each_call_of_the_kernel_has_a_failpoint_or_a_reason():
+    bare = {name for name, code in functions_of_the_core()
+            if SYSTEM_CALL.search(code) and "failpoint(" not in code}
+    assert bare == set(WITHOUT)
+
+
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
 def test_each_failpoint_takes_what_the_table_says(point):
     for action, make in (("pause", failpoints.pause),

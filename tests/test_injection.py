@@ -185,12 +185,14 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("name", "what", "workload", "options"), [
-    pytest.param(*call, id=f"{call[0]}-{call[1]}") for call in CALLS])
+    pytest.param(name, what, workload, {"backend": backend, "verify": 1} | options,
+                 id=f"{name}-{what}-{backend}")
+    for name, what, workload, options in CALLS
+    for backend in ("move", "copy") if options.get("backend", backend) == backend])
 def test_other_calls_that_fail_lose_nothing(name, what, workload, options, seed):
-    backend = options.get("backend", "move")
-    skip_unless_offered(backend)
+    skip_unless_offered(options["backend"])
     with failpoints.fail(name, getattr(errno, what), times=20, after=2) as point:
-        run_until(point, seed, 3, workload, **({"backend": backend, "verify": 1} | options))
+        run_until(point, seed, 3, workload, **options)
 
 
 # ---- what cannot be survived -------------------------------------------------------------

@@ -83,7 +83,7 @@ cdef class Mutator:
 
     def native(self):
         """The address of the native mutator (`MutatorState*` of gcheap/core/layout.pxd), for
-        code that cimports gcheap._fastpath."""
+        code that cimports gcheap.heap."""
         self.check()
         return <uintptr_t>self.m
 

@@ -20,12 +20,17 @@ def backends() -> list[tuple[str, str]]:
 
 @st.composite
 def options(draw: Any, capacities: Any = CAPACITIES, verify: Any = (0, 1, 2, 3, 4),
-            calm: bool = False) -> dict:
+            calm: bool = False, unlike: dict | None = None) -> dict:
     """Of one heap.  `calm`: nothing that makes an allocation wait for a cycle, so that a collector
-    may be held for long while the program goes on."""
-    backend, faults = draw(st.sampled_from(
-        [pair for pair in backends() if not calm or pair[0] != "stw"]))
-    unit_pages = draw(st.sampled_from([1, 16, 2, 4, 64]))
+    may be held for long while the program goes on.  `unlike` another heap: of another backend or
+    fault mode, where this machine has one, and with units of another size."""
+    unlike = unlike or {}
+    offered = [pair for pair in backends() if not calm or pair[0] != "stw"]
+    others = [pair for pair in offered
+              if pair != (unlike.get("backend"), unlike.get("faults"))]
+    backend, faults = draw(st.sampled_from(others or offered))
+    unit_pages = draw(st.sampled_from(
+        [pages for pages in (1, 16, 2, 4, 64) if pages != unlike.get("unit_pages")]))
     if calm:
         capacities = [size for size in capacities if size not in ("min", "512KiB")]
     chosen = {
@@ -49,6 +54,7 @@ def options(draw: Any, capacities: Any = CAPACITIES, verify: Any = (0, 1, 2, 3, 
 
 @st.composite
 def pairs(draw: Any, first: Any, second: Any, capacities: Any = CAPACITIES) -> list[dict]:
-    """Of two heaps, with these levels of verification."""
+    """Of two heaps that are unlike, with these levels of verification."""
     calm = draw(st.booleans()) and backends()[0][0] != "stw"
-    return [draw(options(capacities, verify, calm)) for verify in (first, second)]
+    one = draw(options(capacities, first, calm))
+    return [one, draw(options(capacities, second, calm, unlike=one))]

@@ -35,14 +35,25 @@ def blobs(capacity, live):
 """
 
 TOO_MUCH = BLOBS + """
+print("ready", flush=True)
 blobs("160MiB", 3200)           # 64 MB of them live
 print("lives")
 """
 
 
-def killed_or_lives(done) -> None:
-    assert done.returncode in (0, -signal.SIGKILL), done
-    assert done.stderr == "" and done.stdout == ("lives\n" if done.returncode == 0 else ""), done
+def killed_or_lives(status: int, out: str, said: str) -> None:
+    assert status in (0, -signal.SIGKILL) and said == "", (status, said)
+    assert ("lives" in out) == (status == 0), (status, out)
+
+
+def most_swapped(child: Running, limited: Group) -> int:
+    """Bytes of the group in swap, at most, until the child has ended."""
+    child.hears("ready")
+    most = 0
+    while not child.over:
+        most = max(most, limited.swapped)
+        time.sleep(0.01)
+    return most
 
 
 class Group:
@@ -70,6 +81,14 @@ class Group:
     @property
     def starved(self) -> bool:
         return "under_oom 1" in (self.path / "memory.oom_control").read_text()
+
+    @property
+    def refusals(self) -> int:
+        """How often memory was not to be had within the limit."""
+        if self._version == 2:
+            events = (self.path / "memory.events").read_text().split()
+            return int(events[events.index("max") + 1])
+        return int((self.path / "memory.failcnt").read_text())
 
     @property
     def swapped(self) -> int:
@@ -124,7 +143,8 @@ def test_a_heap_beyond_the_limit_is_killed_by_the_kernel_or_lives(combination, s
     nobody reads what was not written."""
     with group(ROOM) as limited:
         done = ended(limited.join + TOO_MUCH, combination, seed)
-    killed_or_lives(done)
+        assert limited.refusals > 0
+    killed_or_lives(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.uninstrumented("it needs more memory itself", only="thread")
@@ -158,11 +178,7 @@ def test_a_heap_beyond_the_limit_works_with_swap(combination, room, capacity, li
 print("ready", flush=True)
 blobs({capacity!r}, {live})
 """, combination, seed) as child:
-                child.hears("ready")
-                most = 0
-                while not child.over:
-                    most = max(most, limited.swapped)
-                    time.sleep(0.01)
+                most = most_swapped(child, limited)
                 status, _, said = child.wait()
             assert status in (0, -signal.SIGKILL) and said == "", (status, said)
             if status == 0:
@@ -170,8 +186,11 @@ blobs({capacity!r}, {live})
         assert status == 0 and most > MIB, (status, most)
 
 
-@pytest.mark.soak("as without swap")
 def test_swap_that_is_full_kills_or_lets_live(combination, seed):
-    with swap_space(KIND, 8 * MIB), group(ROOM) as limited:
-        done = ended(limited.join + TOO_MUCH, combination, seed)
-    killed_or_lives(done)
+    with (swap_space(KIND, 8 * MIB), group(ROOM) as limited,
+          Running(limited.join + TOO_MUCH, combination, seed) as child):
+        most = most_swapped(child, limited)
+        status, out, said = child.wait()
+        refusals = limited.refusals
+    killed_or_lives(status, out, said)
+    assert refusals > 0 and most > 7 * MIB, (refusals, most)
