@@ -80,6 +80,18 @@ def test_a_shape_that_cannot_be_is_a_shape_error(any_heap, declare):
         declare(any_heap)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("value", "error"), [
+    (np.complex128(1 + 2j), TypeError), (np.complex64(1), TypeError), (1 + 0j, TypeError),
+    (10**400, OverflowError), ("1", TypeError)])
+def test_what_is_no_real_number_is_no_float(any_heap, any_mutator, dtype, value, error):
+    """numpy's complex numbers lost their imaginary part with a warning."""
+    ref = any_mutator.new(any_heap.shape("S", raw=[("it", dtype)]), it=0.5)
+    with pytest.raises(error, match="S.it: "):
+        ref.it = value
+    assert ref.it == 0.5
+
+
 @pytest.mark.parametrize(("dtype", "value"), [
     (">f4", 1e300), ("f2", 1e6), ("c8", complex(1, 1e39)), ("u1,i2", (np.int64(300), 1)),
     ("S2,f2", (b"abc", 1.0)), ("S2,f2", (b"ab", 1e6)), ("V4", np.void(b"12345")),

@@ -7,7 +7,8 @@ numpy, with a check that nothing was silently cut or wrapped (exactly.py).
 import math
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.float cimport PyFloat_AsDouble
+from cpython.float cimport PyFloat_AsDouble, PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from cpython.number cimport PyNumber_Index
 from gcheap.face.exactly import to_bytes
 from gcheap.late import np
@@ -123,9 +124,15 @@ cdef int write_value(char* at, uint64_t size, int code, dtype, value, str where)
         return write_integer(at, size, code, value, where)
     if code == F4 or code == F8:
         try:
+            # numpy's complex numbers lose their imaginary part, with no more than a warning.
+            if (not PyFloat_CheckExact(value) and not PyLong_CheckExact(value)
+                    and isinstance(value, np.complexfloating)):
+                raise TypeError
             f8 = PyFloat_AsDouble(value)
         except TypeError:
             raise TypeError(f"{where}: expected a number, got {shown(value)}") from None
+        except OverflowError:
+            raise OverflowError(f"{where}: {shown(value)} does not fit f{size}") from None
         if code == F8:
             memcpy(at, &f8, 8)
             return 0

@@ -14,10 +14,10 @@ Made from the table in `gcheap/options.py` by `gcheap options --markdown`.
 
 An option is given by name, `gcheap.Heap("256MiB", backend="copy")`; where it is not, or is `None`,
 the environment variable counts; where that is not set, the default. A value that is not accepted,
-and a `GCHEAP_` variable that nothing has, raise `gcheap.OptionError`, which names the variable where
-that is what is wrong. (No option's are `GCHEAP_FAILPOINTS`, of [failpoints](failpoints.md), and what
-the build reads: `GCHEAP_BUILD`, `GCHEAP_NO_FAILPOINTS`, `GCHEAP_NO_TRACING`.) Integers are digits 0
-to 9 and nothing else. `gcheap options` shows the values that the environment gives now.
+and a `GCHEAP_` variable that nothing has, raise `gcheap.OptionError`, which names the variable
+where that is what is wrong. (No option's are `GCHEAP_FAILPOINTS`, of [failpoints](failpoints.md),
+and what the build reads: `GCHEAP_BUILD`, `GCHEAP_NO_FAILPOINTS`, `GCHEAP_NO_TRACING`.) Integers are
+digits 0 to 9 and nothing else. `gcheap options` shows the values that the environment gives now.
 
 | option | type | accepted | default | environment variable | meaning |
 |---|---|---|---|---|---|
