@@ -7,9 +7,10 @@ import threading
 import weakref
 
 import pytest
-from support import run_cleanly, wait_until
+from support import PATIENCE, Child, run_cleanly, wait_until
 
 import gcheap
+from gcheap.face import finalize
 
 
 @pytest.fixture
@@ -194,6 +195,60 @@ def test_a_child_that_goes_on_has_finalizers_of_its_own():
         m.detach()
         heap.close()
         """) == "dead\ndead\n"
+
+
+class Held:
+    """Notices of which those that are taken are held back while `go` is not set."""
+
+    def __init__(self, notices):
+        self.notices, self.taken, self.go = notices, threading.Event(), threading.Event()
+        self.go.set()
+
+    def __getattr__(self, name):
+        return getattr(self.notices, name)
+
+    def take(self):
+        cells = self.notices.take()
+        if cells:
+            self.taken.set()
+            self.go.wait()
+        return cells
+
+
+def test_a_child_calls_what_the_parents_thread_was_told_of_and_had_not_begun(heap, mutator, node):
+    """That thread does not exist in the child, and where it stood among the cells is not kept."""
+    called = []
+    services = set(finalize._services)
+
+    def finalized(n):
+        ref = mutator.new(node, key=n)
+        heap.finalize(ref, called.append, n)
+        return ref
+    refs = [finalized(n) for n in range(11)]
+    service, = set(finalize._services) - services
+    held = service.notices = Held(service.notices)
+    refs.pop()
+    heap.collect()
+    wait_until(lambda: called == [10], "the first: the thread will ask what it is given there now")
+    held.taken.clear()
+    held.go.clear()
+    for n in range(11, 75):                                 # take() gives 64 at a time
+        finalized(n)
+    heap.collect()
+    assert held.taken.wait(PATIENCE)
+    refs.clear()
+    heap.collect()                                          # their cells are before those taken
+
+    def all_of_them():
+        held.go.set()
+        wait_until(lambda: len(called) == 75, "all callbacks")
+        assert sorted(called) == list(range(75))
+    try:
+        assert called == [10]
+        Child(all_of_them).join()
+    finally:
+        held.go.set()
+    all_of_them()
 
 
 def test_fork_leaves_finalizers_to_the_parent():

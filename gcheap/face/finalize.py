@@ -154,17 +154,22 @@ class _Service:
 
     def _serve(self) -> None:
         """The daemon thread.  It holds no reference to the heap."""
+        self.notices.begin_anew()
+        self._run_told(list(self.by_cell))      # in a child: what the parent's thread was told of
         more = True
         while more:
             seen = self.notices.event()
             while cells := self.notices.take():
-                for cell in cells:
-                    finalizer = self.by_cell.get(cell)
-                    # If that died and another took its cell meanwhile, it was not the one told.
-                    if finalizer is not None and self.notices.told(cell):
-                        _run(finalizer)
-                    del finalizer
+                self._run_told(cells)
             more = self.notices.wait(seen)
+
+    def _run_told(self, cells: list[int]) -> None:
+        for cell in cells:
+            finalizer = self.by_cell.get(cell)
+            # If that died and another took its cell meanwhile, it was not the one told.
+            if finalizer is not None and self.notices.told(cell):
+                _run(finalizer)
+            del finalizer
 
     def end(self) -> None:
         """Every object of the heap has died: runs what is left, newest first, in this thread."""

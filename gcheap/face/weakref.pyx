@@ -165,6 +165,11 @@ cdef class Notices:
             self.cursor = 1     # the end was reached: begin anew the next time
         return [cells[i] for i in range(n)]
 
+    def begin_anew(self):
+        """The next take() begins with the first cell: in a forked child the thread that was halfway
+        may not exist."""
+        self.cursor = 1
+
     def event(self):
         """What wait() compares with: read before take()."""
         return load32_seq(&weak_state(self.h).notice_event)
