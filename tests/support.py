@@ -281,7 +281,12 @@ TSAN_ENDED = 66                 # the status of a process that ThreadSanitizer e
 
 
 def status_of_child(pid: int) -> int:
-    """Waits for a forked child: 0 when it ended well, else its exit code or minus its signal.
+    """Waits for a forked child: 0 when it ended well, else its exit code or minus its signal."""
+    return judged_status(pid)[0]
+
+
+def judged_status(pid: int) -> tuple[int, bool]:
+    """The same, and whether the child is judged.
 
     Under ThreadSanitizer a child that its runtime has ended is not judged, which a warning says:
     after a fork of a process with threads it checks nothing, and takes the child's first new thread
@@ -289,13 +294,14 @@ def status_of_child(pid: int) -> int:
     """
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status == TSAN_ENDED and sanitizer() == "thread":
-        warnings.warn("ThreadSanitizer ended a forked child: not judged", stacklevel=2)
-        return 0
-    return status
+        warnings.warn("ThreadSanitizer ended a forked child: not judged", stacklevel=3)
+        return 0, False
+    return status, True
 
 
 class Child:
-    """A forked child that runs `body()`; `join` fails with its traceback unless it ended well."""
+    """A forked child that runs `body()`; `join` fails with its traceback unless it ended well, and
+    says whether the child is judged."""
 
     def __init__(self, body, *args) -> None:
         self._read, write = os.pipe()
@@ -312,13 +318,14 @@ class Child:
                 os._exit(status)
         os.close(write)
 
-    def join(self, patience: float = PATIENCE) -> None:
+    def join(self, patience: float = PATIENCE) -> bool:
         with open(self._read, "rb") as pipe:
             if not select.select([pipe], [], [], patience)[0]:
                 os.kill(self.pid, signal.SIGKILL)
             said = pipe.read().decode()
-        status = status_of_child(self.pid)
+        status, judged = judged_status(self.pid)
         assert (status, said) == (0, ""), f"the child ended with {status}\n{said}"
+        return judged
 
 
 @contextmanager

@@ -253,10 +253,12 @@ def test_a_forked_child_logs_its_own(tmp_path):
             heap.close()
 
         process = Child(child)
-        process.join()
+        judged = process.join()
         heap.collect()
         assert len(kept) == 500
     heap.close()
+    if not judged:
+        pytest.skip("ThreadSanitizer ended the child")
     rows = parse(path.read_text())
     number = str(core_of(heap).number)
     rows = [row for row in rows if row["heap"] == number]
