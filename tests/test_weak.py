@@ -368,6 +368,7 @@ def test_the_forked_child_may_drop_what_the_parent_keeps(combination, mode):
             ref = m.new(shape)
             weak, table, guardian = m.weak(ref), heap.weak_key_table(), heap.guardian()
             table[ref] = ref
+            heap.collect()      # its threads have begun: AddressSanitizer allocates there
             pid = os.fork()
             if pid == 0:
                 try:
