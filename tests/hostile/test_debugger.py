@@ -168,10 +168,11 @@ def test_a_debugger_attaches_in_mid_relocation(kernel, backend, faults, seed):
 @requires_gdb
 @pytest.mark.soak("gdb starts for seconds")
 def test_a_debugger_comes_and_goes(every_combination, seed):
-    with Running(at_work(4), every_combination, seed) as child:
+    with Running(at_work(600), every_combination, seed) as child:
         child.hears("ready")
         for _ in range(3):
             assert "gcheap-collect" in gdb(child.pid, "thread apply all bt 3")
+        os.kill(child.pid, signal.SIGINT)                   # it ends, and looks at what it has
         child.ends_well()
 
 
