@@ -29,7 +29,8 @@ model: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/pytest benchmarks --benchmark-only
 
-SOURCES = setup.py pyproject.toml $(shell find gcheap -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h') \
+SOURCES = setup.py pyproject.toml \
+          $(shell find gcheap -type f -not -name '*.so' -not -name '*.c' -not -name '*.pyc') \
           $(wildcard benchmarks/peers/*)
 
 $(BIN)/python:
