@@ -16,7 +16,7 @@ test: $(VENV)/installed-test
 sanitize: $(VENV)/installed-test
 	$(BIN)/python tests/sanitize.py
 
-# Hours: every test in every build, then MINUTES of workloads; the summary is build/soak.md.
+# Two hours: every test in every build, then MINUTES of workloads; the summary is build/soak.md.
 soak: $(VENV)/installed-test
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
