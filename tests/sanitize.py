@@ -57,10 +57,10 @@ FIRST = ("test_shutdown", "test_every_workload", "test_generated", "test_explora
          "test_weak_races")
 ORDER = {stem: number for number, stem in enumerate(FIRST)}
 SELECTED = {
-    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
-             "lox/test_programs.py::test_threads"],
-    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "embedding",
-             "lox/test_mutations.py", "lox/test_limits.py"],
+    "tsan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "test_pinned.py",
+             "test_weak_races.py", "embedding", "lox/test_programs.py::test_threads"],
+    "asan": ["test_sanitizer_builds.py", "test_stress_combinations.py", "test_pinned.py",
+             "test_weak_races.py", "embedding", "lox/test_mutations.py", "lox/test_limits.py"],
 }
 
 
