@@ -52,10 +52,12 @@ def test_something_that_is_no_size(bad):
 def test_an_absurd_capacity_is_refused(absurd):
     """Too small for a single unit, or beyond any address space."""
     before = descriptors(), mappings()
-    with pytest.raises(gcheap.GcheapError) as caught:
-        gcheap.Heap(absurd)
-    assert "capacity" in str(caught.value)
-    assert (descriptors(), mappings()) == before
+    for _ in range(20):
+        with pytest.raises(gcheap.GcheapError) as caught:
+            gcheap.Heap(absurd)
+        assert "capacity" in str(caught.value)
+    assert descriptors() == before[0]
+    assert mappings() <= before[1] + 3                      # the allocator's own business
 
 
 @pytest.mark.uninstrumented("it reserves terabytes of address space for itself")
