@@ -258,7 +258,7 @@ def test_a_forked_child_logs_its_own(tmp_path):
         assert len(kept) == 500
     heap.close()
     if not judged:
-        pytest.skip("ThreadSanitizer ended the child")
+        pytest.skip("ThreadSanitizer, which ends a child that starts a thread, has ended this one")
     rows = parse(path.read_text())
     number = str(core_of(heap).number)
     rows = [row for row in rows if row["heap"] == number]

@@ -87,7 +87,7 @@ with heap, heap.attach() as m:
 
 def skip_unless_locked(out: str) -> None:
     if out == "refused\n":
-        pytest.skip("mlockall is refused here")
+        pytest.skip("mlockall is refused: RLIMIT_MEMLOCK is 0 and there is no CAP_IPC_LOCK")
     assert out == "locked\n"
 
 

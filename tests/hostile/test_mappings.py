@@ -18,7 +18,7 @@ def few_mappings():
     if int(MAX_MAP_COUNT.read_text()) <= MOST:
         yield
     elif os.geteuid() != 0:
-        pytest.skip("too many mappings are allowed to use them all up")
+        pytest.skip(f"vm.max_map_count is above {MOST:,}, and to lower it needs root")
     else:
         with Janitor() as janitor:
             janitor.write(MAX_MAP_COUNT, "65530")

@@ -243,8 +243,11 @@ def smaps(address: int) -> dict[str, int]:
     return figures
 
 
-def mappings() -> int:
-    return Path("/proc/self/maps").read_text().count("\n")
+def mappings(*spans: tuple[int, int]) -> int:
+    """How many mappings there are in these spans, each an address and a number of bytes."""
+    found = [tuple(int(end, 16) for end in line.split()[0].split("-"))
+             for line in Path("/proc/self/maps").read_text().splitlines()]
+    return sum(start < at + nbytes and at < end for start, end in found for at, nbytes in spans)
 
 
 def pagemap(address: int) -> int:
