@@ -129,14 +129,15 @@ def check_interleaved(nodes, order=None, slot: str = "next") -> int:
     return read
 
 
-def stress_until(enough, attempts: int = 60, seed: int = 1, **config) -> list[dict]:
+def stress_until(enough, attempts: int = 60, seed: int = 1, progress=None,
+                 **config) -> list[dict]:
     """Short runs of a workload, each with the next seed and every one verified, until
     `enough(documents)`: what a machine does in a time of one's choice is no fact."""
     documents: list[dict] = []
     while not enough(documents):
         assert len(documents) < attempts, f"not even in {attempts} runs: {documents[-1]}"
         documents.append(run_stress(StressConfig(
-            seed=seed + len(documents), noise_seconds=0, **config)))
+            seed=seed + len(documents), noise_seconds=0, **config), progress))
         assert documents[-1]["verified"] is True, documents[-1]["failure"]
     return documents
 

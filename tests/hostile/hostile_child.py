@@ -6,10 +6,9 @@ import json
 import os
 import sys
 
-from support import check_interleaved, interleaved, node_shape
+from support import check_interleaved, interleaved, node_shape, stress_until
 
 import gcheap
-from gcheap.stress import StressConfig, run_stress
 
 libc = ctypes.CDLL(None, use_errno=True)
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -21,14 +20,11 @@ seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 def workload(name: str = "churn", progress=None, **more) -> dict:
     """Runs a workload for a moment; returns its document, of a run in which nothing was lost.
     Where that moment was too short for a cycle, it runs again."""
-    settings = {"seconds": 0.4, "warm_up": 0.05, "noise_seconds": 0, "live": "4MiB",
-                "mutators": 2, "seed": seed} | options | more
-    for _ in range(20):
-        document = run_stress(StressConfig(workload=name, **settings), progress)
-        assert document["verified"] is True, (seed, document["failure"])
-        if document["ops"] > 0 and document["cycles"] > 0:
-            return document
-    raise AssertionError((seed, document))
+    settings = {"seconds": 0.4, "warm_up": 0.05, "live": "4MiB", "mutators": 2,
+                "seed": seed} | options | more
+    return stress_until(lambda documents: documents and documents[-1]["ops"] > 0
+                        and documents[-1]["cycles"] > 0, 20, progress=progress, workload=name,
+                        **settings)[-1]
 
 
 def graph(heap, m, count: int = 3000):
